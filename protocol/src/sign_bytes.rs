@@ -1,0 +1,197 @@
+//! Canonical sign bytes: what is signed for a vote, a proposal or an extension.
+//!
+//! The bytes are the same in every release from v0.34 to v2.0 (CometBFT `types/canonical.go`, `types/vote.go`,
+//! `types/proposal.go`): a varint length and then a canonical protobuf message. Votes begin with tag 08, extensions
+//! with 0a or 11, so no two kinds collide. Raw bytes, which v1 and Celestia let a node ask for, could collide with
+//! all of them: [`looks_length_delimited`] keeps them apart.
+
+use crate::hrs::{Height, Round, Step};
+use crate::message::codec::{put_part_set_header, put_timestamp};
+use crate::message::types::{TYPE_PRECOMMIT, TYPE_PREVOTE, TYPE_PROPOSAL};
+use crate::message::{BlockId, Proposal, Timestamp, Vote};
+use crate::wire::{Fields, put_bytes, put_delimited, put_int, put_nested, put_sfixed64};
+
+/// The prefix that separates Celestia's raw bytes (CIP-40) from consensus messages.
+pub const RAW_BYTES_PREFIX: &[u8] = b"COMET::RAW_BYTES::SIGN";
+
+/// What a vote's signature covers.
+///
+/// `CanonicalVote`: type, height, round, block id unless nil, timestamp, chain id. The type is encoded as it stands;
+/// whoever signs refuses other types than prevote and precommit first.
+pub fn vote(chain_id: &str, vote: &Vote) -> Vec<u8> {
+    let mut out = Vec::with_capacity(CAPACITY);
+    put_delimited(&mut out, |out| {
+        put_int(out, 1, i64::from(vote.vote_type));
+        put_place(out, 2, vote.height, vote.round);
+        put_canonical_block_id(out, 4, &vote.block_id);
+        put_nested(out, 5, |out| put_timestamp(out, vote.timestamp));
+        put_bytes(out, 6, chain_id.as_bytes());
+    });
+    out
+}
+
+/// What a proposal's signature covers.
+///
+/// `CanonicalProposal`: type (always 32), height, round, proof-of-lock round, block id unless nil, timestamp, chain id.
+pub fn proposal(chain_id: &str, proposal: &Proposal) -> Vec<u8> {
+    let mut out = Vec::with_capacity(CAPACITY);
+    put_delimited(&mut out, |out| {
+        put_int(out, 1, i64::from(TYPE_PROPOSAL));
+        put_place(out, 2, proposal.height, proposal.round);
+        put_int(out, 4, i64::from(proposal.pol_round.0));
+        put_canonical_block_id(out, 5, &proposal.block_id);
+        put_nested(out, 6, |out| put_timestamp(out, proposal.timestamp));
+        put_bytes(out, 7, chain_id.as_bytes());
+    });
+    out
+}
+
+/// What a vote extension's signature covers (v0.38 on): extension, height, round, chain id.
+pub fn vote_extension(chain_id: &str, vote: &Vote) -> Vec<u8> {
+    let mut out = Vec::with_capacity(vote.extension.len() + CAPACITY);
+    put_delimited(&mut out, |out| {
+        put_bytes(out, 1, &vote.extension);
+        put_place(out, 2, vote.height, vote.round);
+        put_bytes(out, 4, chain_id.as_bytes());
+    });
+    out
+}
+
+/// What Celestia's `SignRawBytes` signs (CIP-40): the prefix, then chain id, bytes and purpose, delimited.
+///
+/// celestia-core refuses an empty chain id, purpose or content (`types/priv_validator.go`), and so must the caller.
+pub fn celestia_raw_bytes(chain_id: &str, raw_bytes: &[u8], unique_id: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(RAW_BYTES_PREFIX.len() + raw_bytes.len() + CAPACITY);
+    out.extend_from_slice(RAW_BYTES_PREFIX);
+    put_delimited(&mut out, |out| {
+        put_bytes(out, 1, chain_id.as_bytes());
+        put_bytes(out, 2, raw_bytes);
+        put_bytes(out, 3, unique_id);
+    });
+    out
+}
+
+/// Whether bytes could be the sign bytes of a vote, a proposal or an extension: a varint and that many bytes.
+///
+/// Every canonical message has this shape, so raw bytes that have it are never signed. The test errs on the safe side:
+/// non-minimal and overlong prefixes count too, and of random bytes about one in 256 is refused needlessly.
+pub fn looks_length_delimited(bytes: &[u8]) -> bool {
+    let mut len = 0u64;
+    for (i, byte) in bytes.iter().take(10).enumerate() {
+        len |= u64::from(byte & 0x7f).checked_shl(7 * i as u32).unwrap_or(0);
+        if byte & 0x80 == 0 {
+            return len == (bytes.len() - i - 1) as u64;
+        }
+    }
+    false
+}
+
+/// The step and timestamp of stored sign bytes, or `None` if they are neither a vote's nor a proposal's.
+///
+/// Only for sign bytes that this signer or CometBFT made: state files of CometBFT hold them without a timestamp of
+/// their own.
+pub fn step_and_timestamp(sign_bytes: &[u8]) -> Option<(Step, Timestamp)> {
+    let body = delimited_body(sign_bytes)?;
+    let (mut step, mut timestamp) = (None, None);
+    let mut fields = Fields::new("CanonicalVote", body);
+    while let Some(field) = fields.next().ok()? {
+        match (field.number, step) {
+            (1, None) => step = Some(step_of(field.int32().ok()?)?),
+            (5, Some(Step::Prevote | Step::Precommit)) | (6, Some(Step::Proposal)) => {
+                timestamp = Some(canonical_timestamp(field.bytes().ok()?)?);
+            }
+            _ => {}
+        }
+    }
+    Some((step?, timestamp?))
+}
+
+/// Room for any vote or proposal with a chain id of 50 bytes, so that the buffer does not grow.
+const CAPACITY: usize = 256;
+
+fn put_place(out: &mut Vec<u8>, first_field: u32, height: Height, round: Round) {
+    put_sfixed64(out, first_field, height.0);
+    put_sfixed64(out, first_field + 1, i64::from(round.0));
+}
+
+fn put_canonical_block_id(out: &mut Vec<u8>, field: u32, id: &BlockId) {
+    if id.is_nil() {
+        return;
+    }
+    put_nested(out, field, |out| {
+        put_bytes(out, 1, &id.hash);
+        put_nested(out, 2, |out| put_part_set_header(out, &id.part_set_header));
+    });
+}
+
+fn delimited_body(bytes: &[u8]) -> Option<&[u8]> {
+    match crate::frame::find(bytes, bytes.len()).ok()? {
+        crate::frame::Frame::Complete { start, end } if end == bytes.len() => bytes.get(start..end),
+        _ => None,
+    }
+}
+
+fn step_of(signed_msg_type: i32) -> Option<Step> {
+    match signed_msg_type {
+        TYPE_PREVOTE => Some(Step::Prevote),
+        TYPE_PRECOMMIT => Some(Step::Precommit),
+        TYPE_PROPOSAL => Some(Step::Proposal),
+        _ => None,
+    }
+}
+
+fn canonical_timestamp(body: &[u8]) -> Option<Timestamp> {
+    let mut timestamp = Timestamp { seconds: 0, nanos: 0 };
+    let mut fields = Fields::new("Timestamp", body);
+    while let Some(field) = fields.next().ok()? {
+        match field.number {
+            1 => timestamp.seconds = field.int64().ok()?,
+            2 => timestamp.nanos = field.int32().ok()?,
+            _ => {}
+        }
+    }
+    Some(timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::PartSetHeader;
+
+    fn a_vote(timestamp: Timestamp) -> Vote {
+        Vote {
+            vote_type: TYPE_PRECOMMIT,
+            height: Height(7),
+            round: Round(1),
+            block_id: BlockId {
+                hash: vec![1; 32],
+                part_set_header: PartSetHeader { total: 1, hash: vec![2; 32] },
+            },
+            timestamp,
+            ..Vote::default()
+        }
+    }
+
+    #[test]
+    fn reads_step_and_timestamp_back_from_sign_bytes() {
+        let timestamp = Timestamp { seconds: 1_700_000_000, nanos: 5 };
+        let bytes = vote("test", &a_vote(timestamp));
+        assert_eq!(step_and_timestamp(&bytes), Some((Step::Precommit, timestamp)));
+        let bytes = proposal("test", &Proposal { timestamp, pol_round: Round(-1), ..Proposal::default() });
+        assert_eq!(step_and_timestamp(&bytes), Some((Step::Proposal, timestamp)));
+        let epoch = Timestamp { seconds: 0, nanos: 0 };
+        assert_eq!(step_and_timestamp(&vote("test", &a_vote(epoch))), Some((Step::Precommit, epoch)));
+        assert_eq!(step_and_timestamp(&[0x43; 40]), None);
+    }
+
+    #[test]
+    fn every_canonical_message_looks_length_delimited() {
+        let v = a_vote(Timestamp::GO_ZERO);
+        assert!(looks_length_delimited(&vote("test", &v)));
+        assert!(looks_length_delimited(&vote_extension("test", &v)));
+        assert!(looks_length_delimited(&proposal("test", &Proposal::default())));
+        assert!(!looks_length_delimited(&celestia_raw_bytes("test", b"raw", b"id")));
+        assert!(!looks_length_delimited(b""));
+        assert!(looks_length_delimited(&[0x80, 0x00]), "a non-minimal prefix counts too");
+    }
+}
