@@ -34,7 +34,9 @@ pub enum InvalidDialect {
     #[error("`{0}` is amino (tendermint v0.33 or older), which is not supported: v0.34 is the oldest")]
     Amino(String),
     /// No release's name.
-    #[error("`{0}` is no protocol version: use `auto`, or one of v0.34, v0.37, v0.38, v0.39, v0.40, v1.0, v2.0-rc")]
+    #[error(
+        "`{0}` is no protocol version: use `auto`, or one of v0.34, v0.37, v0.38, v0.39, v0.40, v1.0, v2.0-rc"
+    )]
     Unknown(String),
 }
 
@@ -218,7 +220,9 @@ impl FromStr for Dialect {
             "v0.40" => Self::V0_40,
             "v1" | "v1.0" => Self::V1_0,
             "v2" | "v2.0" | "v2.0-rc" | "v2.0-rc1" | "v2.0.0-rc1" => Self::V2_0,
-            "legacy" | "amino" | "v0.31" | "v0.32" | "v0.33" => return Err(InvalidDialect::Amino(text.into())),
+            "legacy" | "amino" | "v0.31" | "v0.32" | "v0.33" => {
+                return Err(InvalidDialect::Amino(text.into()));
+            }
             other => return Err(InvalidDialect::Unknown(other.into())),
         })
     }
@@ -230,7 +234,11 @@ mod tests {
     use crate::message::SignVoteRequest;
 
     fn request(vote: Vote, skip_extension_signing: bool) -> Message {
-        Message::SignVoteRequest(SignVoteRequest { vote: Some(vote), skip_extension_signing, ..Default::default() })
+        Message::SignVoteRequest(SignVoteRequest {
+            vote: Some(vote),
+            skip_extension_signing,
+            ..Default::default()
+        })
     }
 
     #[test]

@@ -12,7 +12,8 @@ pub(crate) mod codec;
 pub(crate) mod types;
 
 pub use types::{
-    BlockId, ErrorCode, PartSetHeader, Proposal, PublicKey, PublicKeyKind, RemoteSignerError, Text, Timestamp, Vote,
+    BlockId, ErrorCode, PartSetHeader, Proposal, PublicKey, PublicKeyKind, RemoteSignerError, Text,
+    Timestamp, Vote,
 };
 
 use crate::wire::DecodeError;
