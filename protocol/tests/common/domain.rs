@@ -1,5 +1,5 @@
 //! Votes and proposals as the vectors write them.
-#![allow(dead_code, reason = "each test crate uses its own part of this module")]
+#![allow(dead_code, unreachable_pub, reason = "each test crate uses its own part of this module")]
 
 use monosign_protocol::message::{BlockId, PartSetHeader, Proposal, Timestamp, Vote};
 use monosign_protocol::{Dialect, Height, Round};

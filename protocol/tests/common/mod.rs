@@ -1,5 +1,5 @@
 //! Finds and reads the golden vectors, for every test crate that compares with them.
-#![allow(dead_code, reason = "each test crate uses its own part of this module")]
+#![allow(dead_code, unreachable_pub, reason = "each test crate uses its own part of this module")]
 
 use std::{
     fs,
