@@ -19,12 +19,17 @@ pub const RAW_BYTES_PREFIX: &[u8] = b"COMET::RAW_BYTES::SIGN";
 /// `CanonicalVote`: type, height, round, block id unless nil, timestamp, chain id. The type is encoded as it stands;
 /// whoever signs refuses other types than prevote and precommit first.
 pub fn vote(chain_id: &str, vote: &Vote) -> Vec<u8> {
+    vote_at(chain_id, vote, vote.timestamp)
+}
+
+/// [`vote`] with another timestamp in place of the vote's own.
+pub fn vote_at(chain_id: &str, vote: &Vote, timestamp: Timestamp) -> Vec<u8> {
     let mut out = Vec::with_capacity(CAPACITY);
     put_delimited(&mut out, |out| {
         put_int(out, 1, i64::from(vote.vote_type));
         put_place(out, 2, vote.height, vote.round);
         put_canonical_block_id(out, 4, &vote.block_id);
-        put_nested(out, 5, |out| put_timestamp(out, vote.timestamp));
+        put_nested(out, 5, |out| put_timestamp(out, timestamp));
         put_bytes(out, 6, chain_id.as_bytes());
     });
     out
@@ -34,13 +39,18 @@ pub fn vote(chain_id: &str, vote: &Vote) -> Vec<u8> {
 ///
 /// `CanonicalProposal`: type (always 32), height, round, proof-of-lock round, block id unless nil, timestamp, chain id.
 pub fn proposal(chain_id: &str, proposal: &Proposal) -> Vec<u8> {
+    proposal_at(chain_id, proposal, proposal.timestamp)
+}
+
+/// [`proposal`] with another timestamp in place of the proposal's own.
+pub fn proposal_at(chain_id: &str, proposal: &Proposal, timestamp: Timestamp) -> Vec<u8> {
     let mut out = Vec::with_capacity(CAPACITY);
     put_delimited(&mut out, |out| {
         put_int(out, 1, i64::from(TYPE_PROPOSAL));
         put_place(out, 2, proposal.height, proposal.round);
         put_int(out, 4, i64::from(proposal.pol_round.0));
         put_canonical_block_id(out, 5, &proposal.block_id);
-        put_nested(out, 6, |out| put_timestamp(out, proposal.timestamp));
+        put_nested(out, 6, |out| put_timestamp(out, timestamp));
         put_bytes(out, 7, chain_id.as_bytes());
     });
     out

@@ -1,0 +1,35 @@
+//! What holds the consensus key.
+
+pub mod softsign;
+
+use crate::pubkey::PublicKey;
+use crate::record::Permit;
+use crate::seams::Local;
+
+/// A key that signs what it has a permit for, and nothing else.
+pub trait Backend {
+    /// The public key that signatures verify under.
+    fn public_key(&self) -> PublicKey;
+
+    /// Whether a signature can be asked for now. It is asked before the watermark rises, so that a sealed key or an
+    /// absent device burns no height, round and step.
+    ///
+    /// # Errors
+    /// [`BackendError`] saying what is waited for.
+    fn ready(&self) -> Result<(), BackendError>;
+
+    /// An Ed25519 signature of the permitted bytes.
+    ///
+    /// # Errors
+    /// [`BackendError`]; the outcome may be unknown, and the same bytes may be asked for again.
+    fn sign<'a>(&'a self, permit: &'a Permit<'_>) -> Local<'a, Result<[u8; 64], BackendError>>;
+}
+
+/// Why a backend gives no signature.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// The key file is encrypted with a passphrase that nobody has given yet.
+    #[error("the key is sealed: run `monosign unlock`")]
+    Sealed,
+}

@@ -1,0 +1,109 @@
+//! One log line per decision, in the words that operators' guides grep for.
+
+use std::time::Duration;
+
+use monosign_protocol::{ChainId, Hrs};
+
+use super::SignError;
+use crate::guard::Refusal;
+
+/// What was decided, made into text only after the answer is out.
+pub(super) struct Event {
+    subject: Subject,
+    result: Result<Signed, SignError>,
+}
+
+/// What was asked for.
+pub(super) enum Subject {
+    /// A vote or proposal.
+    Consensus {
+        hrs: Hrs,
+        /// The first bytes of the block's hash, or `nil`.
+        block: String,
+        extension_bytes: usize,
+    },
+    /// Raw bytes.
+    Raw,
+    /// Something that has no place in consensus.
+    Other,
+}
+
+struct Signed {
+    replayed: bool,
+}
+
+impl Event {
+    pub(super) fn signed(subject: Subject, replayed: bool) -> Self {
+        Self { subject, result: Ok(Signed { replayed }) }
+    }
+
+    pub(super) fn refused(subject: Subject, error: SignError) -> Self {
+        Self { subject, result: Err(error) }
+    }
+
+    pub(super) fn log(&self, chain_id: &ChainId, peer: &str, latency: Duration) {
+        let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        match (&self.result, &self.subject) {
+            (Ok(signed), subject) => log_signed(chain_id, peer, subject, signed.replayed, latency_us),
+            (Err(error), subject) => log_refused(chain_id, peer, subject, error, latency_us),
+        }
+    }
+}
+
+fn log_signed(chain_id: &ChainId, peer: &str, subject: &Subject, replayed: bool, latency_us: u64) {
+    let Subject::Consensus { hrs, block, extension_bytes } = subject else {
+        tracing::info!(%chain_id, peer, kind = "raw", result = "succeeded", latency_us, "signed raw bytes");
+        return;
+    };
+    let (height, round, step, kind) = (hrs.height.0, hrs.round.0, hrs.step.number(), hrs.step);
+    let verb = if replayed { "repeated" } else { "signed" };
+    tracing::info!(
+        %chain_id, peer, height, round, step, %kind, block_id = block.as_str(), extension_bytes, replayed,
+        result = "succeeded", latency_us,
+        "{verb} {kind}:{block} at h/r/s {hrs} ({latency_us} µs)"
+    );
+}
+
+fn log_refused(chain_id: &ChainId, peer: &str, subject: &Subject, error: &SignError, latency_us: u64) {
+    let reason = error.reason();
+    let (result, what) = match subject {
+        Subject::Consensus { hrs, block, .. } => (error.result(), format!("{}:{block} at h/r/s {hrs}", hrs.step)),
+        Subject::Raw => (error.result(), "raw bytes".into()),
+        Subject::Other => (error.result(), "request".into()),
+    };
+    let (height, round, step) = match subject {
+        Subject::Consensus { hrs, .. } => (hrs.height.0, hrs.round.0, hrs.step.number()),
+        _ => (0, 0, 0),
+    };
+    match error {
+        SignError::Refused(Refusal::ConflictingData { .. }) => tracing::error!(
+            %chain_id, peer, height, round, step, result, reason, latency_us,
+            "attempted double sign {what}: refused, another message was signed there"
+        ),
+        SignError::Refused(_) => tracing::warn!(
+            %chain_id, peer, height, round, step, result, reason, latency_us, "refused {what}: {error}"
+        ),
+        _ => tracing::error!(
+            %chain_id, peer, height, round, step, result, reason, latency_us, "failed to sign {what}: {error}"
+        ),
+    }
+}
+
+impl SignError {
+    /// `denied` if we refused, `failed` if we broke: never one number.
+    fn result(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "denied",
+            _ => "failed",
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.reason(),
+            Self::Record(_) => "record_failed",
+            Self::Backend(_) => "backend_failed",
+            Self::WrongSignature(_) => "wrong_signature",
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The one path of a signature: guard, record, backend, verify, release.
+//!
+//! One task owns a chain: its guard, its record and its key. Every validator connection of the chain queues into it, so
+//! two validators that share a signer are served one after the other, and the second is answered by replay.
+//!
+//! What always holds:
+//!
+//! * votes and proposals are signed only as the durable record holds them;
+//! * a signature is released only after it was verified under the chain's public key;
+//! * after a failed write to the record the chain signs nothing more until the signer is started anew.
+
+mod answer;
+mod log;
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use ed25519_dalek::{Signature, VerifyingKey};
+use monosign_protocol::ChainId;
+use monosign_protocol::message::{Message, Timestamp, Vote};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::backend::{Backend, BackendError};
+use crate::guard::{Guard, JumpLimit, Question, Refusal, Verdict};
+use crate::pubkey::PublicKey;
+use crate::record::{Permit, Record, RecordError};
+use crate::seams::Disk;
+pub use answer::refused;
+
+/// What a chain signs beyond votes, proposals and their extensions. All off unless switched on: each can be turned into
+/// a double-sign oracle by whoever reaches the connection, were it not for the checks in [`Permit`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RawSigning {
+    /// v1.0's and v2.0's `SignBytes`.
+    pub sign_bytes: bool,
+    /// Celestia's `SignRawBytes` (CIP-40), in the same fields.
+    pub celestia_raw_bytes: bool,
+    /// v2.0-rc's extensions without replay protection, unless empty.
+    pub non_rp_extensions: bool,
+}
+
+/// What the owner of a chain is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// How far a request may jump above the record.
+    pub jump_limit: JumpLimit,
+    /// What else is signed.
+    pub raw: RawSigning,
+}
+
+/// The owner of one chain's guard, record and key.
+pub struct Chain {
+    id: ChainId,
+    rules: Rules,
+    record: Record,
+    backend: Rc<dyn Backend>,
+    verifying_key: VerifyingKey,
+    disk: Rc<dyn Disk>,
+    /// The signature of the recorded message, once made.
+    signature: Option<[u8; 64]>,
+    /// The signature of no bytes at all: what v2.0-rc wants for an empty extension without replay protection.
+    signature_of_nothing: Option<[u8; 64]>,
+}
+
+/// A way to ask a chain; cheap to clone, one for each connection.
+#[derive(Clone)]
+pub struct ChainHandle {
+    id: ChainId,
+    public_key: PublicKey,
+    jobs: mpsc::Sender<Job>,
+}
+
+enum Job {
+    Sign { request: Message, peer: Rc<str>, arrived: Instant, answer: oneshot::Sender<Message> },
+    Reload(Rules),
+}
+
+/// Why a signature is not released.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignError {
+    /// We protected the validator.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The record could not be raised.
+    #[error("the record could not be written, nothing is signed: {0}")]
+    Record(#[from] RecordError),
+    /// The key gave no signature.
+    #[error("the key gave no signature: {0}")]
+    Backend(#[from] BackendError),
+    /// The key gave a signature that is none.
+    #[error("the key gave a signature that does not verify under `{0}`: it is withheld")]
+    WrongSignature(PublicKey),
+}
+
+/// A backend whose public key is no Ed25519 key.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not an Ed25519 public key")]
+pub struct InvalidPublicKey(PublicKey);
+
+/// Signed, and what a log wants to know of it.
+struct Released {
+    signature: [u8; 64],
+    timestamp: Timestamp,
+    extension_signature: Option<[u8; 64]>,
+    non_rp_extension_signature: Option<[u8; 64]>,
+    replayed: bool,
+}
+
+impl Chain {
+    /// A chain on an open record, and the handle to it. [`run`](Self::run) must be spawned.
+    ///
+    /// # Errors
+    /// [`InvalidPublicKey`] if the backend's public key is no point of the curve.
+    pub fn new(
+        record: Record,
+        backend: Rc<dyn Backend>,
+        rules: Rules,
+        disk: Rc<dyn Disk>,
+    ) -> Result<(Self, ChainHandle, ChainQueue), InvalidPublicKey> {
+        let public_key = backend.public_key();
+        let verifying_key =
+            VerifyingKey::from_bytes(public_key.as_bytes()).map_err(|_| InvalidPublicKey(public_key))?;
+        let id = record.header().chain_id.clone();
+        let (jobs, queue) = mpsc::channel(64);
+        let handle = ChainHandle { id: id.clone(), public_key, jobs };
+        let chain = Self {
+            id,
+            rules,
+            record,
+            backend,
+            verifying_key,
+            disk,
+            signature: None,
+            signature_of_nothing: None,
+        };
+        Ok((chain, handle, ChainQueue(queue)))
+    }
+
+    /// Answers requests in the order they come, until every handle is gone.
+    pub async fn run(mut self, mut queue: ChainQueue) {
+        while let Some(job) = queue.0.recv().await {
+            match job {
+                Job::Sign { request, peer, arrived, answer } => {
+                    let (message, event) = self.answer(&request).await;
+                    // A connection that is gone asks again when it is back, and is answered by replay.
+                    let _ = answer.send(message);
+                    // The answer goes out before its log line is made.
+                    tokio::task::yield_now().await;
+                    event.log(&self.id, &peer, arrived.elapsed());
+                }
+                Job::Reload(rules) => self.rules = rules,
+            }
+        }
+    }
+
+    /// The whole path for one question.
+    async fn sign(&mut self, question: &Question<'_>) -> Result<Released, SignError> {
+        self.backend.ready()?;
+        let (timestamp, replayed) = match self.judge(question).await {
+            Verdict::Refuse(refusal) => return Err(refusal.into()),
+            Verdict::Replay(timestamp) => (timestamp, true),
+            Verdict::Sign(watermark) => {
+                self.signature = None;
+                self.record.raise(watermark).await?;
+                (question.timestamp(), false)
+            }
+        };
+        let signature = self.recorded_signature().await?;
+        let (extension_signature, non_rp_extension_signature) = match question.extended_vote() {
+            Some(vote) => self.extension_signatures(vote).await?,
+            None => (None, None),
+        };
+        Ok(Released { signature, timestamp, extension_signature, non_rp_extension_signature, replayed })
+    }
+
+    async fn judge(&self, question: &Question<'_>) -> Verdict {
+        let guard = Guard { jump_limit: self.rules.jump_limit };
+        let verdict = guard.judge(self.record.recorded(), question);
+        match verdict {
+            Verdict::Refuse(Refusal::HeightJump { asked, .. }) if self.allows_jump(asked.height.0).await => {
+                Guard { jump_limit: JumpLimit::Off }.judge(self.record.recorded(), question)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether an operator has allowed to jump to a height, by `monosign state allow-jump`. Looked up only when a jump is
+    /// refused. It allows heights up to its own, so it is spent once the record is there.
+    async fn allows_jump(&self, height: i64) -> bool {
+        let path = jump_allowance_path(self.record.path());
+        match self.disk.read_small(&path).await {
+            Ok(Some(text)) => text.trim().parse().is_ok_and(|allowed: i64| height <= allowed),
+            _ => false,
+        }
+    }
+
+    /// The signature of what the record holds: made once, and again after a restart, when it is the same.
+    async fn recorded_signature(&mut self) -> Result<[u8; 64], SignError> {
+        if let Some(signature) = self.signature {
+            return Ok(signature);
+        }
+        let failed = || RecordError::Failed { path: self.record.path().into() };
+        let permit = self.record.permit().ok_or_else(failed)?;
+        let signature = self.signed(&permit).await?;
+        self.signature = Some(signature);
+        Ok(signature)
+    }
+
+    async fn extension_signatures(
+        &mut self,
+        vote: &Vote,
+    ) -> Result<(Option<[u8; 64]>, Option<[u8; 64]>), SignError> {
+        let extension = self.signed(&Permit::vote_extension(&self.id, vote)).await?;
+        let non_rp = self.non_rp_extension_signature(vote).await?;
+        Ok((Some(extension), Some(non_rp)))
+    }
+
+    /// v2.0-rc wants a second extension signature. Older releases skip the field, and no bytes at all are no message of
+    /// any kind, so the signature of an empty one is given to all: there is no dialect to get wrong.
+    async fn non_rp_extension_signature(&mut self, vote: &Vote) -> Result<[u8; 64], SignError> {
+        if vote.non_rp_extension.is_empty() {
+            if let Some(signature) = self.signature_of_nothing {
+                return Ok(signature);
+            }
+            let signature = self.signed(&Permit::raw(b"")?).await?;
+            self.signature_of_nothing = Some(signature);
+            return Ok(signature);
+        }
+        if !self.rules.raw.non_rp_extensions {
+            let what = "signing extensions without replay protection";
+            return Err(Refusal::SwitchedOff { what, setting: "sign_non_rp_extensions" }.into());
+        }
+        self.signed(&Permit::raw(&vote.non_rp_extension)?).await
+    }
+
+    /// The backend's signature, verified. The only place where a signature comes from.
+    async fn signed(&self, permit: &Permit<'_>) -> Result<[u8; 64], SignError> {
+        let signature = self.backend.sign(permit).await?;
+        self.verifying_key
+            .verify_strict(permit.bytes(), &Signature::from_bytes(&signature))
+            .map_err(|_| SignError::WrongSignature(self.backend.public_key()))?;
+        Ok(signature)
+    }
+}
+
+/// The jobs of one chain, for [`Chain::run`].
+pub struct ChainQueue(mpsc::Receiver<Job>);
+
+impl ChainHandle {
+    /// The chain.
+    pub fn id(&self) -> &ChainId {
+        &self.id
+    }
+
+    /// The public key that signs for it, from memory.
+    pub fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    /// Asks for a signature and waits for the answer, which is always a response in the arm of the request.
+    pub async fn ask(&self, request: Message, peer: Rc<str>) -> Message {
+        let (answer, answered) = oneshot::channel();
+        let fallback = answer::arm_of(&request);
+        let job = Job::Sign { request, peer, arrived: Instant::now(), answer };
+        if self.jobs.send(job).await.is_err() {
+            return refused(fallback, "the signer is stopping");
+        }
+        answered.await.unwrap_or_else(|_| refused(fallback, "the signer is stopping"))
+    }
+
+    /// Gives the chain new rules; requests that are queued already are answered by the old ones.
+    pub async fn reload(&self, rules: Rules) {
+        let _ = self.jobs.send(Job::Reload(rules)).await;
+    }
+}
+
+/// Where the allowance for a height jump lies: beside the record.
+pub fn jump_allowance_path(record: &std::path::Path) -> PathBuf {
+    record.with_added_extension("allow-jump")
+}
+
+#[cfg(test)]
+mod tests;

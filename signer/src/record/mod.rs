@@ -1,0 +1,316 @@
+//! The durable watermark: one file per chain and key.
+//!
+//! What always holds:
+//!
+//! * a record belongs to one chain and one public key, and one process has it locked;
+//! * [`Record::raise`] returns only when the raised watermark is on stable storage;
+//! * the watermark only rises, from file to file too: an existing record is never replaced;
+//! * after a failed write or sync the record is unusable: what the disk holds is not known, and asking again could be
+//!   answered from a cache that is lost at the next power cut.
+
+mod format;
+mod permit;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use monosign_protocol::ChainId;
+
+use crate::guard::{Recorded, Watermark};
+use crate::seams::{Disk, DiskFile, Open};
+pub use permit::Permit;
+pub use format::{Entry, FILE_LEN, FormatError, Header, MAX_SIGN_BYTES, PAGE, SLOTS, decode_file};
+
+/// An open, locked record.
+pub struct Record {
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+    header: Header,
+    newest: Entry,
+    failed: bool,
+}
+
+/// Why a record cannot be made, read or raised. None of these is ever passed over.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// There is no record.
+    #[error("no record at `{}`", path.display())]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// There is one already.
+    #[error("`{}` exists and is never overwritten", path.display())]
+    Exists {
+        /// The record.
+        path: PathBuf,
+    },
+    /// Another process holds it.
+    #[error("`{}` is locked: another signer runs on it", path.display())]
+    Locked {
+        /// The record.
+        path: PathBuf,
+    },
+    /// The file is damaged or something else.
+    #[error("`{}` cannot be read as a record: {source}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: FormatError,
+    },
+    /// It guards another chain.
+    #[error("`{}` is the record of chain `{found}`, not of `{expected}`", path.display())]
+    ForeignChain {
+        /// The record.
+        path: PathBuf,
+        /// Its chain.
+        found: ChainId,
+        /// The chain that was wanted.
+        expected: ChainId,
+    },
+    /// It guards another key.
+    #[error(
+        "`{}` is the record of public key {}, not of {}", path.display(),
+        data_encoding::HEXLOWER.encode(found), data_encoding::HEXLOWER.encode(expected)
+    )]
+    ForeignKey {
+        /// The record.
+        path: PathBuf,
+        /// Its public key.
+        found: [u8; 32],
+        /// The key that was wanted.
+        expected: [u8; 32],
+    },
+    /// The new watermark is not above the recorded one.
+    #[error("`{}` is at {recorded} and is only ever raised: {asked} is not above it", path.display())]
+    NotRising {
+        /// The record.
+        path: PathBuf,
+        /// Its watermark, as height/round/step.
+        recorded: String,
+        /// The watermark that was wanted.
+        asked: String,
+    },
+    /// The disk failed.
+    #[error("cannot {doing} `{}`: {source}", path.display())]
+    Io {
+        /// What was done.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The disk's error.
+        source: io::Error,
+    },
+    /// An earlier write failed; the record must be opened anew.
+    #[error("an earlier write to `{}` failed: restart the signer once the disk is sound", path.display())]
+    Failed {
+        /// The record.
+        path: PathBuf,
+    },
+}
+
+impl RecordError {
+    /// What the operator can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => {
+                "a new validator: `monosign state init`; one that has signed before: `monosign state import` its state; \
+                 a lost or moved file: restore it, never start from an older copy"
+            }
+            Self::Exists { .. } => "`monosign state show` prints it; `monosign state raise` raises it",
+            Self::Locked { .. } => "stop the other signer first; `fuser FILE` names its process",
+            Self::Damaged { .. } => {
+                "what was signed last is not known: move the file away, look up the chain's height, and \
+                 `monosign state init --height H` with a height that this validator has certainly not signed"
+            }
+            Self::ForeignChain { .. } | Self::ForeignKey { .. } => {
+                "each chain and key has a record of its own: check `state_file` and the key's `path`"
+            }
+            Self::NotRising { .. } => "there is no way to lower a record",
+            Self::Io { .. } | Self::Failed { .. } => "check the disk, its free space and the file's permissions",
+        }
+    }
+}
+
+impl Record {
+    /// Makes a record with a floor: zero-filled, synced, its name too, and locked.
+    ///
+    /// It is written under a temporary name first, so that a crash leaves a whole record or none.
+    ///
+    /// # Errors
+    /// [`RecordError::Exists`] if the name is taken, [`RecordError::Io`].
+    pub async fn create(
+        disk: &dyn Disk,
+        path: &Path,
+        header: Header,
+        floor: Watermark,
+    ) -> Result<Self, RecordError> {
+        match disk.open(path, Open::Existing).await {
+            Ok(_) => return Err(RecordError::Exists { path: path.into() }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(io_error("open", path)(e)),
+        }
+        let (temporary, record) = Self::write_new(disk, path, header, floor).await?;
+        match disk.rename_new(&temporary, path).await {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(RecordError::Exists { path: path.into() }),
+            other => {
+                other.map_err(io_error("rename", &temporary))?;
+                record.named(disk).await
+            }
+        }
+    }
+
+    /// Makes a record in the place of a file that is none: another signer's state, which the caller has read and kept.
+    ///
+    /// # Errors
+    /// [`RecordError::Exists`] if the file is a record, [`RecordError::Io`].
+    pub async fn replace_foreign(
+        disk: &dyn Disk,
+        path: &Path,
+        header: Header,
+        floor: Watermark,
+    ) -> Result<Self, RecordError> {
+        let file = disk.open(path, Open::Existing).await.map_err(io_error("open", path))?;
+        let bytes = file.read_all(FILE_LEN).await.map_err(io_error("read", path))?;
+        match decode_file(&bytes) {
+            Err(FormatError::NotARecord) => {}
+            _ => return Err(RecordError::Exists { path: path.into() }),
+        }
+        let (temporary, record) = Self::write_new(disk, path, header, floor).await?;
+        disk.rename(&temporary, path).await.map_err(io_error("rename", &temporary))?;
+        record.named(disk).await
+    }
+
+    /// Writes a whole record under a temporary name.
+    async fn write_new(
+        disk: &dyn Disk,
+        path: &Path,
+        header: Header,
+        floor: Watermark,
+    ) -> Result<(PathBuf, Self), RecordError> {
+        let newest = Entry { sequence: 0, watermark: floor, previous: [0; 32] };
+        let mut bytes = vec![0; FILE_LEN];
+        bytes[..PAGE].copy_from_slice(&header.encode());
+        bytes[PAGE..2 * PAGE].copy_from_slice(&newest.page());
+
+        let temporary = path.with_added_extension("new");
+        let file = match disk.open(&temporary, Open::New).await {
+            // Left by a crash during creation; it was never a record.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => disk.open(&temporary, Open::Existing).await,
+            other => other,
+        }
+        .map_err(io_error("create", &temporary))?;
+        lock(&*file, &temporary).await?;
+        file.write_at(0, &bytes).await.map_err(io_error("write", &temporary))?;
+        file.sync_data().await.map_err(io_error("sync", &temporary))?;
+        Ok((temporary, Self { file, path: path.into(), header, newest, failed: false }))
+    }
+
+    /// Makes the record's name durable.
+    async fn named(self, disk: &dyn Disk) -> Result<Self, RecordError> {
+        let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        disk.sync_dir(dir).await.map_err(io_error("sync", dir))?;
+        Ok(self)
+    }
+
+    /// Opens and locks the record of a chain and key.
+    ///
+    /// # Errors
+    /// Each [`RecordError`] but `Exists` and `NotRising`: missing, locked, damaged, of another chain or key.
+    pub async fn open(
+        disk: &dyn Disk,
+        path: &Path,
+        chain_id: &ChainId,
+        public_key: &[u8; 32],
+    ) -> Result<Self, RecordError> {
+        let record = Self::open_any(disk, path).await?;
+        if record.header.chain_id != *chain_id {
+            let (found, expected) = (record.header.chain_id, chain_id.clone());
+            return Err(RecordError::ForeignChain { path: path.into(), found, expected });
+        }
+        if record.header.public_key != *public_key {
+            let (found, expected) = (record.header.public_key, *public_key);
+            return Err(RecordError::ForeignKey { path: path.into(), found, expected });
+        }
+        Ok(record)
+    }
+
+    /// Opens and locks a record, whomever it belongs to.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but for the foreign ones.
+    pub async fn open_any(disk: &dyn Disk, path: &Path) -> Result<Self, RecordError> {
+        let file = match disk.open(path, Open::Existing).await {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(RecordError::Missing { path: path.into() });
+            }
+            other => other.map_err(io_error("open", path))?,
+        };
+        lock(&*file, path).await?;
+        let bytes = file.read_all(FILE_LEN).await.map_err(io_error("read", path))?;
+        let (header, newest) =
+            decode_file(&bytes).map_err(|source| RecordError::Damaged { path: path.into(), source })?;
+        Ok(Self { file, path: path.into(), header, newest, failed: false })
+    }
+
+    /// Whom the record belongs to.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The recorded watermark.
+    pub fn watermark(&self) -> &Watermark {
+        &self.newest.watermark
+    }
+
+    /// What the guard needs to know.
+    pub fn recorded(&self) -> Recorded<'_> {
+        Recorded { watermark: &self.newest.watermark, unused: self.newest.sequence == 0 }
+    }
+
+    /// Leave to sign the recorded message; `None` if the floor has none, or after a failed write.
+    pub fn permit(&self) -> Option<Permit<'_>> {
+        let signed = self.newest.watermark.signed.as_ref().filter(|_| !self.failed)?;
+        Some(Permit::recorded(&signed.sign_bytes))
+    }
+
+    /// Where the record lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Raises the watermark; when this returns, it is on stable storage.
+    ///
+    /// # Errors
+    /// [`RecordError::NotRising`] changes nothing. After [`RecordError::Io`] the record is unusable.
+    pub async fn raise(&mut self, watermark: Watermark) -> Result<(), RecordError> {
+        if self.failed {
+            return Err(RecordError::Failed { path: self.path.clone() });
+        }
+        if watermark.place() <= self.newest.watermark.place() {
+            let (recorded, asked) = (self.newest.watermark.to_string(), watermark.to_string());
+            return Err(RecordError::NotRising { path: self.path.clone(), recorded, asked });
+        }
+        let next = self.newest.next(watermark);
+        // Until the disk says otherwise, also if this future is dropped in between.
+        self.failed = true;
+        self.file.write_durable(next.offset(), &next.page()).await.map_err(io_error("write", &self.path))?;
+        self.failed = false;
+        self.newest = next;
+        Ok(())
+    }
+}
+
+async fn lock(file: &dyn DiskFile, path: &Path) -> Result<(), RecordError> {
+    match file.try_lock().await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(RecordError::Locked { path: path.into() }),
+        Err(e) => Err(io_error("lock", path)(e)),
+    }
+}
+
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RecordError {
+    move |source| RecordError::Io { doing, path: path.into(), source }
+}

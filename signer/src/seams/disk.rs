@@ -1,0 +1,179 @@
+//! The disk under the records.
+//!
+//! Production keeps each open file on a thread of its own, so that a disk that hangs stops one chain's signatures and
+//! nothing else: pings, public keys and other chains are served on.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::mpsc;
+
+use tokio::sync::oneshot;
+
+use super::Local;
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open {
+    /// It must exist; for reading and writing.
+    Existing,
+    /// It must not exist; made with mode 0600.
+    New,
+}
+
+/// Files by path.
+pub trait Disk {
+    /// Opens a file.
+    fn open<'a>(&'a self, path: &'a Path, how: Open) -> Local<'a, io::Result<Box<dyn DiskFile>>>;
+
+    /// Gives a file a name that nothing has yet; an error of kind `AlreadyExists` if something has.
+    fn rename_new<'a>(&'a self, from: &'a Path, to: &'a Path) -> Local<'a, io::Result<()>>;
+
+    /// Gives a file another name, replacing what had it.
+    fn rename<'a>(&'a self, from: &'a Path, to: &'a Path) -> Local<'a, io::Result<()>>;
+
+    /// Makes the names in a directory durable.
+    fn sync_dir<'a>(&'a self, dir: &'a Path) -> Local<'a, io::Result<()>>;
+
+    /// The content of a small file, or `None` if there is none of that name.
+    fn read_small<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<Option<String>>>;
+}
+
+/// An open file.
+pub trait DiskFile {
+    /// Takes the exclusive lock that other processes respect; false if another holds it.
+    fn try_lock(&self) -> Local<'_, io::Result<bool>>;
+
+    /// All bytes of the file, at most `max_len`; longer files are an error.
+    fn read_all(&self, max_len: usize) -> Local<'_, io::Result<Vec<u8>>>;
+
+    /// Writes at an offset. Nothing is durable until [`sync_data`](Self::sync_data) returns.
+    fn write_at<'a>(&'a self, offset: u64, bytes: &'a [u8]) -> Local<'a, io::Result<()>>;
+
+    /// Brings all written data to stable storage.
+    fn sync_data(&self) -> Local<'_, io::Result<()>>;
+
+    /// Both at once: one hand-over to the file's thread instead of two.
+    fn write_durable<'a>(&'a self, offset: u64, bytes: &'a [u8]) -> Local<'a, io::Result<()>> {
+        Box::pin(async move {
+            self.write_at(offset, bytes).await?;
+            self.sync_data().await
+        })
+    }
+}
+
+/// Files of the operating system.
+#[derive(Debug, Clone, Copy)]
+pub struct StdDisk;
+
+impl Disk for StdDisk {
+    fn open<'a>(&'a self, path: &'a Path, how: Open) -> Local<'a, io::Result<Box<dyn DiskFile>>> {
+        Box::pin(async move {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(how == Open::New)
+                .mode(0o600)
+                .open(path)?;
+            Ok(Box::new(ThreadFile::new(file)?) as Box<dyn DiskFile>)
+        })
+    }
+
+    fn rename_new<'a>(&'a self, from: &'a Path, to: &'a Path) -> Local<'a, io::Result<()>> {
+        Box::pin(async move {
+            std::fs::hard_link(from, to)?;
+            std::fs::remove_file(from)
+        })
+    }
+
+    fn rename<'a>(&'a self, from: &'a Path, to: &'a Path) -> Local<'a, io::Result<()>> {
+        Box::pin(async move { std::fs::rename(from, to) })
+    }
+
+    fn sync_dir<'a>(&'a self, dir: &'a Path) -> Local<'a, io::Result<()>> {
+        Box::pin(async move { File::open(dir)?.sync_all() })
+    }
+
+    fn read_small<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<Option<String>>> {
+        Box::pin(async move {
+            match std::fs::read_to_string(path) {
+                Ok(text) => Ok(Some(text)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(e) => Err(e),
+            }
+        })
+    }
+}
+
+/// A file and the thread that does its blocking calls, in order. The thread ends when this is dropped.
+struct ThreadFile {
+    jobs: mpsc::Sender<Job>,
+}
+
+type Job = Box<dyn FnOnce(&File) + Send>;
+
+impl ThreadFile {
+    #[allow(clippy::disallowed_methods, reason = "the production side of a seam: blocking calls need a thread")]
+    fn new(file: File) -> io::Result<Self> {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        std::thread::Builder::new().name("record".into()).stack_size(64 * 1024).spawn(move || {
+            for job in queue {
+                job(&file);
+            }
+        })?;
+        Ok(Self { jobs })
+    }
+
+    fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
+    ) -> Local<'_, io::Result<T>> {
+        let (done, result) = oneshot::channel();
+        let sent = self.jobs.send(Box::new(move |file| drop(done.send(job(file)))));
+        Box::pin(async move {
+            let gone = || io::Error::other("the file's thread is gone");
+            sent.map_err(|_| gone())?;
+            result.await.map_err(|_| gone())?
+        })
+    }
+}
+
+impl DiskFile for ThreadFile {
+    fn try_lock(&self) -> Local<'_, io::Result<bool>> {
+        self.run(|file| match file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(false),
+            Err(std::fs::TryLockError::Error(error)) => Err(error),
+        })
+    }
+
+    fn read_all(&self, max_len: usize) -> Local<'_, io::Result<Vec<u8>>> {
+        self.run(move |file| {
+            let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+            if len > max_len {
+                return Err(io::Error::other(format!("{len} bytes, and {max_len} at the most are expected")));
+            }
+            let mut bytes = vec![0; len];
+            file.read_exact_at(&mut bytes, 0)?;
+            Ok(bytes)
+        })
+    }
+
+    fn write_at<'a>(&'a self, offset: u64, bytes: &'a [u8]) -> Local<'a, io::Result<()>> {
+        let bytes = bytes.to_vec();
+        self.run(move |file| file.write_all_at(&bytes, offset))
+    }
+
+    fn sync_data(&self) -> Local<'_, io::Result<()>> {
+        self.run(File::sync_data)
+    }
+
+    fn write_durable<'a>(&'a self, offset: u64, bytes: &'a [u8]) -> Local<'a, io::Result<()>> {
+        let bytes = bytes.to_vec();
+        self.run(move |file| {
+            file.write_all_at(&bytes, offset)?;
+            file.sync_data()
+        })
+    }
+}

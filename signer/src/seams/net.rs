@@ -1,0 +1,58 @@
+//! The network: the signer dials, the validator listens.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::Local;
+use crate::config::Endpoint;
+
+/// A connection, whatever carries it.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
+/// Dials validators.
+pub trait Net {
+    /// Connects to an endpoint. Time limits are the caller's.
+    fn dial<'a>(&'a self, endpoint: &'a Endpoint) -> Local<'a, io::Result<Box<dyn Stream>>>;
+}
+
+/// Sockets of the operating system.
+#[derive(Debug, Clone, Copy)]
+pub struct TokioNet;
+
+impl Net for TokioNet {
+    fn dial<'a>(&'a self, endpoint: &'a Endpoint) -> Local<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            match endpoint {
+                Endpoint::Tcp { host, port } => {
+                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                    set_options(&stream)?;
+                    Ok(Box::new(stream) as Box<dyn Stream>)
+                }
+                Endpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?) as Box<dyn Stream>),
+                // Tokio takes a leading zero byte for Linux's abstract names.
+                Endpoint::UnixAbstract(name) => {
+                    let stream = UnixStream::connect(format!("\0{name}")).await?;
+                    Ok(Box::new(stream) as Box<dyn Stream>)
+                }
+            }
+        })
+    }
+}
+
+/// No Nagle: an answer of several sealed frames must not wait for the node's delayed acknowledgement (40 ms).
+/// Keepalive: a node whose machine is gone is noticed within a minute, also while waiting as a standby.
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    use std::time::Duration;
+
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(15))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(5))?;
+    sockopt::set_tcp_keepcnt(stream, 4)?;
+    Ok(())
+}
