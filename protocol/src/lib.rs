@@ -1,1 +1,3 @@
 //! x
+pub mod noise;
+pub mod secret_connection;
