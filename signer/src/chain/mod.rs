@@ -26,7 +26,7 @@ use crate::guard::{Guard, JumpLimit, Question, Refusal, Verdict};
 use crate::pubkey::PublicKey;
 use crate::record::{Permit, Record, RecordError};
 use crate::seams::Disk;
-pub use answer::refused;
+pub use answer::{Arm, arm_of, refused};
 
 /// What a chain signs beyond votes, proposals and their extensions. All off unless switched on: each can be turned into
 /// a double-sign oracle by whoever reaches the connection, were it not for the checks in [`Permit`].
@@ -158,6 +158,7 @@ impl Chain {
     /// The whole path for one question.
     async fn sign(&mut self, question: &Question<'_>) -> Result<Released, SignError> {
         self.backend.ready()?;
+        self.check_extensions(question)?;
         let (timestamp, replayed) = match self.judge(question).await {
             Verdict::Refuse(refusal) => return Err(refusal.into()),
             Verdict::Replay(timestamp) => (timestamp, true),
@@ -228,11 +229,19 @@ impl Chain {
             self.signature_of_nothing = Some(signature);
             return Ok(signature);
         }
+        self.signed(&Permit::raw(&vote.non_rp_extension)?).await
+    }
+
+    /// What is refused for its extension is refused before the watermark rises.
+    fn check_extensions(&self, question: &Question<'_>) -> Result<(), Refusal> {
+        let Some(vote) = question.extended_vote().filter(|vote| !vote.non_rp_extension.is_empty()) else {
+            return Ok(());
+        };
         if !self.rules.raw.non_rp_extensions {
             let what = "signing extensions without replay protection";
-            return Err(Refusal::SwitchedOff { what, setting: "sign_non_rp_extensions" }.into());
+            return Err(Refusal::SwitchedOff { what, setting: "sign_non_rp_extensions" });
         }
-        self.signed(&Permit::raw(&vote.non_rp_extension)?).await
+        Permit::raw(&vote.non_rp_extension).map(drop)
     }
 
     /// The backend's signature, verified. The only place where a signature comes from.

@@ -5,7 +5,6 @@
 
 pub mod key;
 pub mod state;
-pub mod step;
 
 #[cfg(test)]
 mod vectors;

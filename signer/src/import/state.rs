@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::step::Step;
+use monosign_protocol::Step;
 
 mod format;
 

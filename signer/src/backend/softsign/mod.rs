@@ -6,6 +6,7 @@
 
 pub mod key_file;
 pub mod unlock;
+pub mod vault;
 
 use std::fmt;
 
@@ -39,7 +40,7 @@ impl Softsign {
     }
 
     /// Signs `message` with Ed25519 (RFC 8032 section 5.1.6). What may be signed is for the guard to say.
-    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+    pub(super) fn sign(&self, message: &[u8]) -> [u8; 64] {
         raw_sign::<Sha512>(&self.secret, message, &self.verifying_key).to_bytes()
     }
 }

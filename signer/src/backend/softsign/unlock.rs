@@ -60,7 +60,7 @@ pub enum Loaded {
 }
 
 /// A key file under a passphrase that nobody has given yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SealedKey {
     path: PathBuf,
     /// Ciphertext.

@@ -1,0 +1,361 @@
+//! A link to one validator: dial, handshake, serve, dial again.
+//!
+//! What always holds: one socket for a validator, closed whenever a session ends; requests are answered in the order they
+//! came; public keys and pings are answered from memory, without the chain; whatever ends a session leads to a new one.
+
+mod backoff;
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use monosign_protocol::dialect::Recognised;
+use monosign_protocol::message::{Message, PubKeyResponse, Text};
+use monosign_protocol::{Dialect, Height, noise, secret_connection};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::chain::{Arm, ChainHandle, arm_of, refused};
+use crate::config::Endpoint;
+use crate::guard::Refusal;
+use crate::seams::{Seams, Stream};
+use crate::session::{Event, Peer, PeerMisbehaved, Session};
+use backoff::{Backoff, Outcome};
+
+/// One `[[validator]]` of the configuration, resolved.
+#[derive(Clone)]
+pub struct LinkSettings {
+    /// Where the validator listens.
+    pub endpoint: Endpoint,
+    /// How the connection is protected.
+    pub protection: Protection,
+    /// How long a silent peer is waited for. Nodes ping every 3.3 s.
+    pub timeout: Duration,
+    /// Whether to dial again when a session ends.
+    pub reconnect: bool,
+    /// Above this height nothing is signed for this validator.
+    pub max_height: Option<Height>,
+    /// The dialect that the configuration names, if it names one.
+    pub dialect: Option<Dialect>,
+    /// The address as configured, for logs.
+    pub label: Rc<str>,
+}
+
+/// How a connection is protected.
+#[derive(Clone)]
+pub enum Protection {
+    /// Not at all: a unix socket.
+    Plain,
+    /// SecretConnection, with our identity and perhaps a pinned peer.
+    Secret {
+        /// Our identity; nodes do not check it.
+        identity: Rc<SigningKey>,
+        /// The peer id the node must have.
+        pinned: Option<secret_connection::PeerId>,
+    },
+    /// Noise, both ends pinned.
+    Noise {
+        /// Our identity; its peer id stands in the node's `priv_validator_laddr`.
+        identity: Rc<SigningKey>,
+        /// The node's peer id.
+        peer: noise::PeerId,
+    },
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// Nobody listens there.
+    #[error("connection refused")]
+    Refused,
+    /// The connection cannot be made.
+    #[error("cannot connect: {0}")]
+    Dial(io::Error),
+    /// The connection was not made in time.
+    #[error("cannot connect: no answer within {0:?}")]
+    DialTimeout(Duration),
+    /// Connected, and not a byte: the node is serving another signer, or is stuck.
+    #[error("no handshake within {0:?}: standing by, the validator seems to be served by another signer")]
+    Standby(Duration),
+    /// The peer fell silent: nodes ping every 3.3 s.
+    #[error("silent for {0:?}")]
+    Silent(Duration),
+    /// The peer closed the connection.
+    #[error("closed by the validator")]
+    Closed,
+    /// The connection broke.
+    #[error("connection lost: {0}")]
+    Lost(io::Error),
+    /// The peer broke the protocol.
+    #[error("closed for misbehaviour: {0}")]
+    Misbehaved(#[from] PeerMisbehaved),
+}
+
+/// The time to make a connection.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How much is read at once.
+const READ_CHUNK: usize = 16 * 1024;
+
+/// A validator's connection, for as long as the signer runs.
+pub struct Link {
+    settings: LinkSettings,
+    chain: ChainHandle,
+    seams: Seams,
+    stop: watch::Receiver<bool>,
+    recognised: Recognised,
+    warned: bool,
+    served: bool,
+}
+
+impl Link {
+    /// A link that serves a chain to one validator until `stop` becomes true.
+    pub fn new(settings: LinkSettings, chain: ChainHandle, seams: Seams, stop: watch::Receiver<bool>) -> Self {
+        let recognised = Recognised::default();
+        Self { settings, chain, seams, stop, recognised, warned: false, served: false }
+    }
+
+    /// Serves session after session.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        let mut reports = Reports::default();
+        let mut last_good = Instant::now();
+        loop {
+            self.served = false;
+            let ended = self.serve().await;
+            let Err(error) = ended else { return };
+            if self.served {
+                last_good = Instant::now();
+                reports = Reports::default();
+            }
+            reports.report(&self.settings.label, &self.chain, &error);
+            if !self.settings.reconnect {
+                tracing::warn!(chain_id = %self.chain.id(), peer = &*self.settings.label, "not reconnecting: `reconnect` is false");
+                return;
+            }
+            let outcome = match (&error, self.served) {
+                (_, true) => Outcome::Served,
+                (LinkError::Refused, _) => Outcome::Refused,
+                _ => Outcome::Failed,
+            };
+            let wait = backoff.wait(outcome, last_good.elapsed(), self.random_byte());
+            tokio::select! {
+                biased;
+                () = stopped(&mut self.stop) => return,
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// One session; `Ok` if the signer stops.
+    async fn serve(&mut self) -> Result<(), LinkError> {
+        let mut stop = self.stop.clone();
+        let mut stream = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return Ok(()),
+            stream = self.dial() => stream?,
+        };
+        let mut session = self.session();
+        let mut chunk = vec![0; READ_CHUNK];
+        loop {
+            while let Some(event) = session.poll_event()? {
+                self.handle(event, &mut session).await?;
+            }
+            self.send(&mut *stream, &mut session).await?;
+            let limit = self.settings.timeout;
+            let read = tokio::select! {
+                biased;
+                () = stopped(&mut stop) => return Ok(()),
+                read = timeout(limit, stream.read(&mut chunk)) => read,
+            };
+            match read {
+                Err(_) if session.is_established() => return Err(LinkError::Silent(limit)),
+                Err(_) => return Err(LinkError::Standby(limit)),
+                Ok(Ok(0)) => return Err(LinkError::Closed),
+                Ok(Ok(n)) => session.handle_bytes(&chunk[..n])?,
+                Ok(Err(error)) => return Err(LinkError::Lost(error)),
+            }
+        }
+    }
+
+    async fn dial(&self) -> Result<Box<dyn Stream>, LinkError> {
+        match timeout(DIAL_TIMEOUT, self.seams.net.dial(&self.settings.endpoint)).await {
+            Err(_) => Err(LinkError::DialTimeout(DIAL_TIMEOUT)),
+            Ok(Ok(stream)) => Ok(stream),
+            // A unix socket that is not there yet is a node that is not there yet.
+            Ok(Err(e)) if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
+                Err(LinkError::Refused)
+            }
+            Ok(Err(e)) => Err(LinkError::Dial(e)),
+        }
+    }
+
+    fn session(&self) -> Session {
+        let entropy = &self.seams.entropy;
+        match &self.settings.protection {
+            Protection::Plain => Session::plain(),
+            Protection::Secret { identity, pinned } => {
+                Session::secret(secret_connection::Handshake::new(identity, entropy.key()), *pinned)
+            }
+            Protection::Noise { identity, peer } => {
+                let fresh = noise::Entropy { static_key: entropy.key(), ephemeral: entropy.key() };
+                Session::noise(noise::Handshake::initiator(identity, *peer, fresh))
+            }
+        }
+    }
+
+    async fn send(&self, stream: &mut dyn Stream, session: &mut Session) -> Result<(), LinkError> {
+        if session.outbox().is_empty() {
+            return Ok(());
+        }
+        let limit = self.settings.timeout;
+        match timeout(limit, stream.write_all(session.outbox())).await {
+            Err(_) => Err(LinkError::Silent(limit)),
+            Ok(Err(error)) => Err(LinkError::Lost(error)),
+            Ok(Ok(())) => {
+                session.sent();
+                Ok(())
+            }
+        }
+    }
+
+    async fn handle(&mut self, event: Event, session: &mut Session) -> Result<(), LinkError> {
+        match event {
+            Event::Established(peer) => self.log_connected(&peer),
+            Event::Request(request) => {
+                self.served = true;
+                self.recognise(&request);
+                let response = self.respond(request).await;
+                session.respond(&response)?;
+            }
+            Event::Unreadable { arm, error } => {
+                let refusal = Refusal::Malformed(error);
+                self.log_refused(&refusal);
+                match arm {
+                    Some(arm) => session.respond(&refused(arm, refusal.to_string()))?,
+                    None => session.respond_empty()?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn respond(&self, request: Message) -> Message {
+        match request {
+            Message::PingRequest => Message::PingResponse,
+            Message::PubKeyRequest(asked) => match self.check_chain(&asked.chain_id) {
+                Ok(()) => {
+                    Message::PubKeyResponse(PubKeyResponse::universal(*self.chain.public_key().as_bytes()))
+                }
+                Err(refusal) => self.refuse(Arm::PubKey, &refusal),
+            },
+            request => match self.check_request(&request) {
+                Ok(()) => self.chain.ask(request, self.settings.label.clone()).await,
+                Err(refusal) => self.refuse(arm_of(&request), &refusal),
+            },
+        }
+    }
+
+    /// What is this validator's matter, before the chain is asked.
+    fn check_request(&self, request: &Message) -> Result<(), Refusal> {
+        let hrs = match request {
+            Message::SignVoteRequest(request) => {
+                self.check_chain(&request.chain_id)?;
+                request.vote.as_ref().and_then(|vote| vote.hrs())
+            }
+            Message::SignProposalRequest(request) => {
+                self.check_chain(&request.chain_id)?;
+                request.proposal.as_ref().map(|proposal| proposal.hrs())
+            }
+            _ => None,
+        };
+        match (hrs, self.settings.max_height) {
+            (Some(asked), Some(max_height)) if asked.height > max_height => {
+                Err(Refusal::AboveMaxHeight { asked, max_height })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_chain(&self, asked: &Text) -> Result<(), Refusal> {
+        let expected = self.chain.id().as_str();
+        if asked.is(expected) {
+            return Ok(());
+        }
+        Err(Refusal::WrongChain { asked: asked.to_string(), expected: expected.into() })
+    }
+
+    fn refuse(&self, arm: Arm, refusal: &Refusal) -> Message {
+        self.log_refused(refusal);
+        refused(arm, refusal.to_string())
+    }
+
+    /// Learns what the node speaks, and names a setting that says otherwise, once.
+    fn recognise(&mut self, request: &Message) {
+        if !self.recognised.observe(request) {
+            return;
+        }
+        let (chain_id, peer, speaks) = (self.chain.id(), &*self.settings.label, self.recognised);
+        match self.settings.dialect.filter(|setting| !speaks.allows(*setting)) {
+            Some(setting) if !self.warned => {
+                self.warned = true;
+                tracing::warn!(
+                    %chain_id, peer, %speaks,
+                    "protocol_version is \"{setting}\", but the node speaks {speaks}: it is served all the same; \
+                     set protocol_version = \"auto\""
+                );
+            }
+            _ => tracing::info!(%chain_id, peer, %speaks, "the node speaks {speaks}"),
+        }
+    }
+
+    fn log_connected(&mut self, peer_id: &Peer) {
+        if matches!(peer_id, Peer::Noise(_)) {
+            self.recognised.observe_noise();
+        }
+        let (chain_id, peer) = (self.chain.id(), &*self.settings.label);
+        tracing::info!(%chain_id, peer, %peer_id, "connected to {peer} (peer id {peer_id})");
+    }
+
+    fn log_refused(&self, refusal: &Refusal) {
+        let (chain_id, peer, reason) = (self.chain.id(), &*self.settings.label, refusal.reason());
+        tracing::warn!(%chain_id, peer, result = "denied", reason, "refused: {refusal}");
+    }
+
+    fn random_byte(&self) -> u8 {
+        let mut byte = [0];
+        self.seams.entropy.fill(&mut byte);
+        byte[0]
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone means the same as a stop.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Keeps a node that is down for days from filling the log: the 1st, 2nd, 4th, 8th … failure in a row is told.
+#[derive(Default)]
+struct Reports {
+    in_a_row: u64,
+}
+
+impl Reports {
+    fn report(&mut self, peer: &str, chain: &ChainHandle, error: &LinkError) {
+        self.in_a_row += 1;
+        if !self.in_a_row.is_power_of_two() {
+            return;
+        }
+        let (chain_id, attempt) = (chain.id(), self.in_a_row);
+        match error {
+            LinkError::Refused => tracing::warn!(
+                %chain_id, peer, attempt,
+                "connection refused by {peer}: is the node running, with priv_validator_laddr set to this address?"
+            ),
+            LinkError::Closed => tracing::info!(%chain_id, peer, attempt, "disconnected from {peer}: {error}"),
+            _ => tracing::warn!(%chain_id, peer, attempt, "disconnected from {peer}: {error}"),
+        }
+    }
+}
