@@ -1,0 +1,350 @@
+//! The configuration: a `tmkms.toml` as it is, and monosign's own settings in the same file.
+//!
+//! [`Config::load`] reads, checks and resolves; what it returns holds no contradiction. Relative paths are relative to the
+//! file, not to the working directory.
+
+mod endpoint;
+mod schema;
+mod template;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use monosign_protocol::dialect::InvalidDialect;
+use monosign_protocol::{ChainId, Dialect, Height};
+
+use crate::backend::softsign::unlock::KeySource;
+use crate::chain::{RawSigning, Rules};
+use crate::guard::JumpLimit;
+use crate::import::key::PlainFormat;
+pub use endpoint::{Addr, Endpoint, InvalidAddr, PinnedPeer};
+pub use schema::KeyFormat;
+pub use template::{TemplateChain, template};
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it was read from.
+    pub path: PathBuf,
+    /// The chains that are signed for, in the order of the file.
+    pub chains: Vec<ChainConfig>,
+    /// The validators that are dialed, in the order of the file.
+    pub validators: Vec<ValidatorConfig>,
+    /// Where `monosign unlock` finds the running signer.
+    pub admin_socket: PathBuf,
+    /// What is read and has no effect.
+    pub warnings: Vec<String>,
+}
+
+/// A `[[chain]]`, with its key.
+#[derive(Debug, Clone)]
+pub struct ChainConfig {
+    /// The chain.
+    pub id: ChainId,
+    /// How its public key is shown.
+    pub key_format: KeyFormat,
+    /// Its record.
+    pub record: PathBuf,
+    /// What is signed for it.
+    pub rules: Rules,
+    /// Its key.
+    pub key: KeySource,
+}
+
+/// A `[[validator]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidatorConfig {
+    /// The chain it validates.
+    pub chain_id: ChainId,
+    /// Where it listens.
+    pub addr: Addr,
+    /// Our identity on the connection; always there but for unix sockets.
+    pub identity: Option<PathBuf>,
+    /// The dialect that the file names; `None` for `auto`.
+    pub dialect: Option<Dialect>,
+    /// Whether to dial again when the connection ends.
+    pub reconnect: bool,
+    /// How long a silent validator is waited for.
+    pub timeout: Duration,
+    /// Above this height nothing is signed.
+    pub max_height: Option<Height>,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not TOML, or has a key or value that does not exist.
+    #[error("`{}`: {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// A value contradicts itself or another.
+    #[error("`{}`: {table}: {what}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The table, for instance `[[chain]] cosmoshub-4`.
+        table: String,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// How far above the record a request may be, unless the file says otherwise: two days of one-second blocks, near enough.
+const DEFAULT_MAX_HEIGHT_JUMP: u64 = 100_000;
+/// Nodes ping every 3.3 s; tmkms waits as long.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Below this, a healthy node would be dropped between two pings.
+const SHORTEST_TIMEOUT: u16 = 4;
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with file, line or table, and field.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a file that lies at `path`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let file: schema::File = toml::from_str(text)
+            .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })?;
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut resolver = Resolver { dir, warnings: Vec::new() };
+        let resolved = resolver.config(file);
+        let (chains, validators, admin_socket) =
+            resolved.map_err(|Invalid { table, what }| ConfigError::Invalid { path: path.into(), table, what })?;
+        Ok(Self { path: path.into(), chains, validators, admin_socket, warnings: resolver.warnings })
+    }
+
+    /// The settings of a chain.
+    pub fn chain(&self, id: &ChainId) -> Option<&ChainConfig> {
+        self.chains.iter().find(|chain| chain.id == *id)
+    }
+}
+
+struct Resolver<'a> {
+    dir: &'a Path,
+    warnings: Vec<String>,
+}
+
+/// What is wrong in which table.
+struct Invalid {
+    table: String,
+    what: String,
+}
+
+impl Invalid {
+    fn new(table: impl Into<String>, what: impl ToString) -> Self {
+        Self { table: table.into(), what: what.to_string() }
+    }
+}
+
+impl Resolver<'_> {
+    fn config(
+        &mut self,
+        file: schema::File,
+    ) -> Result<(Vec<ChainConfig>, Vec<ValidatorConfig>, PathBuf), Invalid> {
+        refuse_other_providers(&file.providers)?;
+        let mut keys = self.keys(&file.providers.softsign, &file.chain)?;
+        let chains = file.chain.into_iter().map(|chain| self.chain(chain, &mut keys)).collect::<Result<_, _>>()?;
+        check_unique(&chains)?;
+        let validators = file
+            .validator
+            .into_iter()
+            .map(|validator| self.validator(validator, &chains))
+            .collect::<Result<Vec<_>, _>>()?;
+        let admin_socket = self.path(file.admin_socket.unwrap_or_else(|| "monosign.sock".into()));
+        Ok((chains, validators, admin_socket))
+    }
+
+    fn path(&self, path: PathBuf) -> PathBuf {
+        self.dir.join(path)
+    }
+
+    /// The key of each chain: exactly one.
+    fn keys(
+        &self,
+        providers: &[schema::Softsign],
+        chains: &[schema::Chain],
+    ) -> Result<BTreeMap<String, KeySource>, Invalid> {
+        let mut keys = BTreeMap::new();
+        for provider in providers {
+            let table = format!("[[providers.softsign]] {}", provider.path.display());
+            let source = self.key_source(provider).map_err(|what| Invalid::new(&table, what))?;
+            for id in &provider.chain_ids {
+                if !chains.iter().any(|chain| chain.id == *id) {
+                    return Err(Invalid::new(table, format!("chain_ids names `{id}`, which has no [[chain]]")));
+                }
+                if keys.insert(id.clone(), source.clone()).is_some() {
+                    return Err(Invalid::new(table, format!("chain `{id}` has a second key: exactly one signs")));
+                }
+            }
+        }
+        Ok(keys)
+    }
+
+    fn key_source(&self, provider: &schema::Softsign) -> Result<KeySource, String> {
+        if let Some(other) = provider.key_type.as_deref().filter(|key_type| *key_type != "consensus") {
+            return Err(format!("key_type `{other}` is not supported: only `consensus` (Ed25519) keys sign"));
+        }
+        let key_format = match provider.key_format.as_deref() {
+            None => None,
+            Some("base64") => Some(PlainFormat::Base64),
+            Some("json") => Some(PlainFormat::Json),
+            Some(other) => return Err(format!("key_format `{other}` is neither `base64` nor `json`")),
+        };
+        Ok(KeySource {
+            path: self.path(provider.path.clone()),
+            allow_plaintext: provider.allow_plaintext_key,
+            key_format,
+            credential: provider.credential.clone(),
+            identity_file: provider.identity_file.clone().map(|path| self.path(path)),
+            passphrase_file: provider.passphrase_file.clone().map(|path| self.path(path)),
+        })
+    }
+
+    fn chain(
+        &mut self,
+        chain: schema::Chain,
+        keys: &mut BTreeMap<String, KeySource>,
+    ) -> Result<ChainConfig, Invalid> {
+        let table = format!("[[chain]] {}", chain.id);
+        let id: ChainId = chain.id.parse().map_err(|e| Invalid::new(&table, e))?;
+        if chain.state_hook.is_some() {
+            self.warnings.push(format!("{table}: state_hook is not supported and is ignored"));
+        }
+        if chain.sign_bytes && chain.sign_raw_bytes {
+            let what = "sign_bytes (v1.0) and sign_raw_bytes (Celestia) share their wire fields: a chain has one or neither";
+            return Err(Invalid::new(table, what));
+        }
+        let key = keys.remove(&chain.id).ok_or_else(|| {
+            Invalid::new(&table, "it has no key: name it in the chain_ids of a [[providers.softsign]]")
+        })?;
+        let record = chain.state_file.unwrap_or_else(|| format!("{id}_priv_validator_state.json").into());
+        let jump_limit = match chain.max_height_jump.unwrap_or(DEFAULT_MAX_HEIGHT_JUMP) {
+            0 => JumpLimit::Off,
+            heights => JumpLimit::Heights(heights),
+        };
+        let raw = RawSigning {
+            sign_bytes: chain.sign_bytes,
+            celestia_raw_bytes: chain.sign_raw_bytes,
+            non_rp_extensions: chain.sign_non_rp_extensions,
+        };
+        Ok(ChainConfig {
+            id,
+            key_format: chain.key_format.unwrap_or(KeyFormat::CosmosJson),
+            record: self.path(record),
+            rules: Rules { jump_limit, raw },
+            key,
+        })
+    }
+
+    fn validator(
+        &mut self,
+        validator: schema::Validator,
+        chains: &[ChainConfig],
+    ) -> Result<ValidatorConfig, Invalid> {
+        let table = format!("[[validator]] {}", validator.addr);
+        let invalid = |what: String| Invalid { table: table.clone(), what };
+        let chain_id: ChainId = validator.chain_id.parse().map_err(|e| Invalid::new(&table, e))?;
+        if !chains.iter().any(|chain| chain.id == chain_id) {
+            return Err(invalid(format!("chain_id `{chain_id}` has no [[chain]]")));
+        }
+        let addr: Addr = validator.addr.parse().map_err(|e| Invalid::new(&table, e))?;
+        let identity = validator.secret_key.map(|path| self.path(path));
+        let is_unix = matches!(addr.endpoint, Endpoint::Unix(_) | Endpoint::UnixAbstract(_));
+        if identity.is_none() && !is_unix {
+            return Err(invalid("secret_key is missing: tcp and noise connections need an identity".into()));
+        }
+        let timeout = match validator.timeout {
+            Some(seconds) if seconds < SHORTEST_TIMEOUT => {
+                self.warnings.push(format!(
+                    "{table}: timeout {seconds} is below the 3.3 s between a node's pings: {SHORTEST_TIMEOUT} is used"
+                ));
+                Duration::from_secs(SHORTEST_TIMEOUT.into())
+            }
+            Some(seconds) => Duration::from_secs(seconds.into()),
+            None => DEFAULT_TIMEOUT,
+        };
+        Ok(ValidatorConfig {
+            chain_id,
+            addr,
+            identity,
+            dialect: dialect(validator.protocol_version.as_deref()).map_err(|e| Invalid::new(&table, e))?,
+            reconnect: validator.reconnect,
+            timeout,
+            max_height: max_height(validator.max_height).map_err(invalid)?,
+        })
+    }
+}
+
+fn refuse_other_providers(providers: &schema::Providers) -> Result<(), Invalid> {
+    let others = [
+        ("yubihsm", &providers.yubihsm),
+        ("ledgertm", &providers.ledgertm),
+        ("fortanixdsm", &providers.fortanixdsm),
+    ];
+    match others.into_iter().find(|(_, table)| table.is_some()) {
+        Some((name, _)) => Err(Invalid::new(
+            format!("[providers.{name}]"),
+            "this version signs with software keys only: use [[providers.softsign]]",
+        )),
+        None => Ok(()),
+    }
+}
+
+fn check_unique(chains: &[ChainConfig]) -> Result<(), Invalid> {
+    let mut ids = BTreeSet::new();
+    let mut records = BTreeSet::new();
+    for chain in chains {
+        let table = format!("[[chain]] {}", chain.id);
+        if !ids.insert(&chain.id) {
+            return Err(Invalid::new(table, "the chain is named twice"));
+        }
+        if !records.insert(&chain.record) {
+            return Err(Invalid::new(table, "its state_file is that of another chain: each has its own"));
+        }
+    }
+    Ok(())
+}
+
+fn dialect(setting: Option<&str>) -> Result<Option<Dialect>, InvalidDialect> {
+    match setting {
+        None | Some("auto") => Ok(None),
+        Some(name) => name.parse().map(Some),
+    }
+}
+
+fn max_height(setting: Option<schema::MaxHeight>) -> Result<Option<Height>, String> {
+    let height = match setting {
+        None => return Ok(None),
+        Some(schema::MaxHeight::Number(height)) => Some(height),
+        Some(schema::MaxHeight::Text(text)) => text.parse().ok(),
+    };
+    let height = height.filter(|height| *height > 0).ok_or("max_height is no height above 0")?;
+    Ok(Some(Height(height)))
+}
+
+#[cfg(test)]
+mod tests;

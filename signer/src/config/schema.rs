@@ -1,0 +1,104 @@
+//! The file as it is written: `tmkms.toml`, and what monosign adds to it.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// A whole file. Unknown keys are errors, so that a typo never switches anything off.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(default)]
+    pub(super) chain: Vec<Chain>,
+    #[serde(default)]
+    pub(super) validator: Vec<Validator>,
+    #[serde(default)]
+    pub(super) providers: Providers,
+    pub(super) admin_socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Chain {
+    pub(super) id: String,
+    pub(super) key_format: Option<KeyFormat>,
+    pub(super) state_file: Option<PathBuf>,
+    pub(super) max_height_jump: Option<u64>,
+    #[serde(default)]
+    pub(super) sign_bytes: bool,
+    #[serde(default)]
+    pub(super) sign_raw_bytes: bool,
+    #[serde(default)]
+    pub(super) sign_non_rp_extensions: bool,
+    /// tmkms: without effect there, and here extensions are signed whenever a node asks.
+    #[serde(default, rename = "sign_extensions")]
+    pub(super) _sign_extensions: Option<bool>,
+    /// tmkms: never worked there.
+    pub(super) state_hook: Option<toml::Value>,
+}
+
+/// How the public key is shown. Display only.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum KeyFormat {
+    /// bech32, with the chain's prefixes.
+    Bech32 {
+        /// For instance `cosmospub`; not used for consensus keys.
+        account_key_prefix: String,
+        /// For instance `cosmosvalconspub`.
+        consensus_key_prefix: String,
+    },
+    /// The Cosmos SDK's JSON.
+    CosmosJson,
+    /// Hexadecimal.
+    Hex,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Validator {
+    pub(super) chain_id: String,
+    pub(super) addr: String,
+    pub(super) secret_key: Option<PathBuf>,
+    pub(super) protocol_version: Option<String>,
+    #[serde(default = "yes")]
+    pub(super) reconnect: bool,
+    pub(super) timeout: Option<u16>,
+    pub(super) max_height: Option<MaxHeight>,
+}
+
+/// tmkms writes heights as text.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum MaxHeight {
+    Number(i64),
+    Text(String),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Providers {
+    #[serde(default)]
+    pub(super) softsign: Vec<Softsign>,
+    pub(super) yubihsm: Option<toml::Value>,
+    pub(super) ledgertm: Option<toml::Value>,
+    pub(super) fortanixdsm: Option<toml::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Softsign {
+    pub(super) chain_ids: Vec<String>,
+    pub(super) path: PathBuf,
+    pub(super) key_type: Option<String>,
+    pub(super) key_format: Option<String>,
+    #[serde(default)]
+    pub(super) allow_plaintext_key: bool,
+    pub(super) credential: Option<String>,
+    pub(super) identity_file: Option<PathBuf>,
+    pub(super) passphrase_file: Option<PathBuf>,
+}
+
+fn yes() -> bool {
+    true
+}
