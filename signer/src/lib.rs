@@ -1,1 +1,4 @@
 //! x
+pub mod consensus_key;
+pub mod ops;
+pub mod pubkey;

@@ -1,0 +1,3 @@
+//! What the signer does on its host: files, permissions.
+
+pub mod private_file;
