@@ -1,0 +1,166 @@
+use ed25519_dalek::SigningKey;
+use sha2::{Digest, Sha512};
+
+use super::*;
+use crate::import::vectors::{self, text};
+
+const SEED: [u8; 32] = [9; 32];
+
+fn key_json() -> String {
+    let key = ConsensusKey::from_seed(&SEED);
+    format!(
+        r#"{{"address":"{}","pub_key":{},"priv_key":{{"type":"tendermint/PrivKeyEd25519","value":"{}"}}}}"#,
+        key.public_key().address(),
+        key.public_key().to_cometbft_json(),
+        BASE64.encode(&SigningKey::from_bytes(&SEED).to_keypair_bytes()),
+    )
+}
+
+fn expanded() -> [u8; 64] {
+    let mut expanded: [u8; 64] = Sha512::digest(SEED).into();
+    expanded[0] &= 248;
+    expanded[31] &= 127;
+    expanded[31] |= 64;
+    expanded
+}
+
+fn refusal(content: &str) -> ImportKeyError {
+    parse_plain(content.as_bytes(), None).unwrap_err()
+}
+
+#[test]
+fn vectors_ed25519_key_files_give_seed_and_public_key() {
+    let mut seen = 0;
+    for vector in vectors::files() {
+        let Some(seed) = vector["key_seed"].as_str() else { continue };
+        let parsed = parse_plain(text(&vector, "priv_validator_key.json").as_bytes(), None).unwrap();
+        assert_eq!(data_encoding::HEXLOWER.encode(parsed.key.expose_seed().unwrap()), seed);
+        assert_eq!(parsed.form, KeyForm::CometBftJson);
+        if let Some(public_key) = vector["pub_key"].as_str() {
+            assert_eq!(parsed.key.public_key().to_string(), public_key);
+        }
+        if let Some(address) = vector["address"].as_str() {
+            assert_eq!(parsed.key.public_key().address().to_string(), address);
+        }
+        seen += 1;
+    }
+    assert!(seen > 0, "no ed25519 vector");
+}
+
+#[test]
+fn vectors_key_files_of_other_types_are_refused_by_name() {
+    for vector in vectors::files() {
+        let Some(key_type) = vector["key_type"].as_str() else { continue };
+        let error = refusal(text(&vector, "priv_validator_key.json"));
+        let ImportKeyError::UnsupportedType { scheme } = error else { panic!("{key_type}: {error}") };
+        assert_eq!(scheme, key_type.replace("bls12_381", "bls12381").replace("ml_dsa_65", "mldsa65"));
+    }
+}
+
+#[test]
+fn says_which_field_of_the_key_file_is_wrong() {
+    let good = key_json();
+    assert!(parse_plain(good.as_bytes(), Some(PlainFormat::Json)).is_ok());
+
+    let key = *ConsensusKey::from_seed(&SEED).public_key();
+    let other = *ConsensusKey::from_seed(&[1; 32]).public_key();
+    let address = good.replace(&key.address().to_string(), &other.address().to_string());
+    assert_eq!(refusal(&address), ImportKeyError::AddressDisagrees { belongs: key.address() });
+    let public_key = good.replace(&key.to_base64(), &other.to_base64());
+    assert_eq!(refusal(&public_key), ImportKeyError::PublicKeyDisagrees { belongs: key });
+
+    let pair = SigningKey::from_bytes(&SEED).to_keypair_bytes();
+    let mut damaged = pair;
+    damaged[3] ^= 1;
+    let seed = good.replace(&BASE64.encode(&pair), &BASE64.encode(&damaged));
+    assert_eq!(refusal(&seed), ImportKeyError::SeedAndPublicKeyDisagree);
+    let short = good.replace(&BASE64.encode(&pair), &BASE64.encode(&SEED));
+    assert_eq!(refusal(&short), ImportKeyError::BadPrivateKeyLength { length: 32 });
+    let lower = good.replace(&key.address().to_string(), &key.address().to_string().to_lowercase());
+    assert!(matches!(refusal(&lower), ImportKeyError::AddressDisagrees { .. }));
+}
+
+#[test]
+fn refuses_garbage_without_quoting_it() {
+    let good = key_json();
+    let secret = BASE64.encode(&SigningKey::from_bytes(&SEED).to_keypair_bytes());
+    let bad = [
+        String::new(),
+        "{}".into(),
+        "not a key".into(),
+        format!("{good}x"),
+        good.replace("\"address\"", "\"adress\""),
+        good.replace("{\"type\":\"tendermint/PrivKeyEd25519\",\"value\":", "").replace("\"}}", "\"}"),
+        good.replace("tendermint/PrivKeyEd25519", &secret),
+        good[..good.len() - 9].into(),
+        good.replace("\"priv_key\"", "\"pub_key\""),
+    ];
+    for content in bad {
+        let error = refusal(&content).to_string();
+        assert!(!error.contains(&secret[..16]), "{error}");
+        assert!(error.contains("\nhint: "), "{error}");
+    }
+}
+
+#[test]
+fn reads_a_seed_with_or_without_a_line_end() {
+    for text in [BASE64.encode(&SEED), format!("{}\n", BASE64.encode(&SEED))] {
+        let parsed = parse_tmkms_base64(text.as_bytes()).unwrap();
+        assert_eq!((parsed.key.expose_seed(), parsed.form), (Some(&SEED), KeyForm::Seed));
+    }
+}
+
+#[test]
+fn reads_seed_and_public_key_as_the_seed_and_never_as_expanded() {
+    let text = BASE64.encode(&SigningKey::from_bytes(&SEED).to_keypair_bytes());
+    let parsed = parse_tmkms_base64(text.as_bytes()).unwrap();
+    assert_eq!((parsed.key.expose_seed(), parsed.form), (Some(&SEED), KeyForm::SeedAndPublicKey));
+
+    let public_key = *ConsensusKey::from_seed(&SEED).public_key();
+    let error = parse_tmkms_base64_expanded(text.as_bytes(), &public_key).unwrap_err();
+    assert_eq!(error, ImportKeyError::Expanded(ExpandedKeyError::SeedAndPublicKey));
+}
+
+#[test]
+fn takes_an_expanded_secret_only_when_told_so_with_its_public_key() {
+    let text = BASE64.encode(&expanded());
+    assert_eq!(refusal(&text), ImportKeyError::AmbiguousExpanded);
+
+    let public_key = *ConsensusKey::from_seed(&SEED).public_key();
+    let parsed = parse_tmkms_base64_expanded(text.as_bytes(), &public_key).unwrap();
+    assert_eq!((parsed.key.expose_expanded(), parsed.form), (Some(&expanded()), KeyForm::Expanded));
+
+    let other = *ConsensusKey::from_seed(&[1; 32]).public_key();
+    let error = parse_tmkms_base64_expanded(text.as_bytes(), &other).unwrap_err();
+    assert_eq!(error, ImportKeyError::Expanded(ExpandedKeyError::OtherPublicKey { belongs: public_key }));
+}
+
+#[test]
+fn a_key_without_a_seed_is_written_as_yubihsm_export_and_read_back() {
+    let public_key = *ConsensusKey::from_seed(&SEED).public_key();
+    let key = ConsensusKey::from_expanded(&expanded(), &public_key).unwrap();
+    let text = to_tmkms_base64(&key);
+    let mut bytes = BASE64.decode(text.as_bytes()).unwrap();
+    assert_eq!(bytes[31], expanded()[0], "the scalar is reversed");
+
+    let parsed = parse_tmkms_base64(text.as_bytes()).unwrap();
+    assert_eq!((parsed.key.expose_expanded(), parsed.form), (Some(&expanded()), KeyForm::YubiHsmExport));
+
+    bytes[95] ^= 1;
+    assert!(matches!(refusal(&BASE64.encode(&bytes)), ImportKeyError::Expanded(_)), "tmkms would take it");
+}
+
+#[test]
+fn a_seed_is_written_as_tmkms_writes_it() {
+    assert_eq!(*to_tmkms_base64(&ConsensusKey::from_seed(&SEED)), BASE64.encode(&SEED));
+}
+
+#[test]
+fn refuses_other_lengths_and_a_format_that_is_not_the_given_one() {
+    for length in [0, 1, 31, 33, 63, 65, 95, 97] {
+        let error = parse_tmkms_base64(BASE64.encode(&vec![1; length]).as_bytes()).unwrap_err();
+        assert_eq!(error, ImportKeyError::BadLength { length });
+    }
+    let error = parse_plain(key_json().as_bytes(), Some(PlainFormat::Base64)).unwrap_err();
+    assert_eq!(error, ImportKeyError::OtherFormat { given: "base64", found: "json" });
+}
