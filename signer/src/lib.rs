@@ -1,4 +1,5 @@
 //! x
+pub mod backend;
 pub mod consensus_key;
 pub mod import;
 pub mod ops;

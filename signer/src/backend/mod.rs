@@ -1,0 +1,3 @@
+//! What holds a consensus key and signs with it.
+
+pub mod softsign;
