@@ -28,7 +28,7 @@ use crate::import::key::PlainFormat;
 use crate::pubkey::PublicKey;
 
 /// scrypt's cost when writing, as log2 of N: 256 MiB and about half a second.
-const WORK_FACTOR: u8 = 18;
+pub(crate) const WORK_FACTOR: u8 = 18;
 /// The highest cost accepted when reading: 1 GiB and about two seconds. Set always, since age would otherwise time
 /// the machine at that moment, and refuse a good file on a busy one.
 const MAX_WORK_FACTOR: u8 = 20;

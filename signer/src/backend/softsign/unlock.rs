@@ -14,6 +14,7 @@
 //! A place that is there and does not open the file is an error. Going on to the next would hide that, for example, a
 //! rotated credential was never in use.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use age::x25519;
@@ -60,7 +61,6 @@ pub enum Loaded {
 }
 
 /// A key file under a passphrase that nobody has given yet.
-#[derive(Clone, Debug)]
 pub struct SealedKey {
     path: PathBuf,
     /// Ciphertext.
@@ -80,6 +80,12 @@ impl SealedKey {
     /// If the passphrase is wrong or the file was damaged.
     pub fn unlock(&self, passphrase: SecretString) -> Result<ConsensusKey, KeyFileError> {
         key_file::open_with_passphrase(&self.content, passphrase).map_err(|error| in_file(&self.path, error))
+    }
+}
+
+impl fmt::Debug for SealedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealedKey").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
