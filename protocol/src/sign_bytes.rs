@@ -5,10 +5,10 @@
 //! with 0a or 11, so no two kinds collide. Raw bytes, which v1 and Celestia let a node ask for, could collide with
 //! all of them: [`looks_length_delimited`] keeps them apart.
 
-use crate::hrs::{Height, Round, Step};
+use crate::hrs::{Height, Hrs, Round, Step};
 use crate::message::codec::{put_part_set_header, put_timestamp};
 use crate::message::types::{TYPE_PRECOMMIT, TYPE_PREVOTE, TYPE_PROPOSAL};
-use crate::message::{BlockId, Proposal, Timestamp, Vote};
+use crate::message::{BlockId, Proposal, Text, Timestamp, Vote};
 use crate::wire::{Fields, put_bytes, put_delimited, put_int, put_nested, put_sfixed64};
 
 /// The prefix that separates Celestia's raw bytes (CIP-40) from consensus messages.
@@ -96,24 +96,45 @@ pub fn looks_length_delimited(bytes: &[u8]) -> bool {
     false
 }
 
-/// The step and timestamp of stored sign bytes, or `None` if they are neither a vote's nor a proposal's.
-///
-/// Only for sign bytes that this signer or CometBFT made: state files of CometBFT hold them without a timestamp of
-/// their own.
-pub fn step_and_timestamp(sign_bytes: &[u8]) -> Option<(Step, Timestamp)> {
-    let body = delimited_body(sign_bytes)?;
-    let (mut step, mut timestamp) = (None, None);
-    let mut fields = Fields::new("CanonicalVote", body);
-    while let Some(field) = fields.next().ok()? {
-        match (field.number, step) {
-            (1, None) => step = Some(step_of(field.int32().ok()?)?),
-            (5, Some(Step::Prevote | Step::Precommit)) | (6, Some(Step::Proposal)) => {
-                timestamp = Some(canonical_timestamp(field.bytes().ok()?)?);
+/// What stored sign bytes say: CometBFT's state files hold them, and nothing else about the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canonical {
+    /// Where in consensus the message stands.
+    pub hrs: Hrs,
+    /// The block, nil included.
+    pub block_id: BlockId,
+    /// When it was made.
+    pub timestamp: Timestamp,
+    /// The chain it was signed for.
+    pub chain_id: Text,
+}
+
+impl Canonical {
+    /// Reads the sign bytes of a vote or proposal; `None` if they are neither.
+    pub fn parse(sign_bytes: &[u8]) -> Option<Self> {
+        let body = delimited_body(sign_bytes)?;
+        let mut step = None;
+        let (mut height, mut round) = (0, 0);
+        let mut block_id = BlockId::default();
+        let mut timestamp = None;
+        let mut chain_id = Text::default();
+        let mut fields = Fields::new("CanonicalVote", body);
+        while let Some(field) = fields.next().ok()? {
+            // Votes lack the proposal's field 4, the proof-of-lock round: what follows is one lower.
+            let number = field.number + i32::from(field.number >= 4 && step != Some(Step::Proposal));
+            match number {
+                1 => step = Some(step_of(field.int32().ok()?)?),
+                2 => height = field.sfixed64().ok()?,
+                3 => round = field.sfixed64().ok()?,
+                5 => block_id = canonical_block_id(field.bytes().ok()?)?,
+                6 => timestamp = Some(canonical_timestamp(field.bytes().ok()?)?),
+                7 => chain_id = Text(field.bytes().ok()?.to_vec()),
+                _ => {}
             }
-            _ => {}
         }
+        let hrs = Hrs { height: Height(height), round: Round(i32::try_from(round).ok()?), step: step? };
+        Some(Self { hrs, block_id, timestamp: timestamp?, chain_id })
     }
-    Some((step?, timestamp?))
 }
 
 /// Room for any vote or proposal with a chain id of 50 bytes, so that the buffer does not grow.
@@ -150,6 +171,28 @@ fn step_of(signed_msg_type: i32) -> Option<Step> {
     }
 }
 
+fn canonical_block_id(body: &[u8]) -> Option<BlockId> {
+    let mut id = BlockId::default();
+    let mut fields = Fields::new("CanonicalBlockID", body);
+    while let Some(field) = fields.next().ok()? {
+        match field.number {
+            1 => id.hash = field.bytes().ok()?.to_vec(),
+            2 => {
+                let mut fields = Fields::new("CanonicalPartSetHeader", field.bytes().ok()?);
+                while let Some(field) = fields.next().ok()? {
+                    match field.number {
+                        1 => id.part_set_header.total = u32::try_from(field.varint().ok()?).ok()?,
+                        2 => id.part_set_header.hash = field.bytes().ok()?.to_vec(),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Some(id)
+}
+
 fn canonical_timestamp(body: &[u8]) -> Option<Timestamp> {
     let mut timestamp = Timestamp { seconds: 0, nanos: 0 };
     let mut fields = Fields::new("Timestamp", body);
@@ -183,15 +226,19 @@ mod tests {
     }
 
     #[test]
-    fn reads_step_and_timestamp_back_from_sign_bytes() {
+    fn reads_back_what_sign_bytes_say() {
         let timestamp = Timestamp { seconds: 1_700_000_000, nanos: 5 };
-        let bytes = vote("test", &a_vote(timestamp));
-        assert_eq!(step_and_timestamp(&bytes), Some((Step::Precommit, timestamp)));
-        let bytes = proposal("test", &Proposal { timestamp, pol_round: Round(-1), ..Proposal::default() });
-        assert_eq!(step_and_timestamp(&bytes), Some((Step::Proposal, timestamp)));
+        let v = a_vote(timestamp);
+        let read = Canonical::parse(&vote("test", &v)).expect("a vote");
+        assert_eq!((Some(read.hrs), read.timestamp, read.block_id), (v.hrs(), timestamp, v.block_id));
+        assert!(read.chain_id.is("test"));
+        let p = Proposal { height: Height(3), pol_round: Round(-1), timestamp, ..Proposal::default() };
+        let read = Canonical::parse(&proposal("test", &p)).expect("a proposal");
+        assert_eq!((read.hrs, read.timestamp, read.block_id), (p.hrs(), timestamp, p.block_id));
         let epoch = Timestamp { seconds: 0, nanos: 0 };
-        assert_eq!(step_and_timestamp(&vote("test", &a_vote(epoch))), Some((Step::Precommit, epoch)));
-        assert_eq!(step_and_timestamp(&[0x43; 40]), None);
+        assert_eq!(Canonical::parse(&vote("test", &a_vote(epoch))).expect("a vote").timestamp, epoch);
+        assert_eq!(Canonical::parse(&[0x43; 40]), None);
+        assert_eq!(Canonical::parse(&vote_extension("test", &v)), None);
     }
 
     #[test]

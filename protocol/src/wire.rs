@@ -54,7 +54,8 @@ pub(crate) struct Field<'a> {
 enum Value<'a> {
     Varint(u64),
     Bytes(&'a [u8]),
-    /// Fixed-width values and groups: no privval message has any, so their content is not kept.
+    Fixed64([u8; 8]),
+    /// 32-bit values and groups: no message here has any, so their content is not kept.
     Other,
 }
 
@@ -82,7 +83,8 @@ impl<'a> Fields<'a> {
         Ok(match tag & 7 {
             0 => Value::Varint(take_varint(&mut self.rest)?),
             2 => Value::Bytes(take_delimited(&mut self.rest)?),
-            1 | 3 | 5 => {
+            1 => Value::Fixed64(take_fixed64(&mut self.rest)?),
+            3 | 5 => {
                 skip(&mut self.rest, tag)?;
                 Value::Other
             }
@@ -102,6 +104,13 @@ impl<'a> Field<'a> {
     pub(crate) fn varint(&self) -> Result<u64, DecodeError> {
         match self.value {
             Value::Varint(v) => Ok(v),
+            _ => Err(self.wrong_wire_type()),
+        }
+    }
+
+    pub(crate) fn sfixed64(&self) -> Result<i64, DecodeError> {
+        match self.value {
+            Value::Fixed64(bytes) => Ok(i64::from_le_bytes(bytes)),
             _ => Err(self.wrong_wire_type()),
         }
     }
@@ -134,6 +143,12 @@ fn take_varint(rest: &mut &[u8]) -> Result<u64, DecodeError> {
         }
     }
     Err(if rest.len() >= 10 { DecodeError::VarintTooLong } else { DecodeError::Truncated })
+}
+
+fn take_fixed64(rest: &mut &[u8]) -> Result<[u8; 8], DecodeError> {
+    let (head, tail) = rest.split_first_chunk().ok_or(DecodeError::Truncated)?;
+    *rest = tail;
+    Ok(*head)
 }
 
 fn take_delimited<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {

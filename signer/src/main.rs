@@ -1,1 +1,7 @@
-fn main() {}
+//! The `monosign` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    monosign::cli::main()
+}

@@ -1,3 +1,203 @@
-//! The command line.
+//! The command line: one file for each command.
+//!
+//! Exit codes: 0 ok, 1 error, 2 wrong usage, 3 refused for safety.
 
+mod check;
+mod completions;
+mod demo;
+mod init;
+mod man;
+mod pubkey;
 pub mod softsign;
+mod start;
+mod state;
+mod unlock;
+
+use std::fmt::Display;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use monosign_protocol::ChainId;
+
+use crate::backend::softsign::unlock::UnlockEnv;
+use crate::config::{ChainConfig, Config};
+use crate::record::RecordError;
+use crate::start::StartError;
+
+/// A remote signer for CometBFT validators that never signs twice.
+#[derive(Debug, Parser)]
+#[command(
+    name = "monosign",
+    version,
+    after_help = "Exit codes: 0 ok, 1 error, 2 wrong usage, 3 refused for safety."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a directory with a configuration, an identity and room for keys and records.
+    Init(init::InitArgs),
+    /// Sign for the validators of a configuration, until SIGTERM.
+    Start(start::StartArgs),
+    /// Check a configuration, its keys, records, disk and validators, and say what to do.
+    Check(check::CheckArgs),
+    /// Show a chain's public key, or the signer's peer ids.
+    Pubkey(pubkey::PubkeyArgs),
+    /// Make, import and show consensus key files.
+    Softsign(softsign::SoftsignArgs),
+    /// Make, show, import, export and raise the record of what was signed last.
+    State(state::StateArgs),
+    /// Give a running signer the passphrase of a sealed key.
+    Unlock(unlock::UnlockArgs),
+    /// Run a signer and a validator with an embedded set-up, and watch them.
+    Demo(demo::DemoArgs),
+    /// Print the version.
+    Version,
+    /// Print a shell's completions.
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page of this program or of one command.
+    Man(man::ManArgs),
+}
+
+/// Why a command failed, and with which exit code.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    fn new(error: impl Display) -> Self {
+        Self { message: error.to_string(), code: 1 }
+    }
+
+    fn usage(error: impl Display) -> Self {
+        Self { message: error.to_string(), code: 2 }
+    }
+
+    fn for_safety(error: impl Display) -> Self {
+        Self { message: error.to_string(), code: 3 }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        if error.is_for_safety() { Self::for_safety(error) } else { Self::new(error) }
+    }
+}
+
+impl From<RecordError> for Failure {
+    fn from(error: RecordError) -> Self {
+        StartError::from(error).into()
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(error)
+    }
+}
+
+/// Runs the command line of this process and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = std::io::stdout();
+    match run(cli, &mut out) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // As much as can be told; standard error may be gone.
+            let _ = writeln!(std::io::stderr(), "error: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
+    match cli.command {
+        Command::Init(args) => init::run(&args, out),
+        Command::Start(args) => start::run(&args),
+        Command::Check(args) => check::run(&args, out),
+        Command::Pubkey(args) => pubkey::run(&args, out),
+        Command::Softsign(args) => softsign::run(&args, out).map_err(Failure::new),
+        Command::State(args) => state::run(&args, out),
+        Command::Unlock(args) => unlock::run(&args, out),
+        Command::Demo(args) => demo::run(&args, out),
+        Command::Version => Ok(writeln!(out, "monosign {}", env!("CARGO_PKG_VERSION"))?),
+        Command::Completions(args) => completions::run(&args, out),
+        Command::Man(args) => man::run(&args, out),
+    }
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// The configuration: a monosign.toml or a tmkms.toml. Without it, the one of these names in this directory.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    fn load(&self) -> Result<Config, Failure> {
+        let path = match &self.config {
+            Some(path) => path.clone(),
+            None => ["monosign.toml", "tmkms.toml"]
+                .map(PathBuf::from)
+                .into_iter()
+                .find(|path| path.exists())
+                .ok_or_else(|| Failure::usage("no configuration here\nhint: name it with -c FILE"))?,
+        };
+        Config::load(&path).map_err(Failure::new)
+    }
+}
+
+/// Which chain of a configuration.
+#[derive(Debug, Args)]
+struct ChainArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The chain; can be left out if the configuration has one.
+    #[arg(long, value_name = "ID")]
+    chain: Option<ChainId>,
+}
+
+impl ChainArgs {
+    fn load(&self) -> Result<ChainConfig, Failure> {
+        let config = self.config.load()?;
+        match (&self.chain, config.chains.as_slice()) {
+            (Some(id), _) => config.chain(id).cloned().ok_or_else(|| {
+                let path = config.path.display();
+                Failure::new(format!("`{path}` has no [[chain]] with id `{id}`"))
+            }),
+            (None, [chain]) => Ok(chain.clone()),
+            (None, chains) => {
+                let ids: Vec<_> = chains.iter().map(|chain| chain.id.as_str()).collect();
+                Err(Failure::usage(format!("which chain?\nhint: --chain with one of: {}", ids.join(", "))))
+            }
+        }
+    }
+}
+
+fn unlock_env() -> UnlockEnv {
+    UnlockEnv { credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from) }
+}
+
+/// Runs a future on the one thread of this process.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(tokio::task::LocalSet::new().block_on(&runtime, future))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

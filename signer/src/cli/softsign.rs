@@ -31,6 +31,22 @@ pub struct SoftsignArgs {
     command: SoftsignCommand,
 }
 
+impl SoftsignArgs {
+    /// `softsign import KEY --output FILE [--plaintext]`.
+    pub(super) fn import(key: &Path, output: &Path, plaintext: bool) -> Self {
+        let target = TargetArgs {
+            output: Some(output.into()),
+            out: None,
+            plaintext,
+            identity: Vec::new(),
+            passphrase: false,
+            prefix: PrefixArg::default(),
+        };
+        let import = ImportArgs { key: key.into(), target, format: None, public_key: None };
+        Self { command: SoftsignCommand::Import(import) }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum SoftsignCommand {
     /// Import the consensus key of CometBFT or tmkms into an encrypted key file.
@@ -98,7 +114,7 @@ struct TargetArgs {
     prefix: PrefixArg,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 struct PrefixArg {
     /// The chain's bech32 prefix, for `…valcons` and `…valconspub`.
     #[arg(long, value_name = "PREFIX", default_value = "cosmos")]

@@ -50,6 +50,13 @@ pub struct InvalidAddr {
     why: String,
 }
 
+impl Endpoint {
+    /// Whether this is a unix socket, which the file system protects.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Unix(_) | Self::UnixAbstract(_))
+    }
+}
+
 impl FromStr for Addr {
     type Err = InvalidAddr;
 

@@ -167,7 +167,7 @@ impl Resolver<'_> {
     ) -> Result<(Vec<ChainConfig>, Vec<ValidatorConfig>, PathBuf), Invalid> {
         refuse_other_providers(&file.providers)?;
         let mut keys = self.keys(&file.providers.softsign, &file.chain)?;
-        let chains = file.chain.into_iter().map(|chain| self.chain(chain, &mut keys)).collect::<Result<_, _>>()?;
+        let chains = file.chain.into_iter().map(|chain| self.chain(chain, &mut keys)).collect::<Result<Vec<_>, _>>()?;
         check_unique(&chains)?;
         let validators = file
             .validator
@@ -273,8 +273,7 @@ impl Resolver<'_> {
         }
         let addr: Addr = validator.addr.parse().map_err(|e| Invalid::new(&table, e))?;
         let identity = validator.secret_key.map(|path| self.path(path));
-        let is_unix = matches!(addr.endpoint, Endpoint::Unix(_) | Endpoint::UnixAbstract(_));
-        if identity.is_none() && !is_unix {
+        if identity.is_none() && !addr.endpoint.is_local() {
             return Err(invalid("secret_key is missing: tcp and noise connections need an identity".into()));
         }
         let timeout = match validator.timeout {

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::chain::{Arm, ChainHandle, arm_of, refused};
 use crate::config::Endpoint;
 use crate::guard::Refusal;
-use crate::seams::{Seams, Stream};
+use crate::seams::{Entropy, Seams, Stream};
 use crate::session::{Event, Peer, PeerMisbehaved, Session};
 use backoff::{Backoff, Outcome};
 
@@ -157,7 +157,7 @@ impl Link {
             () = stopped(&mut stop) => return Ok(()),
             stream = self.dial() => stream?,
         };
-        let mut session = self.session();
+        let mut session = session_for(&self.settings.protection, &*self.seams.entropy);
         let mut chunk = vec![0; READ_CHUNK];
         loop {
             while let Some(event) = session.poll_event()? {
@@ -189,20 +189,6 @@ impl Link {
                 Err(LinkError::Refused)
             }
             Ok(Err(e)) => Err(LinkError::Dial(e)),
-        }
-    }
-
-    fn session(&self) -> Session {
-        let entropy = &self.seams.entropy;
-        match &self.settings.protection {
-            Protection::Plain => Session::plain(),
-            Protection::Secret { identity, pinned } => {
-                Session::secret(secret_connection::Handshake::new(identity, entropy.key()), *pinned)
-            }
-            Protection::Noise { identity, peer } => {
-                let fresh = noise::Entropy { static_key: entropy.key(), ephemeral: entropy.key() };
-                Session::noise(noise::Handshake::initiator(identity, *peer, fresh))
-            }
         }
     }
 
@@ -328,6 +314,20 @@ impl Link {
         let mut byte = [0];
         self.seams.entropy.fill(&mut byte);
         byte[0]
+    }
+}
+
+/// A fresh session, its first bytes in the outbox.
+pub fn session_for(protection: &Protection, entropy: &dyn Entropy) -> Session {
+    match protection {
+        Protection::Plain => Session::plain(),
+        Protection::Secret { identity, pinned } => {
+            Session::secret(secret_connection::Handshake::new(identity, entropy.key()), *pinned)
+        }
+        Protection::Noise { identity, peer } => {
+            let fresh = noise::Entropy { static_key: entropy.key(), ephemeral: entropy.key() };
+            Session::noise(noise::Handshake::initiator(identity, *peer, fresh))
+        }
     }
 }
 

@@ -1,3 +1,5 @@
-//! What the signer does on its host: files, permissions.
+//! The process around the signer: files, logs, hardening.
 
+pub mod log_sink;
 pub mod private_file;
+pub mod process;

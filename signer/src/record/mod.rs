@@ -225,11 +225,7 @@ impl Record {
         chain_id: &ChainId,
         public_key: &[u8; 32],
     ) -> Result<Self, RecordError> {
-        let record = Self::open_any(disk, path).await?;
-        if record.header.chain_id != *chain_id {
-            let (found, expected) = (record.header.chain_id, chain_id.clone());
-            return Err(RecordError::ForeignChain { path: path.into(), found, expected });
-        }
+        let record = Self::open_of_chain(disk, path, chain_id).await?;
         if record.header.public_key != *public_key {
             let (found, expected) = (record.header.public_key, *public_key);
             return Err(RecordError::ForeignKey { path: path.into(), found, expected });
@@ -237,22 +233,29 @@ impl Record {
         Ok(record)
     }
 
-    /// Opens and locks a record, whomever it belongs to.
+    /// Opens and locks the record of a chain, whatever its key: for a key that is still sealed.
     ///
     /// # Errors
-    /// As [`open`](Self::open), but for the foreign ones.
-    pub async fn open_any(disk: &dyn Disk, path: &Path) -> Result<Self, RecordError> {
-        let file = match disk.open(path, Open::Existing).await {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(RecordError::Missing { path: path.into() });
-            }
-            other => other.map_err(io_error("open", path))?,
-        };
+    /// As [`open`](Self::open), but for [`RecordError::ForeignKey`].
+    pub async fn open_of_chain(disk: &dyn Disk, path: &Path, chain_id: &ChainId) -> Result<Self, RecordError> {
+        let file = existing(disk, path).await?;
         lock(&*file, path).await?;
-        let bytes = file.read_all(FILE_LEN).await.map_err(io_error("read", path))?;
-        let (header, newest) =
-            decode_file(&bytes).map_err(|source| RecordError::Damaged { path: path.into(), source })?;
+        let (header, newest) = read(&*file, path).await?;
+        if header.chain_id != *chain_id {
+            let (found, expected) = (header.chain_id, chain_id.clone());
+            return Err(RecordError::ForeignChain { path: path.into(), found, expected });
+        }
         Ok(Self { file, path: path.into(), header, newest, failed: false })
+    }
+
+    /// Reads a record that a signer may be running on: without a lock, and of no use for signing.
+    ///
+    /// # Errors
+    /// [`RecordError::Missing`], [`RecordError::Damaged`], [`RecordError::Io`].
+    pub async fn peek(disk: &dyn Disk, path: &Path) -> Result<(Header, Watermark), RecordError> {
+        let file = existing(disk, path).await?;
+        let (header, newest) = read(&*file, path).await?;
+        Ok((header, newest.watermark))
     }
 
     /// Whom the record belongs to.
@@ -301,6 +304,18 @@ impl Record {
         self.newest = next;
         Ok(())
     }
+}
+
+async fn existing(disk: &dyn Disk, path: &Path) -> Result<Box<dyn DiskFile>, RecordError> {
+    match disk.open(path, Open::Existing).await {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(RecordError::Missing { path: path.into() }),
+        other => other.map_err(io_error("open", path)),
+    }
+}
+
+async fn read(file: &dyn DiskFile, path: &Path) -> Result<(Header, Entry), RecordError> {
+    let bytes = file.read_all(FILE_LEN).await.map_err(io_error("read", path))?;
+    decode_file(&bytes).map_err(|source| RecordError::Damaged { path: path.into(), source })
 }
 
 async fn lock(file: &dyn DiskFile, path: &Path) -> Result<(), RecordError> {

@@ -21,7 +21,7 @@ impl Entropy for OsEntropy {
     }
 }
 
-impl dyn Entropy {
+impl dyn Entropy + '_ {
     /// 32 fresh bytes.
     pub fn key(&self) -> [u8; 32] {
         let mut bytes = [0; 32];

@@ -61,6 +61,7 @@ pub enum Loaded {
 }
 
 /// A key file under a passphrase that nobody has given yet.
+#[derive(Clone)]
 pub struct SealedKey {
     path: PathBuf,
     /// Ciphertext.

@@ -1,0 +1,202 @@
+//! `monosign check`.
+
+use std::io::Write;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout};
+
+use super::{ConfigArgs, Failure, block_on, unlock_env};
+use crate::backend::Backend as _;
+use crate::config::{ChainConfig, ValidatorConfig};
+use crate::link::session_for;
+use crate::record::{Record, RecordError};
+use crate::seams::Seams;
+use crate::session::Event;
+use crate::start::{self, StartError, link_settings};
+
+/// Arguments of `monosign check`.
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Do not dial the validators.
+    #[arg(long)]
+    offline: bool,
+}
+
+/// How long a validator may take to connect and to shake hands.
+const DIAL: Duration = Duration::from_secs(3);
+/// How many writes the disk is timed by.
+const WRITES: u32 = 100;
+
+pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let config = args.config.load()?;
+    let mut report = Report { out, worst: Finding::Good };
+    report.line(Finding::Good, format!("configuration {}", config.path.display()))?;
+    for warning in &config.warnings {
+        report.line(Finding::Warning, warning)?;
+    }
+    if config.validators.is_empty() {
+        report.line(Finding::Bad, "no [[validator]] to sign for")?;
+    }
+    for chain in &config.chains {
+        check_chain(chain, &mut report)?;
+    }
+    for validator in &config.validators {
+        check_validator(validator, args.offline, &mut report)?;
+    }
+    match report.worst {
+        Finding::Unsafe => Err(Failure::for_safety("the signer would refuse to start: see above")),
+        Finding::Bad => Err(Failure::new("something is wrong: see above")),
+        Finding::Good | Finding::Warning => Ok(()),
+    }
+}
+
+struct Report<'a> {
+    out: &'a mut dyn Write,
+    worst: Finding,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Finding {
+    Good,
+    Warning,
+    Bad,
+    Unsafe,
+}
+
+impl Report<'_> {
+    fn line(&mut self, finding: Finding, text: impl AsRef<str>) -> Result<(), Failure> {
+        self.worst = self.worst.max(finding);
+        let mark = match finding {
+            Finding::Good => "ok     ",
+            Finding::Warning => "warning",
+            Finding::Bad => "BAD    ",
+            Finding::Unsafe => "UNSAFE ",
+        };
+        Ok(writeln!(self.out, "{mark} {}", text.as_ref().replace('\n', "\n        "))?)
+    }
+}
+
+fn check_chain(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failure> {
+    let id = &chain.id;
+    let seams = Seams::production();
+    match block_on(start::open(chain, &unlock_env(), &seams))? {
+        Ok((vault, record)) => {
+            report.line(Finding::Good, format!("chain {id}: key {}", vault.public_key()))?;
+            if vault.ready().is_err() {
+                let text = format!("chain {id}: the key is sealed: `monosign unlock` is needed after each start");
+                report.line(Finding::Warning, text)?;
+            }
+            let (path, watermark) = (chain.record.display(), record.watermark());
+            report.line(Finding::Good, format!("chain {id}: record {path}, last signed h/r/s {watermark}"))?;
+        }
+        Err(StartError::Record { source: RecordError::Locked { .. } }) => {
+            let watermark = block_on(Record::peek(&*seams.disk, &chain.record))??.1;
+            let text = format!("chain {id}: a signer runs on this record, last signed h/r/s {watermark}");
+            report.line(Finding::Good, text)?;
+        }
+        Err(error) => {
+            let finding = if error.is_for_safety() { Finding::Unsafe } else { Finding::Bad };
+            report.line(finding, format!("chain {id}: {error}"))?;
+        }
+    }
+    if chain.key.allow_plaintext {
+        let text = format!("chain {id}: the key is not encrypted: `monosign softsign import` encrypts it");
+        report.line(Finding::Warning, text)?;
+    }
+    let dir = chain.record.parent().unwrap_or(Path::new("."));
+    match sync_time(dir) {
+        Ok(median) => report.line(disk_finding(median), disk_verdict(dir, median)),
+        Err(e) => report.line(Finding::Bad, format!("chain {id}: cannot write in {}: {e}", dir.display())),
+    }
+}
+
+/// The median time of a write in place and its flush, as each signature makes one.
+fn sync_time(dir: &Path) -> std::io::Result<Duration> {
+    let file = tempfile_in(dir)?;
+    let page = vec![1; crate::record::PAGE];
+    file.write_all_at(&page, 0)?;
+    file.sync_all()?;
+    let mut times = Vec::new();
+    for _ in 0..WRITES {
+        let start = Instant::now();
+        file.write_all_at(&page, 0)?;
+        file.sync_data()?;
+        times.push(start.elapsed());
+    }
+    times.sort();
+    Ok(times[times.len() / 2])
+}
+
+/// A nameless file, gone when it is closed.
+fn tempfile_in(dir: &Path) -> std::io::Result<std::fs::File> {
+    use rustix::fs::{Mode, OFlags, open};
+    let fd = open(dir, OFlags::TMPFILE | OFlags::RDWR, Mode::RUSR | Mode::WUSR)?;
+    Ok(fd.into())
+}
+
+fn disk_finding(median: Duration) -> Finding {
+    if median > Duration::from_millis(5) { Finding::Warning } else { Finding::Good }
+}
+
+fn disk_verdict(dir: &Path, median: Duration) -> String {
+    let what = match median.as_micros() {
+        0..100 => "a disk with a protected cache, or one that does not really write (tmpfs, a virtual disk)",
+        100..2000 => "good",
+        2000..=5000 => "usable",
+        _ => "slow: not recommended for a validator",
+    };
+    format!("disk under {}: {} µs for a durable write: {what}", dir.display(), median.as_micros())
+}
+
+fn check_validator(
+    validator: &ValidatorConfig,
+    offline: bool,
+    report: &mut Report<'_>,
+) -> Result<(), Failure> {
+    let addr = &validator.addr;
+    let settings = match link_settings(validator) {
+        Ok(settings) => settings,
+        Err(error) => return report.line(Finding::Bad, format!("validator {addr}: {error}")),
+    };
+    if offline {
+        return report.line(Finding::Good, format!("validator {addr}: not dialed"));
+    }
+    let dialed = block_on(timeout(DIAL, handshake(&settings)))?;
+    let (finding, text) = match dialed {
+        Ok(Ok(peer)) => (Finding::Good, format!("reached, peer id {peer}")),
+        Ok(Err(error)) => (
+            Finding::Warning,
+            format!("{error}\nhint: is the node running, with priv_validator_laddr set to this address?"),
+        ),
+        Err(_) => (
+            Finding::Warning,
+            "accepts connections, but does not answer: another signer seems to be connected, perhaps this one".into(),
+        ),
+    };
+    report.line(finding, format!("validator {addr}: {text}"))
+}
+
+async fn handshake(settings: &crate::link::LinkSettings) -> Result<String, String> {
+    let seams = Seams::production();
+    let mut stream = seams.net.dial(&settings.endpoint).await.map_err(|e| e.to_string())?;
+    let mut session = session_for(&settings.protection, &*seams.entropy);
+    let mut chunk = vec![0; 4096];
+    loop {
+        if let Some(Event::Established(peer)) = session.poll_event().map_err(|e| e.to_string())? {
+            return Ok(peer.to_string());
+        }
+        stream.write_all(session.outbox()).await.map_err(|e| e.to_string())?;
+        session.sent();
+        let n = stream.read(&mut chunk).await.map_err(|e| e.to_string())?;
+        if n == 0 {
+            return Err("closed in the handshake".into());
+        }
+        session.handle_bytes(&chunk[..n]).map_err(|e| e.to_string())?;
+    }
+}

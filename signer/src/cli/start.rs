@@ -1,0 +1,142 @@
+//! `monosign start`.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+
+use super::{ConfigArgs, Failure, block_on, unlock, unlock_env};
+use crate::config::Config;
+use crate::ops::log_sink::LogSink;
+use crate::ops::process;
+use crate::seams::Seams;
+use crate::start::Signer;
+
+/// Arguments of `monosign start`.
+#[derive(Debug, Args)]
+pub(super) struct StartArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+struct LogArgs {
+    /// How log lines are written, to standard output.
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug or trace.
+    #[arg(long, default_value = "info", value_name = "LEVEL")]
+    log_level: LevelFilter,
+    /// The same as `--log-level debug`.
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object in each line.
+    Json,
+}
+
+pub(super) fn run(args: &StartArgs) -> Result<(), Failure> {
+    let hardened = process::harden();
+    let config = args.config.load()?;
+    let sink = start_log(&args.log)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %config.path.display(), "monosign starts");
+    if let Err(error) = hardened {
+        tracing::warn!("core dumps could not be switched off: {error}");
+    }
+    let result = block_on(serve(&config)).and_then(|result| result);
+    if let Err(failure) = &result {
+        tracing::error!("{}", failure.message);
+    }
+    sink.flush(Duration::from_secs(1));
+    result
+}
+
+/// Serves until SIGTERM or SIGINT.
+async fn serve(config: &Config) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut signer = start(config).await?;
+    let admin = unlock::listen(&config.admin_socket, signer.sealed())?;
+    loop {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(&mut signer, config).await,
+        }
+    }
+    tracing::info!("stopping");
+    drop(admin);
+    signer.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Starts what can be started: a chain that cannot does not take the others with it. If none can, that is the failure.
+async fn start(config: &Config) -> Result<Signer, Failure> {
+    for warning in &config.warnings {
+        tracing::warn!("{}: {warning}", config.path.display());
+    }
+    if config.validators.is_empty() {
+        return Err(Failure::new(format!("`{}` has no [[validator]] to sign for", config.path.display())));
+    }
+    let env = unlock_env();
+    let mut signer = Signer::new(Seams::production());
+    let mut failures = Vec::new();
+    for chain in &config.chains {
+        if chain.key.allow_plaintext {
+            tracing::warn!(chain_id = %chain.id, "allow_plaintext_key is set: whoever reads {} can sign", chain.key.path.display());
+        }
+        if let Err(error) = signer.start_chain(chain, &env).await {
+            tracing::error!(chain_id = %chain.id, "chain {} is not served: {error}", chain.id);
+            failures.push(Failure::from(error));
+        }
+    }
+    if !signer.serves() {
+        return Err(failures.pop().unwrap_or_else(|| Failure::new("the configuration has no [[chain]]")));
+    }
+    for validator in &config.validators {
+        if let Err(error) = signer.start_link(validator) {
+            let (chain_id, peer) = (&validator.chain_id, &validator.addr);
+            tracing::error!(%chain_id, %peer, "validator {peer} is not served: {error}");
+            failures.push(Failure::from(error));
+        }
+    }
+    if !signer.has_links() {
+        return Err(failures.pop().unwrap_or_else(|| Failure::new("no validator is served")));
+    }
+    Ok(signer)
+}
+
+async fn reload(signer: &mut Signer, old: &Config) {
+    match Config::load(&old.path) {
+        Err(error) => tracing::error!("SIGHUP: {error}: everything stays as it is"),
+        Ok(config) => {
+            tracing::info!("SIGHUP: reading {} again", config.path.display());
+            for line in config.warnings.iter().cloned().chain(signer.reload(&config).await) {
+                tracing::info!("SIGHUP: {line}");
+            }
+        }
+    }
+}
+
+fn start_log(args: &LogArgs) -> Result<LogSink, Failure> {
+    let sink = LogSink::new(std::io::stdout())?;
+    let level = if args.verbose { LevelFilter::DEBUG } else { args.log_level };
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(sink.clone());
+    match args.log_format {
+        LogFormat::Text => builder.with_target(false).with_ansi(std::io::stdout().is_terminal()).init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_target(false).init(),
+    }
+    Ok(sink)
+}

@@ -1,0 +1,164 @@
+//! Log lines that never stop a signature.
+//!
+//! Lines go through a bounded queue to a thread that writes them. When the queue is full, because the pipe behind standard
+//! output is full or slow, lines are dropped and counted; when standard output is gone, they are dropped for good.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// How many lines wait at the most: about half a megabyte.
+const QUEUE: usize = 2048;
+
+/// Hands out writers, one for each line.
+#[derive(Clone)]
+pub struct LogSink {
+    lines: SyncSender<Message>,
+    dropped: Arc<AtomicU64>,
+}
+
+enum Message {
+    Line(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+/// Collects one line and sends it off when dropped.
+pub struct LineWriter<'a> {
+    sink: &'a LogSink,
+    line: Vec<u8>,
+}
+
+impl LogSink {
+    /// A sink that writes to `output` from a thread of its own.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    #[allow(clippy::disallowed_methods, reason = "logs are outside of what is simulated; a blocked pipe needs a thread")]
+    pub fn new(output: impl Write + Send + 'static) -> io::Result<Self> {
+        let (lines, queue) = sync_channel(QUEUE);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&dropped);
+        std::thread::Builder::new()
+            .name("log".into())
+            .stack_size(64 * 1024)
+            .spawn(move || write_lines(output, &queue, &counter))?;
+        Ok(Self { lines, dropped })
+    }
+
+    /// Waits until all lines so far are written, but no longer than `limit`.
+    pub fn flush(&self, limit: Duration) {
+        let (done, written) = sync_channel(1);
+        if self.lines.try_send(Message::Flush(done)).is_ok() {
+            match written.recv_timeout(limit) {
+                Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+        }
+    }
+}
+
+fn write_lines(mut output: impl Write, queue: &Receiver<Message>, dropped: &AtomicU64) {
+    for message in queue {
+        match message {
+            Message::Line(line) => {
+                // A sink that is gone must not stop the signer, and there is nowhere to tell it.
+                let _ = output.write_all(&line);
+                let lost = dropped.swap(0, Ordering::Relaxed);
+                if lost > 0 {
+                    let _ = writeln!(output, "{lost} log lines were dropped: the log is read too slowly");
+                }
+            }
+            Message::Flush(done) => {
+                let _ = output.flush();
+                let _ = done.try_send(());
+            }
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogSink {
+    type Writer = LineWriter<'a>;
+
+    fn make_writer(&'a self) -> LineWriter<'a> {
+        LineWriter { sink: self, line: Vec::with_capacity(256) }
+    }
+}
+
+impl Write for LineWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.line.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for LineWriter<'_> {
+    fn drop(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        if line.is_empty() {
+            return;
+        }
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.sink.lines.try_send(Message::Line(line))
+        {
+            self.sink.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    /// Blocks until it is told to go on.
+    struct Stuck(Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    #[test]
+    fn a_log_that_nobody_reads_blocks_nothing_and_is_counted() {
+        let (go, wait) = channel();
+        let sink = LogSink::new(Stuck(wait)).expect("a thread");
+        for _ in 0..2 * QUEUE {
+            writeln!(sink.make_writer(), "line").expect("never fails");
+        }
+        assert!(sink.dropped.load(Ordering::Relaxed) >= QUEUE as u64 - 1);
+        drop(go);
+    }
+
+    #[test]
+    fn a_log_that_is_gone_stops_nothing() {
+        let sink = LogSink::new(Gone).expect("a thread");
+        for _ in 0..10 {
+            writeln!(sink.make_writer(), "line").expect("never fails");
+        }
+        sink.flush(Duration::from_secs(10));
+    }
+}

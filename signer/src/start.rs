@@ -1,0 +1,268 @@
+//! A running signer: chains and links put together, reloaded and stopped.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use ed25519_dalek::SigningKey;
+use monosign_protocol::ChainId;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::timeout;
+
+use crate::backend::Backend as _;
+use crate::backend::softsign::unlock::{self, KeyFileError, Loaded, UnlockEnv};
+use crate::backend::softsign::vault::Vault;
+use crate::chain::{Chain, ChainHandle, InvalidPublicKey};
+use crate::config::{ChainConfig, Config, PinnedPeer, ValidatorConfig};
+use crate::link::{Link, LinkSettings, Protection};
+use crate::ops::private_file::{self, PrivateFileError};
+use crate::pubkey::PublicKey;
+use crate::record::{Record, RecordError};
+use crate::seams::Seams;
+
+/// Why a chain or a link cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The consensus key.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The record.
+    #[error("{source}\nhint: {}", source.hint())]
+    Record {
+        /// What is wrong with it.
+        #[from]
+        source: RecordError,
+    },
+    /// The public key is no point of the curve.
+    #[error(transparent)]
+    PublicKey(#[from] InvalidPublicKey),
+    /// The connection's identity key.
+    #[error(transparent)]
+    Identity(#[from] PrivateFileError),
+    /// The connection's identity key has another form.
+    #[error("`{}` is no identity key: base64 of 32 bytes is expected\nhint: `monosign init` makes one, tmkms's kms-identity.key is one", path.display())]
+    IdentityForm {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The chain of this validator could not be started.
+    #[error("its chain `{0}` is not served")]
+    NoChain(ChainId),
+}
+
+impl StartError {
+    /// Whether starting was refused for safety, which the exit code tells.
+    pub fn is_for_safety(&self) -> bool {
+        matches!(self, Self::Record { source } if !matches!(source, RecordError::Io { .. }))
+    }
+}
+
+/// What runs.
+pub struct Signer {
+    seams: Seams,
+    chains: BTreeMap<ChainId, RunningChain>,
+    links: Vec<RunningLink>,
+}
+
+struct RunningChain {
+    handle: ChainHandle,
+    vault: Rc<Vault>,
+    config: ChainConfig,
+}
+
+struct RunningLink {
+    config: ValidatorConfig,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// How long a stop waits for requests that are being answered.
+const DRAIN: Duration = Duration::from_secs(5);
+
+impl Signer {
+    /// A signer that serves nothing yet. It must live within a [`tokio::task::LocalSet`].
+    pub fn new(seams: Seams) -> Self {
+        Self { seams, chains: BTreeMap::new(), links: Vec::new() }
+    }
+
+    /// Opens a chain's key and record and serves it.
+    ///
+    /// # Errors
+    /// [`StartError`]; other chains are not touched.
+    pub async fn start_chain(&mut self, config: &ChainConfig, env: &UnlockEnv) -> Result<(), StartError> {
+        let (vault, record) = open(config, env, &self.seams).await?;
+        let vault = Rc::new(vault);
+        let watermark = record.watermark().to_string();
+        let backend = Rc::clone(&vault) as _;
+        let (chain, handle, queue) = Chain::new(record, backend, config.rules, Rc::clone(&self.seams.disk))?;
+        spawn_local(chain.run(queue));
+        let (chain_id, public_key) = (&config.id, vault.public_key());
+        tracing::info!(%chain_id, %public_key, last_signed = %watermark, "serving chain {chain_id}, last signed h/r/s {watermark}");
+        if let Err(waits_for) = vault.ready() {
+            tracing::warn!(%chain_id, "nothing is signed yet: {waits_for}");
+        }
+        self.chains.insert(config.id.clone(), RunningChain { handle, vault, config: config.clone() });
+        Ok(())
+    }
+
+    /// Dials a validator and serves it.
+    ///
+    /// # Errors
+    /// [`StartError`]; other links are not touched.
+    pub fn start_link(&mut self, config: &ValidatorConfig) -> Result<(), StartError> {
+        let chain = self.chains.get(&config.chain_id);
+        let chain = chain.ok_or_else(|| StartError::NoChain(config.chain_id.clone()))?.handle.clone();
+        let settings = link_settings(config)?;
+        let (stop, stopped) = watch::channel(false);
+        let link = Link::new(settings, chain, self.seams.clone(), stopped);
+        let task = spawn_local(link.run());
+        self.links.push(RunningLink { config: config.clone(), stop, task });
+        Ok(())
+    }
+
+    /// Takes over what can change while signing: rules of chains, and validators. Says what was done and what needs a
+    /// restart.
+    pub async fn reload(&mut self, config: &Config) -> Vec<String> {
+        let mut report = Vec::new();
+        for chain in &config.chains {
+            self.reload_chain(chain, &mut report).await;
+        }
+        for id in self.chains.keys().filter(|id| config.chain(id).is_none()) {
+            report.push(format!("chain `{id}` is served on until a restart"));
+        }
+        self.reload_links(&config.validators, &mut report).await;
+        report
+    }
+
+    async fn reload_chain(&mut self, new: &ChainConfig, report: &mut Vec<String>) {
+        let Some(running) = self.chains.get_mut(&new.id) else {
+            report.push(format!("chain `{}` is new: it needs a restart", new.id));
+            return;
+        };
+        if running.config.record != new.record || running.config.key.path != new.key.path {
+            report.push(format!("chain `{}`: another state_file or key needs a restart", new.id));
+        }
+        running.handle.reload(new.rules).await;
+        running.config.rules = new.rules;
+    }
+
+    async fn reload_links(&mut self, validators: &[ValidatorConfig], report: &mut Vec<String>) {
+        let (kept, ended): (Vec<_>, Vec<_>) =
+            self.links.drain(..).partition(|link| validators.contains(&link.config));
+        self.links = kept;
+        for link in ended {
+            report.push(format!("validator {} is no longer served", link.config.addr));
+            end([link]).await;
+        }
+        for validator in validators {
+            if self.links.iter().any(|link| link.config == *validator) {
+                continue;
+            }
+            match self.start_link(validator) {
+                Ok(()) => report.push(format!("validator {} is served now", validator.addr)),
+                Err(error) => report.push(format!("validator {}: {error}", validator.addr)),
+            }
+        }
+    }
+
+    /// The chains whose keys are sealed, with their vaults.
+    pub fn sealed(&self) -> Vec<(ChainId, Rc<Vault>)> {
+        let sealed = self.chains.iter().filter(|(_, chain)| chain.vault.ready().is_err());
+        sealed.map(|(id, chain)| (id.clone(), Rc::clone(&chain.vault))).collect()
+    }
+
+    /// Whether any chain is served.
+    pub fn serves(&self) -> bool {
+        !self.chains.is_empty()
+    }
+
+    /// Whether any validator is served.
+    pub fn has_links(&self) -> bool {
+        !self.links.is_empty()
+    }
+
+    /// Answers what is being asked, closes all connections and ends.
+    pub async fn stop(self) {
+        end(self.links).await;
+    }
+}
+
+async fn end(links: impl IntoIterator<Item = RunningLink>) {
+    let links: Vec<_> = links.into_iter().collect();
+    for link in &links {
+        let _ = link.stop.send(true);
+    }
+    for link in links {
+        if timeout(DRAIN, link.task).await.is_err() {
+            tracing::warn!(peer = %link.config.addr, "a request was still unanswered after {DRAIN:?}");
+        }
+    }
+}
+
+/// A chain's key, open or sealed, and its record, which belong together.
+///
+/// # Errors
+/// [`StartError`]: the record must be there, and be of this chain and key.
+pub async fn open(
+    config: &ChainConfig,
+    env: &UnlockEnv,
+    seams: &Seams,
+) -> Result<(Vault, Record), StartError> {
+    match unlock::load(&config.key, env)? {
+        Loaded::Open(key) => {
+            let public_key = *key.public_key();
+            let record =
+                Record::open(&*seams.disk, &config.record, &config.id, public_key.as_bytes()).await?;
+            Ok((Vault::open(key), record))
+        }
+        Loaded::Sealed(sealed) => {
+            let record = Record::open_of_chain(&*seams.disk, &config.record, &config.id).await?;
+            let public_key = PublicKey::from_bytes(record.header().public_key);
+            Ok((Vault::sealed(sealed, public_key), record))
+        }
+    }
+}
+
+/// What a link needs, with its identity read.
+///
+/// # Errors
+/// [`StartError::Identity`] and [`StartError::IdentityForm`].
+pub fn link_settings(config: &ValidatorConfig) -> Result<LinkSettings, StartError> {
+    let identity = config.identity.as_deref().map(read_identity).transpose()?.map(Rc::new);
+    let protection = match (&config.addr.peer, identity) {
+        (PinnedPeer::Noise(peer), Some(identity)) => Protection::Noise { identity, peer: *peer },
+        (PinnedPeer::Secret(pinned), Some(identity)) => {
+            Protection::Secret { identity, pinned: Some(*pinned) }
+        }
+        (PinnedPeer::Anyone, Some(identity)) if !config.addr.endpoint.is_local() => {
+            Protection::Secret { identity, pinned: None }
+        }
+        _ => Protection::Plain,
+    };
+    Ok(LinkSettings {
+        endpoint: config.addr.endpoint.clone(),
+        protection,
+        timeout: config.timeout,
+        reconnect: config.reconnect,
+        max_height: config.max_height,
+        dialect: config.dialect,
+        label: config.addr.to_string().into(),
+    })
+}
+
+/// Reads a connection's identity: base64 of a 32-byte Ed25519 seed, as tmkms writes it.
+///
+/// # Errors
+/// [`StartError::Identity`] if the file cannot be read or others can, [`StartError::IdentityForm`].
+pub fn read_identity(path: &Path) -> Result<SigningKey, StartError> {
+    let text = private_file::read_private(path)?;
+    let form = || StartError::IdentityForm { path: path.into() };
+    let mut seed = BASE64.decode(text.trim_ascii()).map_err(|_| form())?;
+    let key = <[u8; 32]>::try_from(seed.as_slice()).map(|seed| SigningKey::from_bytes(&seed));
+    zeroize::Zeroize::zeroize(&mut seed);
+    key.map_err(|_| form())
+}
