@@ -1,0 +1,373 @@
+//! The one path, on a disk that tells what happened in which order and fails when told to.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::Path;
+
+use ed25519_dalek::Verifier as _;
+use monosign_protocol::message::{
+    BlockId, PartSetHeader, RawRequest, SignVoteRequest, SignedVoteResponse, Text,
+};
+use monosign_protocol::{Height, Round, sign_bytes};
+use tokio::task::{LocalSet, spawn_local};
+
+use super::*;
+use crate::backend::softsign::vault::Vault;
+use crate::consensus_key::ConsensusKey;
+use crate::guard::Watermark;
+use crate::record::{FILE_LEN, Header};
+use crate::seams::{DiskFile, Local, Open};
+
+const CHAIN: &str = "test-1";
+
+/// What happened, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Happened {
+    Written,
+    Synced,
+    Signed,
+}
+
+#[derive(Default)]
+struct World {
+    log: RefCell<Vec<Happened>>,
+    content: RefCell<Vec<u8>>,
+    fail_sync: Cell<bool>,
+    allowance: RefCell<Option<String>>,
+}
+
+/// A disk of one file.
+struct OneFile(Rc<World>);
+
+impl Disk for OneFile {
+    fn open<'a>(&'a self, _: &'a Path, how: Open) -> Local<'a, io::Result<Box<dyn DiskFile>>> {
+        let missing = how == Open::Existing && self.0.content.borrow().is_empty();
+        let file: io::Result<Box<dyn DiskFile>> = match missing {
+            true => Err(io::ErrorKind::NotFound.into()),
+            false => Ok(Box::new(OneFile(Rc::clone(&self.0)))),
+        };
+        Box::pin(async { file })
+    }
+
+    fn rename_new<'a>(&'a self, _: &'a Path, _: &'a Path) -> Local<'a, io::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn rename<'a>(&'a self, _: &'a Path, _: &'a Path) -> Local<'a, io::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn sync_dir<'a>(&'a self, _: &'a Path) -> Local<'a, io::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn read_small<'a>(&'a self, _: &'a Path) -> Local<'a, io::Result<Option<String>>> {
+        Box::pin(async { Ok(self.0.allowance.borrow().clone()) })
+    }
+}
+
+impl DiskFile for OneFile {
+    fn try_lock(&self) -> Local<'_, io::Result<bool>> {
+        Box::pin(async { Ok(true) })
+    }
+
+    fn read_all(&self, _: usize) -> Local<'_, io::Result<Vec<u8>>> {
+        Box::pin(async { Ok(self.0.content.borrow().clone()) })
+    }
+
+    fn write_at<'a>(&'a self, offset: u64, bytes: &'a [u8]) -> Local<'a, io::Result<()>> {
+        Box::pin(async move {
+            self.0.log.borrow_mut().push(Happened::Written);
+            let mut content = self.0.content.borrow_mut();
+            content.resize(FILE_LEN, 0);
+            content[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        })
+    }
+
+    fn sync_data(&self) -> Local<'_, io::Result<()>> {
+        Box::pin(async move {
+            if self.0.fail_sync.get() {
+                return Err(io::Error::other("the disk is broken"));
+            }
+            self.0.log.borrow_mut().push(Happened::Synced);
+            Ok(())
+        })
+    }
+}
+
+/// A key that tells when it signs, and lies when told to.
+struct Witness {
+    vault: Vault,
+    world: Rc<World>,
+    lies: Cell<bool>,
+    sealed: Cell<bool>,
+}
+
+impl Backend for Witness {
+    fn public_key(&self) -> PublicKey {
+        self.vault.public_key()
+    }
+
+    fn ready(&self) -> Result<(), BackendError> {
+        if self.sealed.get() { Err(BackendError::Sealed) } else { Ok(()) }
+    }
+
+    fn sign<'a>(&'a self, permit: &'a Permit<'_>) -> Local<'a, Result<[u8; 64], BackendError>> {
+        Box::pin(async move {
+            self.world.log.borrow_mut().push(Happened::Signed);
+            let mut signature = self.vault.sign(permit).await?;
+            signature[0] ^= u8::from(self.lies.get());
+            Ok(signature)
+        })
+    }
+}
+
+struct Rig {
+    world: Rc<World>,
+    backend: Rc<Witness>,
+    chain: ChainHandle,
+}
+
+fn rules(raw: RawSigning) -> Rules {
+    Rules { jump_limit: JumpLimit::Heights(1000), raw }
+}
+
+impl Rig {
+    async fn new(raw: RawSigning) -> Self {
+        let world = Rc::new(World::default());
+        let vault = Vault::open(ConsensusKey::from_seed(&[7; 32]));
+        let header = Header {
+            chain_id: CHAIN.parse().expect("a chain id"),
+            public_key: *vault.public_key().as_bytes(),
+            file_id: [0; 16],
+        };
+        let disk = OneFile(Rc::clone(&world));
+        Record::create(&disk, Path::new("x"), header, Watermark::default()).await.expect("a record");
+        Self::restarted(world, raw).await
+    }
+
+    async fn restarted(world: Rc<World>, raw: RawSigning) -> Self {
+        let vault = Vault::open(ConsensusKey::from_seed(&[7; 32]));
+        let public_key = *vault.public_key().as_bytes();
+        let disk = Rc::new(OneFile(Rc::clone(&world)));
+        let chain_id = CHAIN.parse().expect("a chain id");
+        let record = Record::open(&*disk, Path::new("x"), &chain_id, &public_key).await.expect("the record");
+        world.log.borrow_mut().clear();
+        let (lies, sealed) = (Cell::new(false), Cell::new(false));
+        let backend = Rc::new(Witness { vault, world: Rc::clone(&world), lies, sealed });
+        let (chain, handle, queue) =
+            Chain::new(record, Rc::clone(&backend) as _, rules(raw), disk).expect("a good key");
+        spawn_local(chain.run(queue));
+        Self { world, backend, chain: handle }
+    }
+
+    async fn ask(&self, vote: &Vote) -> SignedVoteResponse {
+        let chain_id = Text::from(CHAIN);
+        let request = SignVoteRequest { vote: Some(vote.clone()), chain_id, skip_extension_signing: false };
+        match self.chain.ask(Message::SignVoteRequest(request), "peer".into()).await {
+            Message::SignedVoteResponse(response) => response,
+            other => panic!("the answer is in another arm: {other:?}"),
+        }
+    }
+
+    async fn signs(&self, vote: &Vote) -> Vote {
+        let response = self.ask(vote).await;
+        assert_eq!(response.error, None);
+        let key = VerifyingKey::from_bytes(self.chain.public_key().as_bytes()).expect("a key");
+        let signature = Signature::from_slice(&response.vote.signature).expect("64 bytes");
+        key.verify(&sign_bytes::vote(CHAIN, &response.vote), &signature).expect("a good signature");
+        response.vote
+    }
+
+    async fn refuses(&self, vote: &Vote, because: &str) {
+        let response = self.ask(vote).await;
+        let error = response.error.expect("a refusal").description.to_string();
+        assert!(error.contains(because), "`{because}` expected in `{error}`");
+        assert_eq!(response.vote, Vote::default(), "a refusal holds no signature");
+    }
+
+    fn log(&self) -> Vec<Happened> {
+        std::mem::take(&mut self.world.log.borrow_mut())
+    }
+}
+
+fn vote(height: i64, vote_type: i32, block: u8) -> Vote {
+    let block_id = BlockId { hash: vec![block; 32], part_set_header: PartSetHeader { total: 1, hash: vec![block; 32] } };
+    Vote {
+        vote_type,
+        height: Height(height),
+        round: Round(0),
+        block_id,
+        timestamp: Timestamp { seconds: 1_700_000_000, nanos: 1 },
+        ..Vote::default()
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    LocalSet::new().block_on(&runtime, test);
+}
+
+#[test]
+fn signs_only_what_is_on_stable_storage() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.signs(&vote(5, 1, 1)).await;
+        assert_eq!(rig.log(), [Happened::Written, Happened::Synced, Happened::Signed]);
+    });
+}
+
+#[test]
+fn answers_a_repeat_without_disk_or_key() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        let first = rig.signs(&vote(5, 1, 1)).await;
+        rig.log();
+        let later = Vote { timestamp: Timestamp { seconds: 1_800_000_000, nanos: 0 }, ..vote(5, 1, 1) };
+        assert_eq!(rig.signs(&later).await, first, "the stored timestamp and signature");
+        assert_eq!(rig.log(), []);
+    });
+}
+
+#[test]
+fn repeats_its_last_message_bit_for_bit_after_a_restart() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        let first = rig.signs(&vote(5, 1, 1)).await;
+        let rig = Rig::restarted(rig.world, RawSigning::default()).await;
+        assert_eq!(rig.signs(&vote(5, 1, 1)).await, first);
+        assert_eq!(rig.log(), [Happened::Signed], "nothing is written for a repeat");
+        rig.refuses(&vote(5, 1, 2), "attempted double sign").await;
+        rig.refuses(&vote(4, 1, 1), "height regression").await;
+    });
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_signed_ever_again() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.signs(&vote(5, 1, 1)).await;
+        rig.log();
+        rig.world.fail_sync.set(true);
+        rig.refuses(&vote(6, 1, 1), "the disk is broken").await;
+        rig.world.fail_sync.set(false);
+        for height in [5, 6, 7] {
+            rig.refuses(&vote(height, 1, 1), "failed").await;
+        }
+        assert!(!rig.log().contains(&Happened::Signed));
+    });
+}
+
+#[test]
+fn withholds_a_signature_that_does_not_verify() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.backend.lies.set(true);
+        rig.refuses(&vote(5, 1, 1), "does not verify").await;
+        rig.backend.lies.set(false);
+        rig.signs(&vote(5, 1, 1)).await;
+        rig.refuses(&vote(5, 1, 2), "attempted double sign").await;
+    });
+}
+
+#[test]
+fn a_sealed_key_burns_no_height() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.backend.sealed.set(true);
+        rig.refuses(&vote(5, 1, 1), "sealed").await;
+        assert_eq!(rig.log(), []);
+        rig.backend.sealed.set(false);
+        rig.signs(&vote(5, 1, 2)).await;
+    });
+}
+
+#[test]
+fn a_jump_passes_once_an_operator_allows_it() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.signs(&vote(5, 1, 1)).await;
+        rig.refuses(&vote(5000, 1, 1), "height jump").await;
+        *rig.world.allowance.borrow_mut() = Some("5000\n".into());
+        rig.refuses(&vote(5001, 1, 1), "height jump").await;
+        rig.signs(&vote(5000, 1, 1)).await;
+        rig.refuses(&vote(50_000, 1, 1), "height jump").await;
+    });
+}
+
+#[test]
+fn the_extension_is_signed_and_not_sent_back() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        let asked = Vote { extension: vec![9; 1 << 20], ..vote(5, 2, 1) };
+        let signed = rig.signs(&asked).await;
+        assert!(signed.extension.is_empty());
+        let key = VerifyingKey::from_bytes(rig.chain.public_key().as_bytes()).expect("a key");
+        let signature = Signature::from_slice(&signed.extension_signature).expect("64 bytes");
+        key.verify(&sign_bytes::vote_extension(CHAIN, &asked), &signature).expect("a good signature");
+        let nil = Vote { block_id: BlockId::default(), ..vote(6, 2, 1) };
+        assert!(rig.signs(&nil).await.extension_signature.is_empty());
+    });
+}
+
+#[test]
+fn raw_signing_is_off_unless_switched_on_and_never_signs_a_vote() {
+    run(async {
+        let canonical = sign_bytes::vote(CHAIN, &vote(5, 2, 2));
+        let v1 = |value: &[u8]| RawRequest { value_or_chain_id: value.to_vec(), ..RawRequest::default() };
+        let celestia = |chain: &str, raw: &[u8]| RawRequest {
+            value_or_chain_id: chain.into(),
+            raw_bytes: raw.to_vec(),
+            unique_id: Text::from("id"),
+        };
+        let ask = async |rig: &Rig, request: RawRequest| match rig.chain.ask(Message::RawRequest(request), "p".into()).await {
+            Message::RawResponse(response) => response.error.map_or(Ok(response.signature), |e| Err(e.to_string())),
+            other => panic!("the answer is in another arm: {other:?}"),
+        };
+        let off = Rig::new(RawSigning::default()).await;
+        for request in [v1(b"anything"), celestia(CHAIN, b"anything")] {
+            assert!(ask(&off, request).await.expect_err("off").contains("switched off"));
+        }
+        let on = Rig::new(RawSigning { sign_bytes: true, ..RawSigning::default() }).await;
+        assert!(ask(&on, v1(b"anything")).await.is_ok());
+        assert!(ask(&on, v1(&canonical)).await.expect_err("a vote").contains("never signed"));
+        assert!(ask(&on, celestia(CHAIN, &canonical)).await.is_err());
+        let on = Rig::new(RawSigning { celestia_raw_bytes: true, ..RawSigning::default() }).await;
+        assert!(ask(&on, v1(&canonical)).await.is_err());
+        assert!(ask(&on, celestia("other", b"x")).await.expect_err("chain").contains("unexpected chain ID"));
+        let signature = ask(&on, celestia(CHAIN, &canonical)).await.expect("behind its prefix");
+        let key = VerifyingKey::from_bytes(on.chain.public_key().as_bytes()).expect("a key");
+        let signature = Signature::from_slice(&signature).expect("64 bytes");
+        assert!(key.verify(&canonical, &signature).is_err());
+    });
+}
+
+#[test]
+fn extensions_without_replay_protection_cannot_be_made_a_vote() {
+    run(async {
+        let canonical = sign_bytes::vote(CHAIN, &vote(5, 2, 2));
+        let asked = |bytes: &[u8]| Vote { non_rp_extension: bytes.to_vec(), ..vote(5, 2, 1) };
+        let off = Rig::new(RawSigning::default()).await;
+        off.refuses(&asked(b"data"), "sign_non_rp_extensions").await;
+        assert_eq!(off.log(), [], "nothing was recorded");
+        assert_eq!(off.signs(&asked(b"")).await.non_rp_extension_signature.len(), 64);
+        let on = Rig::new(RawSigning { non_rp_extensions: true, ..RawSigning::default() }).await;
+        on.refuses(&asked(&canonical), "never signed").await;
+        assert_eq!(on.signs(&asked(b"data")).await.non_rp_extension_signature.len(), 64);
+    });
+}
+
+#[test]
+fn two_validators_racing_for_one_place_get_one_message() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        let (a, b) = (vote(5, 1, 1), vote(5, 1, 2));
+        let (first, second) = tokio::join!(rig.ask(&a), rig.ask(&b));
+        assert!(first.error.is_none() && second.error.is_some());
+        let same = Vote { timestamp: Timestamp { seconds: 1, nanos: 0 }, ..vote(6, 1, 1) };
+        let again = vote(6, 1, 1);
+        let (first, second) = tokio::join!(rig.signs(&again), rig.signs(&same));
+        assert_eq!(first, second);
+    });
+}

@@ -167,7 +167,7 @@ fn check_validator(
     if offline {
         return report.line(Finding::Good, format!("validator {addr}: not dialed"));
     }
-    let dialed = block_on(timeout(DIAL, handshake(&settings)))?;
+    let dialed = block_on(async { timeout(DIAL, handshake(&settings)).await })?;
     let (finding, text) = match dialed {
         Ok(Ok(peer)) => (Finding::Good, format!("reached, peer id {peer}")),
         Ok(Err(error)) => (

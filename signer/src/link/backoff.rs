@@ -16,7 +16,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// What the last attempt ended with, as far as waiting goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// A session that served requests has ended.
     Served,
     /// Nobody listens: refused at once.
@@ -27,14 +27,14 @@ pub enum Outcome {
 
 /// Counts failures since the last good session.
 #[derive(Debug, Default)]
-pub struct Backoff {
+pub(super) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// How long to wait, `outage` after the last good session ended. `random` spreads the waits of many signers by a
     /// quarter either way.
-    pub fn wait(&mut self, outcome: Outcome, outage: Duration, random: u8) -> Duration {
+    pub(super) fn wait(&mut self, outcome: Outcome, outage: Duration, random: u8) -> Duration {
         let wait = match outcome {
             Outcome::Served => {
                 self.failures = 0;

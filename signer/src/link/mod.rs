@@ -336,18 +336,27 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Keeps a node that is down for days from filling the log: the 1st, 2nd, 4th, 8th … failure in a row is told.
+/// Keeps a node that is down for days from filling the log: a failure is told at once, and then ever more rarely.
 #[derive(Default)]
 struct Reports {
     in_a_row: u64,
+    /// When the last one was told, and how long to be silent after it.
+    told: Option<(Instant, Duration)>,
 }
+
+/// The first and the longest silence between two reports of the same outage.
+const FIRST_SILENCE: Duration = Duration::from_secs(5);
+const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 
 impl Reports {
     fn report(&mut self, peer: &str, chain: &ChainHandle, error: &LinkError) {
         self.in_a_row += 1;
-        if !self.in_a_row.is_power_of_two() {
-            return;
-        }
+        let silence = match self.told {
+            None => FIRST_SILENCE,
+            Some((at, silence)) if at.elapsed() >= silence => (silence * 2).min(LONGEST_SILENCE),
+            Some(_) => return,
+        };
+        self.told = Some((Instant::now(), silence));
         let (chain_id, attempt) = (chain.id(), self.in_a_row);
         match error {
             LinkError::Refused => tracing::warn!(
