@@ -20,6 +20,8 @@ pub mod dialect;
 pub mod frame;
 pub mod hrs;
 pub mod message;
+pub mod noise;
+pub mod secret_connection;
 pub mod sign_bytes;
 mod wire;
 

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 /// Where the vectors are: `MONOSIGN_VECTORS` if it is set, else the project's own copy.
-pub fn vectors_dir() -> PathBuf {
+pub(crate) fn vectors_dir() -> PathBuf {
     match std::env::var_os("MONOSIGN_VECTORS") {
         Some(dir) => PathBuf::from(dir),
         None => PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../vectors")),
@@ -18,7 +18,7 @@ pub fn vectors_dir() -> PathBuf {
 
 /// Every version directory that holds `file`, by name. Panics if there is none: a vector test that reads
 /// nothing must not pass.
-pub fn dirs_with(file: &str) -> Vec<PathBuf> {
+pub(crate) fn dirs_with(file: &str) -> Vec<PathBuf> {
     let root = vectors_dir();
     let entries = fs::read_dir(&root).unwrap_or_else(|e| panic!("vectors in `{}`: {e}", root.display()));
     let mut dirs: Vec<PathBuf> = entries
@@ -31,7 +31,7 @@ pub fn dirs_with(file: &str) -> Vec<PathBuf> {
 }
 
 /// The JSON objects of `dir/file`, one a line, in order.
-pub fn lines(dir: &Path, file: &str) -> Vec<Value> {
+pub(crate) fn lines(dir: &Path, file: &str) -> Vec<Value> {
     let path = dir.join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("`{}`: {e}", path.display()));
     let parse = |(n, line): (usize, &str)| {
@@ -41,7 +41,7 @@ pub fn lines(dir: &Path, file: &str) -> Vec<Value> {
 }
 
 /// The vector's name, for messages: `dir/id`.
-pub fn name(dir: &Path, vector: &Value) -> String {
+pub(crate) fn name(dir: &Path, vector: &Value) -> String {
     let version = dir.file_name().unwrap_or_default().to_string_lossy();
     let id = vector.get("id").and_then(Value::as_str).unwrap_or("?");
     match vector.get("why").and_then(Value::as_str) {
@@ -51,23 +51,39 @@ pub fn name(dir: &Path, vector: &Value) -> String {
 }
 
 /// The text of field `key`.
-pub fn text<'a>(vector: &'a Value, key: &str) -> &'a str {
+pub(crate) fn text<'a>(vector: &'a Value, key: &str) -> &'a str {
     vector[key].as_str().unwrap_or_else(|| panic!("no text `{key}` in {vector}"))
 }
 
 /// The bytes of the hexadecimal field `key`.
-pub fn hex(vector: &Value, key: &str) -> Vec<u8> {
+pub(crate) fn hex(vector: &Value, key: &str) -> Vec<u8> {
     decode_hex(text(vector, key))
 }
 
 /// The 32 bytes of the hexadecimal field `key`.
-pub fn hex32(vector: &Value, key: &str) -> [u8; 32] {
+pub(crate) fn hex32(vector: &Value, key: &str) -> [u8; 32] {
     hex(vector, key).try_into().unwrap_or_else(|_| panic!("`{key}` is not 32 bytes in {vector}"))
 }
 
 /// Bytes from hexadecimal digits of either case.
-pub fn decode_hex(digits: &str) -> Vec<u8> {
+pub(crate) fn decode_hex(digits: &str) -> Vec<u8> {
     data_encoding::HEXLOWER_PERMISSIVE
         .decode(digits.as_bytes())
         .unwrap_or_else(|e| panic!("`{digits}` is not hexadecimal: {e}"))
+}
+
+/// Passes `bytes` to `take` in pieces of `size`, as a link does: what `take` does not use is kept and passed
+/// again with the next piece behind it. Gives what was unused in the end.
+pub(crate) fn feed<E>(
+    bytes: &[u8],
+    size: usize,
+    mut take: impl FnMut(&[u8]) -> Result<usize, E>,
+) -> Result<Vec<u8>, E> {
+    let mut pending = Vec::new();
+    for piece in bytes.chunks(size) {
+        pending.extend_from_slice(piece);
+        let used = take(&pending)?;
+        pending.drain(..used);
+    }
+    Ok(pending)
 }
