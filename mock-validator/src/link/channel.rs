@@ -43,6 +43,9 @@ pub(super) trait Handshake {
 }
 
 /// Drives a handshake to its end and returns what the peer sent behind it.
+///
+/// Both ends write before they read, so the stream has to buffer one handshake message, 1044 bytes at most. Every
+/// socket does.
 pub(super) async fn shake_hands<Io, H>(io: &mut Io, handshake: &mut H) -> Result<Vec<u8>, LinkError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,

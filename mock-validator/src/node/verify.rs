@@ -49,11 +49,12 @@ pub struct Signed {
 }
 
 impl Verifier {
-    /// Checks for `chain_id`; `extensions` says whether the chain has vote extensions switched on.
+    /// Checks for `chain_id`; `extensions` says whether the chain has vote extensions switched on, which is ignored by
+    /// dialects that have none.
     ///
     /// Without a `key`, [`Verifier::pin`] must come before the first signature.
     pub fn new(chain_id: ChainId, dialect: Dialect, extensions: bool, key: Option<VerifyingKey>) -> Self {
-        Self { chain_id, dialect, extensions, key }
+        Self { chain_id, dialect, extensions: extensions && dialect.has_extensions(), key }
     }
 
     /// Signatures must be of this key from now on.
