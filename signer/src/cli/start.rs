@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::format::debug_fn;
 
 use super::{ConfigArgs, Failure, block_on, unlock, unlock_env};
 use crate::config::Config;
@@ -48,7 +49,8 @@ pub(super) fn run(args: &StartArgs) -> Result<(), Failure> {
     let hardened = process::harden();
     let config = args.config.load()?;
     let sink = start_log(&args.log)?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %config.path.display(), "monosign starts");
+    let (version, file) = (env!("CARGO_PKG_VERSION"), config.path.display());
+    tracing::info!(version, config = %file, "monosign {version} starts with {file}");
     if let Err(error) = hardened {
         tracing::warn!("core dumps could not be switched off: {error}");
     }
@@ -135,7 +137,17 @@ fn start_log(args: &LogArgs) -> Result<LogSink, Failure> {
     let level = if args.verbose { LevelFilter::DEBUG } else { args.log_level };
     let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(sink.clone());
     match args.log_format {
-        LogFormat::Text => builder.with_target(false).with_ansi(std::io::stdout().is_terminal()).init(),
+        // For people: the line says it all, and the other fields are for machines.
+        LogFormat::Text => builder
+            .with_target(false)
+            .with_ansi(std::io::stdout().is_terminal())
+            .fmt_fields(debug_fn(|out, field, value| match field.name() {
+                "message" => write!(out, "{value:?}"),
+                "chain_id" => write!(out, " chain_id={value:?}"),
+                "peer" => write!(out, " peer={value:?}"),
+                _ => Ok(()),
+            }))
+            .init(),
         LogFormat::Json => builder.json().flatten_event(true).with_target(false).init(),
     }
     Ok(sink)
