@@ -221,22 +221,40 @@ func refusal(err error) error {
 	return err
 }
 
-// Reference runs the release's own signer: FilePV behind a SignerServer.
-func Reference(with suite.ReferenceSigner) error {
+// Reference returns the release's own signer, FilePV behind a SignerServer; dial makes the dialer for an address.
+func Reference(dial DialFunc) func(suite.ReferenceSigner) error {
+	return func(with suite.ReferenceSigner) error {
+		dialer, err := dial(with)
+		if err != nil {
+			return err
+		}
+		endpoint := privval.NewSignerDialerEndpoint(logger(), redialing(dialer),
+			privval.SignerDialerEndpointConnRetries(math.MaxInt32),
+			privval.SignerDialerEndpointRetryWaitInterval(20*time.Millisecond))
+		key := privval.LoadFilePV(with.KeyFile, with.StateFile)
+		server := privval.NewSignerServer(endpoint, with.ChainID, key)
+		if err := server.Start(); err != nil {
+			return err
+		}
+		<-server.Quit()
+		return nil
+	}
+}
+
+// DialFunc makes the dialer for an address.
+type DialFunc func(suite.ReferenceSigner) (privval.SocketDialer, error)
+
+// DialSocket dials tcp:// (SecretConnection) and unix:// (plain).
+func DialSocket(with suite.ReferenceSigner) (privval.SocketDialer, error) {
 	network, address, _ := strings.Cut(with.Address, "://")
-	dial := privval.DialTCPFn(address, 5*time.Second, ed25519.GenPrivKey())
-	if network == "unix" {
-		dial = privval.DialUnixFn(address)
+	switch network {
+	case "tcp":
+		return privval.DialTCPFn(address, 5*time.Second, ed25519.GenPrivKey()), nil
+	case "unix":
+		return privval.DialUnixFn(address), nil
+	default:
+		return nil, fmt.Errorf("unknown transport `%s`", network)
 	}
-	endpoint := privval.NewSignerDialerEndpoint(logger(), redialing(dial),
-		privval.SignerDialerEndpointConnRetries(math.MaxInt32),
-		privval.SignerDialerEndpointRetryWaitInterval(20*time.Millisecond))
-	server := privval.NewSignerServer(endpoint, with.ChainID, privval.LoadFilePV(with.KeyFile, with.StateFile))
-	if err := server.Start(); err != nil {
-		return err
-	}
-	<-server.Quit()
-	return nil
 }
 
 // logger writes where the driver keeps the program's log.

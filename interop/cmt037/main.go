@@ -10,6 +10,6 @@ func main() {
 	suite.Main(suite.Release{
 		Name:      "cmt037",
 		Listen:    adapter.Listen(adapter.V037, adapter.ListenSocket),
-		Reference: adapter.Reference,
+		Reference: adapter.Reference(adapter.DialSocket),
 	})
 }

@@ -13,6 +13,6 @@ func main() {
 		Extensions:          true,
 		ReferenceMaxMessage: 10 << 10,
 		Listen:              adapter.Listen(adapter038.V038, adapter.ListenSocket),
-		Reference:           adapter.Reference,
+		Reference:           adapter.Reference(adapter.DialSocket),
 	})
 }

@@ -15,6 +15,6 @@ func main() {
 		SignBytes:           true,
 		ReferenceMaxMessage: 10 << 10,
 		Listen:              adapter.Listen(adapter.V1, adapter.ListenSocket),
-		Reference:           adapter.Reference,
+		Reference:           adapter.Reference(adapter.DialSocket),
 	})
 }

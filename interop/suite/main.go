@@ -17,7 +17,8 @@ func Main(release Release) {
 	options := parseOptions()
 	if options.reference {
 		fatal(release.Reference(ReferenceSigner{
-			Address: options.address, ChainID: options.chainID, KeyFile: options.keyFile, StateFile: options.stateFile,
+			Address: options.address, ChainID: options.chainID, Seed: options.seed,
+			KeyFile: options.keyFile, StateFile: options.stateFile,
 		}))
 	}
 	report := run(release, options)
@@ -36,7 +37,7 @@ type options struct {
 	chainID          string
 	keyFile          string
 	stateFile        string
-	nodeSeed         []byte
+	seed             []byte
 	heights          int
 	reconnectLimit   time.Duration
 	json             bool
@@ -55,7 +56,7 @@ func parseOptions() options {
 	flag.BoolVar(&o.againstReference, "against-reference", false, "skip what CometBFT's own signer is known to get wrong")
 	flag.BoolVar(&o.reference, "reference", false, "be CometBFT's own signer and dial -address")
 	flag.StringVar(&o.stateFile, "state", "", "priv_validator_state.json, with -reference")
-	seed := flag.String("node-seed", "", "base64 of the node identity's Ed25519 seed (noise:// only)")
+	seed := flag.String("seed", "", "base64 of the Ed25519 seed of this side's identity (noise:// only)")
 	flag.Parse()
 	if o.keyFile == "" || flag.NArg() > 0 {
 		flag.Usage()
@@ -64,7 +65,7 @@ func parseOptions() options {
 	if *seed != "" {
 		bytes, err := base64.StdEncoding.DecodeString(*seed)
 		fatal(err)
-		o.nodeSeed = bytes
+		o.seed = bytes
 	}
 	return o
 }

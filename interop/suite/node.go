@@ -35,16 +35,18 @@ type Listener struct {
 	Address string
 	// ChainID is sent with public key requests.
 	ChainID string
-	// NodeSeed is the 32-byte Ed25519 seed of the node's identity; only noise:// uses it.
-	NodeSeed []byte
+	// Seed is the 32-byte Ed25519 seed of the node's identity; only noise:// uses it.
+	Seed []byte
 }
 
 // ReferenceSigner is the set-up of CometBFT's own remote signer.
 type ReferenceSigner struct {
-	// Address is tcp://host:port or unix:///path.
+	// Address is tcp://host:port, unix:///path or (v0.40) noise://<node's peer id>@host:port.
 	Address string
 	// ChainID is the only chain it signs for.
 	ChainID string
+	// Seed is the 32-byte Ed25519 seed of the signer's identity; only noise:// uses it.
+	Seed []byte
 	// KeyFile and StateFile are FilePV's files.
 	KeyFile, StateFile string
 }

@@ -53,7 +53,7 @@ func run(release Release, options options) *Report {
 }
 
 func (s *session) listen() error {
-	node, err := s.Listen(Listener{Address: s.address, ChainID: s.chainID, NodeSeed: s.nodeSeed})
+	node, err := s.Listen(Listener{Address: s.address, ChainID: s.chainID, Seed: s.seed})
 	s.node = node
 	return err
 }
