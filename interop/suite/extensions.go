@@ -5,19 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // largeExtension is the largest extension CometBFT allows (types.MaxVoteExtensionSize).
 const largeExtension = 1 << 20
 
+// referenceNoiseLimit is where CometBFT's own reader loses its place over noise://. When a message spans several
+// Noise messages, libp2p's Read (go-libp2p v0.47.0 p2p/security/noise/rw.go) then returns 0 bytes without an error,
+// once, and CometBFT's byte reader (v0.40.0 libs/protoio/io.go) takes that for a zero byte: an empty message.
+const referenceNoiseLimit = 65_519
+
 // extensionSizes are the sizes to sign, in bytes. Nodes write requests without a limit, so all of them reach the
 // signer; CometBFT's own signer up to v0.39, v1 and v2 reads messages of 10 KiB at most.
 func (s *session) extensionSizes() []int {
 	sizes := []int{0, 1 << 10, 9 << 10, 100 << 10, largeExtension}
-	if s.againstReference {
-		for len(sizes) > 0 && sizes[len(sizes)-1]+1024 > s.ReferenceMaxMessage {
-			sizes = sizes[:len(sizes)-1]
-		}
+	if !s.againstReference {
+		return sizes
+	}
+	limit := s.ReferenceMaxMessage
+	if strings.HasPrefix(s.address, "noise://") {
+		limit = min(limit, referenceNoiseLimit)
+	}
+	for len(sizes) > 0 && sizes[len(sizes)-1]+1024 > limit {
+		sizes = sizes[:len(sizes)-1]
 	}
 	return sizes
 }
