@@ -40,18 +40,20 @@ type options struct {
 	seed             []byte
 	heights          int
 	reconnectLimit   time.Duration
+	outages          []time.Duration
 	json             bool
 	reference        bool
 	againstReference bool
 }
 
 func parseOptions() options {
-	var o options
+	// Longer than a signer's first pauses between dials, and longer than its longer ones might be.
+	o := options{outages: []time.Duration{100 * time.Millisecond, time.Second, 4 * time.Second}}
 	flag.StringVar(&o.address, "address", "tcp://127.0.0.1:26658", "where to listen: tcp://, unix:// or (v0.40) noise://<signer>@ip:port")
 	flag.StringVar(&o.chainID, "chain", "interop-1", "chain id")
 	flag.StringVar(&o.keyFile, "key", "", "priv_validator_key.json that the signer signs with (its public key is what is expected)")
 	flag.IntVar(&o.heights, "heights", 300, "heights to sign in a row")
-	flag.DurationVar(&o.reconnectLimit, "reconnect-limit", 200*time.Millisecond, "median time in which a lost signer must be back")
+	flag.DurationVar(&o.reconnectLimit, "reconnect-limit", 200*time.Millisecond, "time in which a lost signer must be back")
 	flag.BoolVar(&o.json, "json", false, "print the report as JSON")
 	flag.BoolVar(&o.againstReference, "against-reference", false, "skip what CometBFT's own signer is known to get wrong")
 	flag.BoolVar(&o.reference, "reference", false, "be CometBFT's own signer and dial -address")

@@ -20,7 +20,7 @@ type Report struct {
 	Signatures int   `json:"signatures"`
 	P50        int64 `json:"p50_us"`
 	P99        int64 `json:"p99_us"`
-	// DropMillis and RestartMillis are the median times until the signer answers again.
+	// DropMillis and RestartMillis are the longest times until the signer answers again.
 	DropMillis    float64 `json:"drop_ms"`
 	RestartMillis float64 `json:"restart_ms"`
 
@@ -79,11 +79,6 @@ func (r *Report) print(w io.Writer) {
 	table.Flush()
 	fmt.Fprintf(w, "\n%s over %s: %d passed, %d failed, %d skipped; %d signatures verified, p50 %d µs, p99 %d µs; back after a drop in %.1f ms, after a listener restart in %.1f ms\n",
 		r.Release, r.Address, r.Passed, r.Failed, r.Skipped, r.Signatures, r.P50, r.P99, r.DropMillis, r.RestartMillis)
-}
-
-func median(times []time.Duration) time.Duration {
-	sorted := slices.Sorted(slices.Values(times))
-	return sorted[len(sorted)/2]
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
