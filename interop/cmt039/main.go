@@ -1,0 +1,18 @@
+// Command cmt039 drives a signer with the privval code of CometBFT v0.39.
+package main
+
+import (
+	adapter "monosign.interop/adapter037"
+	"monosign.interop/adapter038"
+	"monosign.interop/suite"
+)
+
+func main() {
+	suite.Main(suite.Release{
+		Name:                "cmt039",
+		Extensions:          true,
+		ReferenceMaxMessage: 10 << 10,
+		Listen:              adapter.Listen(adapter038.V038, adapter.ListenSocket),
+		Reference:           adapter.Reference(adapter.DialSocket),
+	})
+}

@@ -1,0 +1,290 @@
+// Command driver tests monosign with real CometBFT code of each release: as the signer of a single-validator node
+// that makes blocks while node and signer are killed and restarted, and against the release's own privval client.
+//
+// Start it as interop/run; see interop/README.md.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+func main() {
+	os.Exit(run())
+}
+
+type settings struct {
+	builder   builder
+	monosign  string
+	reference bool
+	nodes     bool
+	clients   bool
+	heights   int
+	keep      bool
+	buildOnly bool
+}
+
+func run() int {
+	killAllOnInterrupt()
+	settings, names := parseFlags()
+	chosen, err := selected(names)
+	if err == nil {
+		err = settings.check()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		return 2
+	}
+	var rows []row
+	for _, v := range chosen {
+		rows = append(rows, settings.runVersion(v)...)
+	}
+	return printTable(rows)
+}
+
+func parseFlags() (settings, []string) {
+	var s settings
+	interop := flag.String("interop", ".", "the interop directory")
+	only := flag.String("only", "", "run only `nodes` or `clients`")
+	flag.BoolVar(&s.reference, "reference", false, "test CometBFT's own signer instead: checks the tests themselves")
+	flag.BoolVar(&s.buildOnly, "build", false, "only build the nodes and clients")
+	flag.BoolVar(&s.keep, "keep", false, "keep the logs of what passed, too")
+	flag.IntVar(&s.heights, "heights", 300, "heights the clients ask for in a row")
+	flag.Usage = func() {
+		fmt.Fprintf(flag.CommandLine.Output(), `usage: interop/run [FLAG…] [VERSION…]
+
+Versions: %s (default: all)
+MONOSIGN_BIN             the binary to test (default: target/release/monosign)
+MONOSIGN_INTEROP_CACHE   where built nodes and clients are kept (default: interop/.cache)
+
+`, allNames())
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	root, err := filepath.Abs(*interop)
+	if err != nil {
+		root = *interop
+	}
+	s.builder = builder{interop: root, cache: absolute(envOr("MONOSIGN_INTEROP_CACHE", filepath.Join(root, ".cache")))}
+	s.monosign = absolute(envOr("MONOSIGN_BIN", filepath.Join(root, "..", "target", "release", "monosign")))
+	s.nodes, s.clients = *only != "clients", *only != "nodes"
+	return s, flag.Args()
+}
+
+func (s settings) check() error {
+	if s.reference || s.buildOnly {
+		return nil
+	}
+	if _, err := os.Stat(s.monosign); err != nil {
+		return fmt.Errorf("no signer to test at `%s`: run `cargo build --release`, or set MONOSIGN_BIN", s.monosign)
+	}
+	return nil
+}
+
+// row is one line of the final table.
+type row struct {
+	version   version
+	transport transport
+	part      string
+	err       error
+	detail    string
+	took      time.Duration
+}
+
+// runVersion runs all parts for one release. A failed part does not keep the others from running.
+func (s settings) runVersion(v version) []row {
+	clientBinary, err := s.builder.client(v)
+	if err != nil {
+		return []row{s.show(row{version: v, part: "build", err: err})}
+	}
+	var rows []row
+	var nodeBinary string
+	if s.nodes {
+		if nodeBinary, err = s.builder.node(v); err != nil {
+			rows = append(rows, s.show(row{version: v, part: "build", err: err}))
+		}
+	}
+	if s.buildOnly {
+		return rows
+	}
+	for _, t := range v.transports {
+		if s.clients {
+			rows = append(rows, s.part(v, t, "client", func(dir string) (string, error) {
+				return s.runClient(v, t, clientBinary, dir)
+			}))
+		}
+		if nodeBinary != "" {
+			rows = append(rows, s.part(v, t, "node", func(dir string) (string, error) {
+				return s.runNode(v, t, nodeBinary, clientBinary, dir)
+			}))
+		}
+	}
+	return rows
+}
+
+// part runs one test in a directory of its own, which is kept if the test fails.
+func (s settings) part(v version, t transport, name string, test func(dir string) (string, error)) row {
+	r := row{version: v, transport: t, part: name}
+	dir, err := os.MkdirTemp("", fmt.Sprintf("interop-%s-%s-%s-", v.name, t, name))
+	if err != nil {
+		r.err = err
+		return s.show(r)
+	}
+	start := time.Now()
+	r.detail, r.err = test(dir)
+	r.took = time.Since(start)
+	s.show(r)
+	switch {
+	case r.err != nil:
+		showLogs(dir)
+	case s.keep:
+		fmt.Printf("      logs: %s\n", dir)
+	default:
+		_ = os.RemoveAll(dir)
+	}
+	return r
+}
+
+func (s settings) runClient(v version, t transport, binary, dir string) (string, error) {
+	nodeSeed := newSeed()
+	keyFile, err := writeKey(dir)
+	if err != nil {
+		return "", err
+	}
+	at, signer, err := s.newSigner(v, t, binary, dir, keyFile, nodeSeed)
+	if err != nil {
+		return "", err
+	}
+	return client{
+		binary: binary, log: filepath.Join(dir, "client.log"), address: at.node, keyFile: keyFile,
+		seed: nodeSeed, heights: s.heights, againstReference: s.reference,
+	}.run(signer)
+}
+
+func (s settings) runNode(v version, t transport, binary, clientBinary, dir string) (string, error) {
+	node, err := newNode(v, binary, dir)
+	if err != nil {
+		return "", err
+	}
+	at, signer, err := s.newSigner(v, t, clientBinary, dir, node.keyFile, node.seed)
+	if err != nil {
+		return "", err
+	}
+	if err := node.configure(at.node); err != nil {
+		return "", err
+	}
+	chain := &chain{node: node, signer: signer, at: at}
+	defer chain.close()
+	return chain.run()
+}
+
+// newSigner prepares the signer under test for a node with this identity.
+func (s settings) newSigner(v version, t transport, clientBinary, dir, keyFile string, nodeSeed []byte) (addresses, *signer, error) {
+	identity := newSeed()
+	at, err := newAddresses(t, dir, nodeSeed, identity)
+	if err != nil {
+		return at, nil, err
+	}
+	setup := signerSetup{
+		dir: filepath.Join(dir, "signer"), address: at.signer, keyFile: keyFile,
+		identity: identity, nonRPExtensions: v.nonRPExtensions,
+	}
+	var under *signer
+	if s.reference {
+		under, err = newReference(clientBinary, setup)
+	} else {
+		under, err = newMonosign(s.monosign, setup)
+	}
+	if err != nil {
+		err = fmt.Errorf("set up the signer: %w", err)
+	}
+	return at, under, err
+}
+
+// show prints a row as soon as it is known.
+func (s settings) show(r row) row {
+	fmt.Printf("%s  %s %s %s (%.1fs)\n", r.verdict(), r.version.name, r.transport, r.part, r.took.Seconds())
+	if r.err != nil {
+		fmt.Println(indent(r.err.Error()))
+	}
+	return r
+}
+
+func (r row) verdict() string {
+	if r.err != nil {
+		return "FAIL"
+	}
+	return "pass"
+}
+
+// showLogs prints the end of every log below a failed test's directory.
+func showLogs(dir string) {
+	const last = 30
+	fmt.Printf("      logs: %s\n", dir)
+	files, _ := filepath.Glob(filepath.Join(dir, "*.log"))
+	nested, _ := filepath.Glob(filepath.Join(dir, "*", "*.log"))
+	for _, file := range append(files, nested...) {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
+		if len(lines) > last {
+			lines = lines[len(lines)-last:]
+		}
+		fmt.Printf("      --- last %d lines of %s\n", len(lines), file)
+		for _, line := range lines {
+			fmt.Printf("      %.300s\n", line)
+		}
+	}
+}
+
+func indent(text string) string {
+	return "      " + strings.ReplaceAll(text, "\n", "\n      ")
+}
+
+// printTable prints all results and returns the exit code.
+func printTable(rows []row) int {
+	if len(rows) == 0 {
+		return 0 // only built
+	}
+	fmt.Println()
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "RELEASE\tTRANSPORT\tPART\tRESULT\tTIME\tDETAIL")
+	var failed error
+	for _, r := range rows {
+		detail := r.detail
+		if r.err != nil {
+			failed = errors.Join(failed, r.err)
+			detail, _, _ = strings.Cut(r.err.Error(), "\n")
+			detail = fmt.Sprintf("%.160s", detail)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%.1fs\t%s\n",
+			r.version.release, r.transport, r.part, r.verdict(), r.took.Seconds(), detail)
+	}
+	table.Flush()
+	if failed != nil {
+		return 1
+	}
+	return 0
+}
+
+func envOr(name, fallback string) string {
+	if value := os.Getenv(name); value != "" {
+		return value
+	}
+	return fallback
+}
+
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}

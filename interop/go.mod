@@ -1,0 +1,3 @@
+module monosign.interop
+
+go 1.26
