@@ -39,7 +39,7 @@ impl<'a> AuthMessage<'a> {
 
     /// Checks that the peer's identity key signed the challenge.
     ///
-    /// Strict verification: Go's cofactorless equation (or, since v0.37, ZIP-215's laxer one), and besides no
+    /// Strict verification: Go's cofactorless equation (or, since v0.38, ZIP-215's laxer one), and besides no
     /// keys or nonces of small order. No honest peer has those, and a small-order key would have signatures that
     /// hold for any challenge, so it would prove nothing about this connection.
     pub(super) fn verify(&self, challenge: &[u8; 32]) -> Result<PeerIdentity, HandshakeError> {

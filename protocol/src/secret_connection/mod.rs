@@ -49,6 +49,8 @@ mod handshake;
 mod keys;
 mod peer;
 mod seal;
+#[cfg(test)]
+mod tests;
 pub(crate) mod wire;
 
 pub use handshake::{Established, Handshake, HandshakeError, MAX_AUTH_MESSAGE, MAX_EPHEMERAL_MESSAGE};

@@ -169,6 +169,16 @@ impl Nonces {
 }
 
 #[cfg(test)]
+impl Sealer {
+    /// Seals a frame whose length and padding are the caller's.
+    pub(super) fn seal_raw(&mut self, mut plain: Vec<u8>) -> Vec<u8> {
+        let nonce = self.nonces.take().unwrap();
+        let tag = self.cipher.encrypt_in_place_detached(&nonce, &[], &mut plain).unwrap();
+        [&plain[..], &tag].concat()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -213,14 +223,26 @@ mod tests {
             (1025, Err(OpenError::DataTooLong { length: 1025 })),
             (u32::MAX, Err(OpenError::DataTooLong { length: u32::MAX })),
         ] {
-            let (sealer, mut opener) = pair();
-            let mut frame = [0xaa; PLAIN_SIZE].to_vec();
-            frame[..4].copy_from_slice(&length.to_le_bytes());
-            let tag = sealer.cipher.encrypt_in_place_detached(&Nonce::default(), &[], &mut frame).unwrap();
-            frame.extend_from_slice(&tag);
-            let mut plain = Vec::new();
+            let (mut sealer, mut opener) = pair();
+            let mut frame = vec![0xaa; PLAIN_SIZE];
+            frame[..LENGTH_SIZE].copy_from_slice(&u32::to_le_bytes(length));
+            let (frame, mut plain) = (sealer.seal_raw(frame), Vec::new());
             assert_eq!(opener.open(&frame, &mut plain), expected);
             assert_eq!(plain.len(), if expected.is_ok() { length as usize } else { 0 });
         }
+    }
+
+    #[test]
+    fn allocates_nothing_when_the_buffers_have_room() {
+        let (mut sealer, mut opener) = pair();
+        let (mut wire, mut plain) = (Vec::with_capacity(3 * FRAME_SIZE), Vec::with_capacity(3 * FRAME_DATA));
+        let before = (wire.as_ptr(), plain.as_ptr());
+        for _ in 0..10 {
+            sealer.seal(&[1; 3 * FRAME_DATA], &mut wire).unwrap();
+            opener.open(&wire, &mut plain).unwrap();
+            wire.clear();
+            plain.clear();
+        }
+        assert_eq!((wire.as_ptr(), plain.as_ptr()), before);
     }
 }
