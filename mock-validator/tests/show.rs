@@ -1,4 +1,5 @@
 //! The whole run on real sockets, with a signer that follows FilePV's rules and with one that does not.
+#![allow(clippy::unwrap_used, reason = "also in helpers, which clippy does not take for tests")]
 
 mod common;
 
