@@ -8,8 +8,8 @@ use std::{
 
 use data_encoding::HEXLOWER;
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use monosign_protocol::Hrs;
 use monosign_protocol::message::{RemoteSignerError, Timestamp};
-use monosign_protocol::{Height, Hrs, Step};
 use tokio::time::{Instant, sleep};
 
 use crate::carrier::{Carrier, NoAnswer};
@@ -177,9 +177,13 @@ impl Show<'_> {
         let answer = self.carrier.ask(&request).await.map_err(|error| no_answer(error, self.wait))?;
         match self.node.verifier().check(&request, answer)? {
             Answer::Refused { hrs, error } => {
-                let height = hrs.map_or(Height(0), |hrs| hrs.height);
-                let step = hrs.map_or(Step::Precommit, |hrs| hrs.step);
-                writeln!(self.out, "height {height}: {step} of another block asked for: refused: {error}")?;
+                if let Some(hrs) = hrs {
+                    let (height, step) = (hrs.height, hrs.step);
+                    writeln!(
+                        self.out,
+                        "height {height}: asked for a {step} of another block: refused: {error}"
+                    )?;
+                }
                 Ok(error)
             }
             Answer::Signed(signed) => Err(ShowError::SignedTwice { hrs: signed.hrs }),

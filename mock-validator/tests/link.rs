@@ -1,4 +1,5 @@
 //! The link over in-memory streams: every transport, both directions, and what breaks it.
+#![allow(clippy::unwrap_used, reason = "also in helpers, which clippy does not take for tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The engine and its verifier: right answers are taken, each kind of wrong one is named.
+#![allow(clippy::unwrap_used, reason = "also in helpers, which clippy does not take for tests")]
 
 mod common;
 

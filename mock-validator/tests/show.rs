@@ -1,4 +1,5 @@
 //! The whole run on real sockets, with a signer that follows FilePV's rules and with one that does not.
+#![allow(clippy::unwrap_used, reason = "also in helpers, which clippy does not take for tests")]
 
 mod common;
 
@@ -65,7 +66,7 @@ async fn shows_signatures_and_a_refused_double_sign_over_tcp() {
         "connected: signer ",
         "public key: ed25519 ",
         "height 3: proposal, prevote, precommit with extension signed in ",
-        "height 3: PreCommit of another block asked for: refused: conflicting data (code 0)",
+        "height 3: asked for a PreCommit of another block: refused: conflicting data (code 0)",
         "3 blocks, 9 signatures, 1 double sign refused",
     ] {
         assert!(out.contains(line), "no `{line}` in:\n{out}");

@@ -1,6 +1,6 @@
 //! What asks for signatures: a node that goes from height to height.
 //!
-//! The engine has no socket and no clock. A *carrier* (an event loop, a simulator or [`crate::show`] on real sockets)
+//! The engine has no socket and no clock. A *carrier* (an event loop, a simulator or [`crate::show()`] on real sockets)
 //! moves its messages, in this order:
 //!
 //! 1. [`Node::poll_request`] gives the next request. Until it is answered it gives the same one again, byte for byte,

@@ -1,0 +1,89 @@
+//! The node: asks for signatures at rising heights, times each answer and checks it.
+
+use anyhow::{Context, bail};
+use ed25519_dalek::SigningKey;
+use mock_validator::link::{Listener, NodeLink, Socket};
+use mock_validator::node::{Answer, Blocks, Requests, Verifier};
+use monosign_protocol::frame::MAX_MESSAGE_LEN;
+use monosign_protocol::message::{Message, Timestamp};
+use monosign_protocol::{Dialect, Height, Hrs, Round, Step};
+use tokio::time::Instant;
+
+use crate::{report::Latencies, setup::Setup};
+
+pub(crate) struct Client {
+    link: NodeLink<Socket>,
+    dialect: Dialect,
+    plain: Requests,
+    extended: Requests,
+    verifier: Verifier,
+    height: Height,
+}
+
+/// The longer extension, in bytes: its request takes several packets and frames.
+const EXTENSION: usize = 4096;
+
+const TIME: Timestamp = Timestamp { seconds: 1_700_000_000, nanos: 123_456_789 };
+
+impl Client {
+    /// Waits for a signer and asks for its key.
+    pub(crate) async fn accept(setup: &Setup, listener: &Listener, dialect: Dialect) -> anyhow::Result<Self> {
+        let requests = |extension_bytes| {
+            Requests::new(setup.chain_id.clone(), dialect, extension_bytes, Blocks::new([44; 32]))
+        };
+        // A dialect with extensions gets an extension signature even for an empty extension.
+        let extensions = dialect.has_extensions();
+        let (plain, extended) =
+            (requests(extensions.then_some(0)), requests(extensions.then_some(EXTENSION)));
+        let key = setup.key.verifying_key();
+        let verifier = Verifier::new(setup.chain_id.clone(), dialect, extensions, Some(key));
+        let socket = listener.accept().await?;
+        let link = NodeLink::accept_secret(socket, &SigningKey::from_bytes(&[45; 32]), [46; 32]).await?;
+        let link = link.with_read_limit(MAX_MESSAGE_LEN);
+        let mut client = Self { link, dialect, plain, extended, verifier, height: Height(1) };
+        let request = client.plain.public_key();
+        let answer = client.link.ask(&request).await?;
+        client.verifier.check(&request, answer)?;
+        Ok(client)
+    }
+
+    /// A prevote request and its answer, for the echo to send the same bytes.
+    pub(crate) async fn exchange(&mut self) -> anyhow::Result<(Message, Message)> {
+        let request = self.request(&self.plain, Step::Prevote);
+        let answer = self.link.ask(&request).await?.context("the signer answered with an empty message")?;
+        self.height.0 += 1;
+        Ok((request, answer))
+    }
+
+    /// Signs `count` heights: proposal, prevote, precommit; every other precommit has the longer extension.
+    pub(crate) async fn heights(&mut self, count: u64, latencies: &mut Latencies) -> anyhow::Result<()> {
+        for _ in 0..count {
+            self.sign(&self.request(&self.plain, Step::Proposal), &mut latencies.proposal).await?;
+            self.sign(&self.request(&self.plain, Step::Prevote), &mut latencies.prevote).await?;
+            if self.dialect.has_extensions() && self.height.0 % 2 == 0 {
+                let request = self.request(&self.extended, Step::Precommit);
+                self.sign(&request, &mut latencies.precommit_extended).await?;
+            } else {
+                self.sign(&self.request(&self.plain, Step::Precommit), &mut latencies.precommit).await?;
+            }
+            self.height.0 += 1;
+        }
+        Ok(())
+    }
+
+    async fn sign(&mut self, request: &Message, latencies: &mut crate::report::Nanos) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        let answer = self.link.ask(request).await?;
+        latencies.record(begin.elapsed().as_nanos() as u64)?;
+        match self.verifier.check(request, answer)? {
+            Answer::Signed(_) => Ok(()),
+            other => bail!("height {}: expected a signature, got {other:?}", self.height),
+        }
+    }
+
+    fn request(&self, requests: &Requests, step: Step) -> Message {
+        // tmkms refuses a precommit after a prevote of another block, so all of a height are for one.
+        let hrs = Hrs { height: self.height, round: Round(0), step };
+        requests.sign(hrs, requests.blocks().block(self.height, 0), TIME)
+    }
+}
