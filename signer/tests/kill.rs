@@ -5,15 +5,13 @@
 
 mod rig;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ed25519_dalek::{Signature, VerifyingKey};
 use mock_validator::link::{LinkError, NodeLink, Socket};
 use mock_validator::node::{Requests, probes};
 use monosign_protocol::message::{Message, Timestamp};
-use monosign_protocol::{Height, Hrs, Round, Step, sign_bytes};
-use rig::{CHAIN, DEADLINE, Home, NOW, NodeSide, Random, Signer, requests, signing_key};
+use monosign_protocol::{Height, Hrs, Round, Step};
+use rig::{CHAIN, DEADLINE, Home, NOW, NodeSide, Oracle, Random, Signer, requests};
 use tokio::time::{Instant, timeout};
 
 const RESTARTS: usize = 220;
@@ -38,9 +36,9 @@ async fn sigkill_at_any_moment_never_gives_two_messages_one_place() {
     let signer = home.start();
     test.check_after_restart().await;
     drop(signer);
-    let last = test.oracle.released.keys().next_back().expect("signatures");
+    let last = test.oracle.highest().expect("signatures");
     assert_eq!(home.watermark(CHAIN), (last.height.0, last.round.0, last.step.number()));
-    println!("{} signatures released, {:?}", test.oracle.released.len(), test.tally);
+    println!("{} signatures released, {:?}", test.oracle.len(), test.tally);
     assert!(test.tally.killed_unanswered > 0, "no kill hit a request: {:?}", test.tally);
 }
 
@@ -103,7 +101,7 @@ impl Test {
     /// Asks again for what was answered last and for what was not: both get one answer, and it stays that one.
     async fn check_after_restart(&mut self) -> NodeLink<Socket> {
         let mut link = self.node.accept().await;
-        let last_is_repeated = match self.oracle.last_request.clone() {
+        let last_is_repeated = match self.oracle.last_request().cloned() {
             Some(last) => self.repeats(&mut link, &last).await,
             None => true,
         };
@@ -124,7 +122,7 @@ impl Test {
         } else {
             assert!(last_is_repeated, "the last answer was not repeated, and nothing came after it");
         }
-        if let Some(last) = self.oracle.last_request.clone() {
+        if let Some(last) = self.oracle.last_request().cloned() {
             let conflict = probes::conflict(&last).expect("a conflict");
             let answer = ask(&mut link, &conflict).await.expect("an answer");
             assert!(time_of_answer(&answer).is_none(), "signed a conflict: {answer:?}");
@@ -160,69 +158,6 @@ impl Test {
         let time = Timestamp { seconds: NOW.seconds + self.place.height.0, nanos: 1 };
         self.requests.sign(self.place, block, time)
     }
-}
-
-/// Everything that was ever released.
-#[derive(Default)]
-struct Oracle {
-    released: BTreeMap<Hrs, Released>,
-    last_request: Option<Message>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Released {
-    sign_bytes: Vec<u8>,
-    signature: Vec<u8>,
-    extension: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-impl Oracle {
-    fn release(&mut self, request: &Message, answer: Message) {
-        let (hrs, released) = read(request, answer);
-        let key = signing_key(CHAIN).verifying_key();
-        verify(&key, &released.sign_bytes, &released.signature);
-        if let Some((bytes, signature)) = &released.extension {
-            verify(&key, bytes, signature);
-        }
-        match self.released.get(&hrs) {
-            Some(first) => assert_eq!(*first, released, "two answers for {hrs}"),
-            None => drop(self.released.insert(hrs, released)),
-        }
-        if self.released.keys().next_back() == Some(&hrs) {
-            self.last_request = Some(request.clone());
-        }
-    }
-}
-
-/// What was signed is told by the answer alone: by the message in it, and not by the one that was asked for.
-fn read(request: &Message, answer: Message) -> (Hrs, Released) {
-    match (request, answer) {
-        (Message::SignVoteRequest(request), Message::SignedVoteResponse(answer)) => {
-            assert_eq!(answer.error, None, "{request:?}");
-            let (vote, asked) = (answer.vote, request.vote.clone().expect("a vote"));
-            assert_eq!(vote.hrs(), asked.hrs(), "the answer belongs to another request");
-            assert_eq!(vote.is_extendable(), !vote.extension_signature.is_empty());
-            // Extensions are not sent back.
-            let extension = vote
-                .is_extendable()
-                .then(|| (sign_bytes::vote_extension(CHAIN, &asked), vote.extension_signature.clone()));
-            let sign_bytes = sign_bytes::vote(CHAIN, &vote);
-            (vote.hrs().expect("a vote"), Released { sign_bytes, signature: vote.signature, extension })
-        }
-        (Message::SignProposalRequest(_), Message::SignedProposalResponse(answer)) => {
-            assert_eq!(answer.error, None, "{request:?}");
-            let sign_bytes = sign_bytes::proposal(CHAIN, &answer.proposal);
-            let signature = answer.proposal.signature.clone();
-            (answer.proposal.hrs(), Released { sign_bytes, signature, extension: None })
-        }
-        (request, answer) => panic!("{answer:?} to {request:?}"),
-    }
-}
-
-#[track_caller]
-fn verify(key: &VerifyingKey, bytes: &[u8], signature: &[u8]) {
-    let signature = Signature::from_slice(signature).expect("64 bytes");
-    key.verify_strict(bytes, &signature).expect("a signature");
 }
 
 async fn ask(link: &mut NodeLink<Socket>, request: &Message) -> Result<Message, LinkError> {

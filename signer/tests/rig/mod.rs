@@ -7,6 +7,7 @@
 
 mod home;
 mod node_side;
+mod oracle;
 mod process;
 mod random;
 
@@ -16,6 +17,8 @@ use std::time::Duration;
 pub(crate) use home::{Home, IDENTITY, signing_key, validator_table};
 #[allow(unused_imports, reason = "as above")]
 pub(crate) use node_side::{Conversation, NOW, NodeSide, requests, verifier};
+#[allow(unused_imports, reason = "as above")]
+pub(crate) use oracle::Oracle;
 #[allow(unused_imports, reason = "as above")]
 pub(crate) use process::{Finished, Signer};
 #[allow(unused_imports, reason = "as above")]
