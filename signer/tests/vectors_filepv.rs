@@ -53,7 +53,8 @@ async fn run(v: &Value, path: &Path, dialect: Dialect, name: &str) {
             record = reopen(disk, path, &chain_id, &public_key).await;
             continue;
         }
-        let asked_chain = step["chain_id"].as_str().map_or(chain_id.clone(), |id| id.parse().expect("a chain id"));
+        let asked_chain =
+            step["chain_id"].as_str().map_or(chain_id.clone(), |id| id.parse().expect("a chain id"));
         let answer = ask(step, &asked_chain, dialect, &mut record, &vault).await;
         compare(step, answer, &name);
     }

@@ -112,7 +112,12 @@ pub struct Link {
 
 impl Link {
     /// A link that serves a chain to one validator until `stop` becomes true.
-    pub fn new(settings: LinkSettings, chain: ChainHandle, seams: Seams, stop: watch::Receiver<bool>) -> Self {
+    pub fn new(
+        settings: LinkSettings,
+        chain: ChainHandle,
+        seams: Seams,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
         let recognised = Recognised::default();
         Self { settings, chain, seams, stop, recognised, warned: false, served: false }
     }
@@ -363,7 +368,9 @@ impl Reports {
                 %chain_id, peer, attempt,
                 "connection refused by {peer}: is the node running, with priv_validator_laddr set to this address?"
             ),
-            LinkError::Closed => tracing::info!(%chain_id, peer, attempt, "disconnected from {peer}: {error}"),
+            LinkError::Closed => {
+                tracing::info!(%chain_id, peer, attempt, "disconnected from {peer}: {error}")
+            }
             _ => tracing::warn!(%chain_id, peer, attempt, "disconnected from {peer}: {error}"),
         }
     }

@@ -37,7 +37,10 @@ impl LogSink {
     ///
     /// # Errors
     /// If the thread cannot be started.
-    #[allow(clippy::disallowed_methods, reason = "logs are outside of what is simulated; a blocked pipe needs a thread")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "logs are outside of what is simulated; a blocked pipe needs a thread"
+    )]
     pub fn new(output: impl Write + Send + 'static) -> io::Result<Self> {
         let (lines, queue) = sync_channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -104,7 +107,8 @@ impl Drop for LineWriter<'_> {
         if line.is_empty() {
             return;
         }
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.sink.lines.try_send(Message::Line(line))
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.sink.lines.try_send(Message::Line(line))
         {
             self.sink.dropped.fetch_add(1, Ordering::Relaxed);
         }

@@ -114,7 +114,10 @@ struct ThreadFile {
 type Job = Box<dyn FnOnce(&File) + Send>;
 
 impl ThreadFile {
-    #[allow(clippy::disallowed_methods, reason = "the production side of a seam: blocking calls need a thread")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the production side of a seam: blocking calls need a thread"
+    )]
     fn new(file: File) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
         std::thread::Builder::new().name("record".into()).stack_size(64 * 1024).spawn(move || {

@@ -252,7 +252,9 @@ fn read_request(body: &[u8]) -> Event {
             | Message::SignProposalRequest(_)
             | Message::PingRequest
             | Message::RawRequest(_) => Event::Request(message),
-            response => Event::Unreadable { arm: None, error: format!("a {} is no request", response.name()) },
+            response => {
+                Event::Unreadable { arm: None, error: format!("a {} is no request", response.name()) }
+            }
         },
     }
 }

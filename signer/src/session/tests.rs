@@ -69,7 +69,8 @@ fn request(session: &mut Session) -> Option<Message> {
 fn several_messages_in_one_sealed_frame_are_all_read_in_order() {
     let mut rig = Rig::new();
     let pub_key = Message::PubKeyRequest(PubKeyRequest { chain_id: Text::from("x") });
-    let wire = rig.seal(&[framed(&Message::PingRequest), framed(&pub_key), framed(&Message::PingRequest)].concat());
+    let wire =
+        rig.seal(&[framed(&Message::PingRequest), framed(&pub_key), framed(&Message::PingRequest)].concat());
     rig.session.handle_bytes(&wire).expect("honest");
     assert_eq!(request(&mut rig.session), Some(Message::PingRequest));
     assert_eq!(request(&mut rig.session), Some(pub_key));
@@ -83,7 +84,8 @@ fn several_messages_in_one_sealed_frame_are_all_read_in_order() {
 fn an_unreadable_message_is_answered_in_its_arm_and_the_stream_goes_on() {
     let mut rig = Rig::new();
     // A vote request whose vote ends too early, a message without arm, and a response.
-    let bytes = [&[4, 0x1a, 2, 0x0a, 9][..], &[0], &framed(&Message::PingResponse), &framed(&Message::PingRequest)];
+    let bytes =
+        [&[4, 0x1a, 2, 0x0a, 9][..], &[0], &framed(&Message::PingResponse), &framed(&Message::PingRequest)];
     let wire = rig.seal(&bytes.concat());
     rig.session.handle_bytes(&wire).expect("honest");
     let mut arms = Vec::new();
