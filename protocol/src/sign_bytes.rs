@@ -230,7 +230,7 @@ mod tests {
         let timestamp = Timestamp { seconds: 1_700_000_000, nanos: 5 };
         let v = a_vote(timestamp);
         let read = Canonical::parse(&vote("test", &v)).expect("a vote");
-        assert_eq!((Some(read.hrs), read.timestamp, read.block_id), (v.hrs(), timestamp, v.block_id));
+        assert_eq!((Some(read.hrs), read.timestamp, read.block_id), (v.hrs(), timestamp, v.block_id.clone()));
         assert!(read.chain_id.is("test"));
         let p = Proposal { height: Height(3), pol_round: Round(-1), timestamp, ..Proposal::default() };
         let read = Canonical::parse(&proposal("test", &p)).expect("a proposal");

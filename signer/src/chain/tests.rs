@@ -165,7 +165,7 @@ impl Rig {
     async fn ask(&self, vote: &Vote) -> SignedVoteResponse {
         let chain_id = Text::from(CHAIN);
         let request = SignVoteRequest { vote: Some(vote.clone()), chain_id, skip_extension_signing: false };
-        match self.chain.ask(Message::SignVoteRequest(request), "peer".into()).await {
+        match self.chain.ask(Box::new(Message::SignVoteRequest(request)), "peer".into()).await {
             Message::SignedVoteResponse(response) => response,
             other => panic!("the answer is in another arm: {other:?}"),
         }

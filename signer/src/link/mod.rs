@@ -233,8 +233,8 @@ impl Link {
         Ok(())
     }
 
-    async fn respond(&self, request: Message) -> Message {
-        match request {
+    async fn respond(&self, request: Box<Message>) -> Message {
+        match &*request {
             Message::PingRequest => Message::PingResponse,
             Message::PubKeyRequest(asked) => match self.check_chain(&asked.chain_id) {
                 Ok(()) => {
@@ -242,7 +242,7 @@ impl Link {
                 }
                 Err(refusal) => self.refuse(Arm::PubKey, &refusal),
             },
-            request => match self.check_request(&request) {
+            _ => match self.check_request(&request) {
                 Ok(()) => self.chain.ask(request, self.settings.label.clone()).await,
                 Err(refusal) => self.refuse(arm_of(&request), &refusal),
             },

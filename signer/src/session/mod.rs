@@ -35,7 +35,7 @@ pub enum Event {
     /// The peer has shown who it is; requests may follow.
     Established(Peer),
     /// A request; each wants one response.
-    Request(Message),
+    Request(Box<Message>),
     /// A whole frame that is no request that we know. The stream is still in step.
     Unreadable {
         /// The arm in which it is to be answered; without one, the answer is an empty message, as stock signers give.
@@ -251,7 +251,7 @@ fn read_request(body: &[u8]) -> Event {
             | Message::SignVoteRequest(_)
             | Message::SignProposalRequest(_)
             | Message::PingRequest
-            | Message::RawRequest(_) => Event::Request(message),
+            | Message::RawRequest(_) => Event::Request(Box::new(message)),
             response => {
                 Event::Unreadable { arm: None, error: format!("a {} is no request", response.name()) }
             }

@@ -59,7 +59,7 @@ fn framed(message: &Message) -> Vec<u8> {
 
 fn request(session: &mut Session) -> Option<Message> {
     match session.poll_event().expect("no misbehaviour") {
-        Some(Event::Request(message)) => Some(message),
+        Some(Event::Request(message)) => Some(*message),
         None => None,
         other => panic!("{other:?}"),
     }
@@ -93,7 +93,7 @@ fn an_unreadable_message_is_answered_in_its_arm_and_the_stream_goes_on() {
         arms.push(match event {
             Event::Unreadable { arm, .. } => arm,
             Event::Request(message) => {
-                assert_eq!(message, Message::PingRequest);
+                assert_eq!(*message, Message::PingRequest);
                 None
             }
             Event::Established(_) => panic!("twice"),
@@ -129,7 +129,7 @@ fn a_pinned_peer_that_is_another_is_refused() {
     let pinned = secret_connection::PeerIdentity::new(key(9).verifying_key()).id();
     let mut session = Session::secret(secret_connection::Handshake::new(&key(1), [2; 32]), Some(pinned));
     let mut node = secret_connection::Handshake::new(&key(3), [4; 32]);
-    node.handle(&session.outbox().to_vec()).expect("honest");
+    node.handle(session.outbox()).expect("honest");
     session.sent();
     while let Some(bytes) = node.poll_transmit() {
         session.handle_bytes(&bytes).expect("honest so far");
