@@ -324,7 +324,7 @@ fn raw_signing_is_off_unless_switched_on_and_never_signs_a_vote() {
         };
         let ask = async |rig: &Rig, request: RawRequest| match rig
             .chain
-            .ask(Message::RawRequest(request), "p".into())
+            .ask(Box::new(Message::RawRequest(request)), "p".into())
             .await
         {
             Message::RawResponse(response) => {
