@@ -174,7 +174,7 @@ impl Session {
     /// Queues a response.
     ///
     /// # Errors
-    /// [`PeerMisbehaved::NoncesUsedUp`] after 2^64 frames.
+    /// [`PeerMisbehaved::NoncesUsedUp`] after 2^64 frames, [`PeerMisbehaved::Failed`] once the session is over.
     pub fn respond(&mut self, response: &Message) -> Result<(), PeerMisbehaved> {
         self.scratch.clear();
         frame::encode(response, &mut self.scratch);
@@ -184,7 +184,7 @@ impl Session {
     /// Queues an empty message: what stock signers answer to what they do not know.
     ///
     /// # Errors
-    /// [`PeerMisbehaved::NoncesUsedUp`] after 2^64 frames.
+    /// [`PeerMisbehaved::NoncesUsedUp`] after 2^64 frames, [`PeerMisbehaved::Failed`] once the session is over.
     pub fn respond_empty(&mut self) -> Result<(), PeerMisbehaved> {
         self.scratch.clear();
         self.scratch.push(0);
@@ -192,7 +192,7 @@ impl Session {
     }
 
     fn seal_scratch(&mut self) -> Result<(), PeerMisbehaved> {
-        self.transport.seal(&self.scratch, &mut self.outbox)
+        self.guarded(|session| session.transport.seal(&session.scratch, &mut session.outbox))
     }
 
     /// What is to be sent now.

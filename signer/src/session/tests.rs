@@ -138,6 +138,18 @@ fn a_pinned_peer_that_is_another_is_refused() {
 }
 
 #[test]
+fn nothing_is_answered_after_misbehaviour() {
+    // Found by fuzzing: a length of 2^64 - 1 ended the session, and a later answer still got into the outbox.
+    let mut rig = Rig::new();
+    let wire = rig.seal(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+    rig.session.handle_bytes(&wire).expect("opens");
+    rig.session.poll_event().expect_err("misbehaved");
+    assert_eq!(rig.session.respond(&Message::PingResponse), Err(PeerMisbehaved::Failed));
+    assert_eq!(rig.session.respond_empty(), Err(PeerMisbehaved::Failed));
+    assert!(rig.session.outbox().is_empty());
+}
+
+#[test]
 fn memory_is_given_back_after_a_long_message() {
     let mut rig = Rig::new();
     let long = framed(&Message::PubKeyRequest(PubKeyRequest { chain_id: Text(vec![b'x'; 1 << 20]) }));
