@@ -121,7 +121,8 @@ impl Canonical {
         let mut fields = Fields::new("CanonicalVote", body);
         while let Some(field) = fields.next().ok()? {
             // Votes lack the proposal's field 4, the proof-of-lock round: what follows is one lower.
-            let number = field.number + i32::from(field.number >= 4 && step != Some(Step::Proposal));
+            let lacks_pol_round = field.number >= 4 && step != Some(Step::Proposal);
+            let number = field.number.saturating_add(i32::from(lacks_pol_round));
             match number {
                 1 => step = Some(step_of(field.int32().ok()?)?),
                 2 => height = field.sfixed64().ok()?,
@@ -230,7 +231,7 @@ mod tests {
         let timestamp = Timestamp { seconds: 1_700_000_000, nanos: 5 };
         let v = a_vote(timestamp);
         let read = Canonical::parse(&vote("test", &v)).expect("a vote");
-        assert_eq!((Some(read.hrs), read.timestamp, read.block_id), (v.hrs(), timestamp, v.block_id));
+        assert_eq!((Some(read.hrs), read.timestamp, read.block_id), (v.hrs(), timestamp, v.block_id.clone()));
         assert!(read.chain_id.is("test"));
         let p = Proposal { height: Height(3), pol_round: Round(-1), timestamp, ..Proposal::default() };
         let read = Canonical::parse(&proposal("test", &p)).expect("a proposal");
@@ -239,6 +240,17 @@ mod tests {
         assert_eq!(Canonical::parse(&vote("test", &a_vote(epoch))).expect("a vote").timestamp, epoch);
         assert_eq!(Canonical::parse(&[0x43; 40]), None);
         assert_eq!(Canonical::parse(&vote_extension("test", &v)), None);
+    }
+
+    #[test]
+    fn the_highest_field_number_is_read_as_unknown() {
+        // Field 2^31 - 1, which a proposal's numbering would have moved past the end of i32.
+        let field = [0xf8, 0xff, 0xff, 0xff, 0x3f, 0x00];
+        let mut bytes = vote("test", &a_vote(Timestamp::GO_ZERO));
+        let known = Canonical::parse(&bytes);
+        bytes.extend_from_slice(&field);
+        bytes[0] += field.len() as u8;
+        assert_eq!(Canonical::parse(&bytes), known);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub use types::{
     Timestamp, Vote,
 };
 
-use crate::wire::DecodeError;
+pub use crate::wire::DecodeError;
 
 /// What node and signer say to each other, one at a time: each request is answered by one response.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Requests in, responses out, each in the arm of its request.
 
 use monosign_protocol::message::{
-    ErrorCode, Message, Proposal, PubKeyResponse, RawRequest, RawResponse, RemoteSignerError, SignProposalRequest,
-    SignVoteRequest, SignedProposalResponse, SignedVoteResponse, Text, Vote,
+    ErrorCode, Message, Proposal, PubKeyResponse, RawRequest, RawResponse, RemoteSignerError,
+    SignProposalRequest, SignVoteRequest, SignedProposalResponse, SignedVoteResponse, Text, Vote,
 };
 
 use super::log::{Event, Subject};
@@ -35,10 +35,8 @@ pub fn arm_of(request: &Message) -> Arm {
 
 /// A refusal in an arm. Its presence is what counts for the node, which does not ask again; code and text go to its log.
 pub fn refused(arm: Arm, description: impl Into<String>) -> Message {
-    let error = RemoteSignerError {
-        code: ErrorCode::Unknown as i32,
-        description: Text::from(description.into()),
-    };
+    let error =
+        RemoteSignerError { code: ErrorCode::Unknown as i32, description: Text::from(description.into()) };
     match arm {
         Arm::PubKey => Message::PubKeyResponse(PubKeyResponse::refused(error)),
         Arm::Vote => {
@@ -105,7 +103,9 @@ impl Chain {
         let permit = if raw.celestia_raw_bytes {
             let asked = Text(request.value_or_chain_id.clone());
             if !asked.is(self.id.as_str()) {
-                return Err(Refusal::WrongChain { asked: asked.to_string(), expected: self.id.to_string() }.into());
+                return Err(
+                    Refusal::WrongChain { asked: asked.to_string(), expected: self.id.to_string() }.into()
+                );
             }
             Permit::celestia(&self.id, &request.raw_bytes, &request.unique_id.0)?
         } else if raw.sign_bytes && request.raw_bytes.is_empty() && request.unique_id.0.is_empty() {

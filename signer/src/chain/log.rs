@@ -67,7 +67,9 @@ fn log_signed(chain_id: &ChainId, peer: &str, subject: &Subject, replayed: bool,
 fn log_refused(chain_id: &ChainId, peer: &str, subject: &Subject, error: &SignError, latency_us: u64) {
     let reason = error.reason();
     let (result, what) = match subject {
-        Subject::Consensus { hrs, block, .. } => (error.result(), format!("{}:{block} at h/r/s {hrs}", hrs.step)),
+        Subject::Consensus { hrs, block, .. } => {
+            (error.result(), format!("{}:{block} at h/r/s {hrs}", hrs.step))
+        }
         Subject::Raw => (error.result(), "raw bytes".into()),
         Subject::Other => (error.result(), "request".into()),
     };

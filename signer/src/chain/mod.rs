@@ -72,7 +72,7 @@ pub struct ChainHandle {
 }
 
 enum Job {
-    Sign { request: Message, peer: Rc<str>, arrived: Instant, answer: oneshot::Sender<Message> },
+    Sign { request: Box<Message>, peer: Rc<str>, arrived: Instant, answer: oneshot::Sender<Message> },
     Reload(Rules),
 }
 
@@ -269,7 +269,7 @@ impl ChainHandle {
     }
 
     /// Asks for a signature and waits for the answer, which is always a response in the arm of the request.
-    pub async fn ask(&self, request: Message, peer: Rc<str>) -> Message {
+    pub async fn ask(&self, request: Box<Message>, peer: Rc<str>) -> Message {
         let (answer, answered) = oneshot::channel();
         let fallback = answer::arm_of(&request);
         let job = Job::Sign { request, peer, arrived: Instant::now(), answer };

@@ -165,7 +165,7 @@ impl Rig {
     async fn ask(&self, vote: &Vote) -> SignedVoteResponse {
         let chain_id = Text::from(CHAIN);
         let request = SignVoteRequest { vote: Some(vote.clone()), chain_id, skip_extension_signing: false };
-        match self.chain.ask(Message::SignVoteRequest(request), "peer".into()).await {
+        match self.chain.ask(Box::new(Message::SignVoteRequest(request)), "peer".into()).await {
             Message::SignedVoteResponse(response) => response,
             other => panic!("the answer is in another arm: {other:?}"),
         }
@@ -193,7 +193,8 @@ impl Rig {
 }
 
 fn vote(height: i64, vote_type: i32, block: u8) -> Vote {
-    let block_id = BlockId { hash: vec![block; 32], part_set_header: PartSetHeader { total: 1, hash: vec![block; 32] } };
+    let block_id =
+        BlockId { hash: vec![block; 32], part_set_header: PartSetHeader { total: 1, hash: vec![block; 32] } };
     Vote {
         vote_type,
         height: Height(height),
@@ -321,8 +322,14 @@ fn raw_signing_is_off_unless_switched_on_and_never_signs_a_vote() {
             raw_bytes: raw.to_vec(),
             unique_id: Text::from("id"),
         };
-        let ask = async |rig: &Rig, request: RawRequest| match rig.chain.ask(Message::RawRequest(request), "p".into()).await {
-            Message::RawResponse(response) => response.error.map_or(Ok(response.signature), |e| Err(e.to_string())),
+        let ask = async |rig: &Rig, request: RawRequest| match rig
+            .chain
+            .ask(Box::new(Message::RawRequest(request)), "p".into())
+            .await
+        {
+            Message::RawResponse(response) => {
+                response.error.map_or(Ok(response.signature), |e| Err(e.to_string()))
+            }
             other => panic!("the answer is in another arm: {other:?}"),
         };
         let off = Rig::new(RawSigning::default()).await;

@@ -89,11 +89,13 @@ fn check_chain(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failu
         Ok((vault, record)) => {
             report.line(Finding::Good, format!("chain {id}: key {}", vault.public_key()))?;
             if vault.ready().is_err() {
-                let text = format!("chain {id}: the key is sealed: `monosign unlock` is needed after each start");
+                let text =
+                    format!("chain {id}: the key is sealed: `monosign unlock` is needed after each start");
                 report.line(Finding::Warning, text)?;
             }
             let (path, watermark) = (chain.record.display(), record.watermark());
-            report.line(Finding::Good, format!("chain {id}: record {path}, last signed h/r/s {watermark}"))?;
+            report
+                .line(Finding::Good, format!("chain {id}: record {path}, last signed h/r/s {watermark}"))?;
         }
         Err(StartError::Record { source: RecordError::Locked { .. } }) => {
             let watermark = block_on(Record::peek(&*seams.disk, &chain.record))??.1;

@@ -94,7 +94,10 @@ fn options(args: &DemoArgs) -> Result<Options, Failure> {
     })
 }
 
-#[allow(clippy::disallowed_methods, reason = "the demo's validator tells the time; the signer does not read it")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the demo's validator tells the time; the signer does not read it"
+)]
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp {
@@ -110,7 +113,10 @@ struct Signer {
 }
 
 impl Signer {
-    #[allow(clippy::disallowed_methods, reason = "prints the log of another process; nothing here is simulated")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "prints the log of another process; nothing here is simulated"
+    )]
     fn start(dir: &Path) -> Result<Self, Failure> {
         let mut process = Command::new(std::env::current_exe()?)
             .args(["start", "-c"])

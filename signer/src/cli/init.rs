@@ -56,8 +56,7 @@ pub(super) fn run(args: &InitArgs, out: &mut dyn Write) -> Result<(), Failure> {
             .map_err(|e| Failure::new(format!("cannot make `{}`: {e}", dir.display())))?;
     }
     let dir = fs::canonicalize(&args.dir)?;
-    let chain =
-        TemplateChain { chain_id: args.chain.as_str(), addr: &args.addr, plaintext: args.plaintext };
+    let chain = TemplateChain { chain_id: args.chain.as_str(), addr: &args.addr, plaintext: args.plaintext };
     let config = dir.join("monosign.toml");
     create_new(&config, template(&dir, &chain).as_bytes())?;
     make_identity(&dir.join("secrets/secret_connection.key"))?;

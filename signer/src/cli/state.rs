@@ -198,7 +198,12 @@ pub(super) fn import_into(
         let kept = chain.record.with_added_extension(format!("{}.bak", state.dialect));
         create_private(&kept, &content).map_err(Failure::new)?;
         writeln!(out, "kept the old file as {}", kept.display())?;
-        block_on(Record::replace_foreign(disk, &chain.record, header(chain, public_key, &seams), watermark))??;
+        block_on(Record::replace_foreign(
+            disk,
+            &chain.record,
+            header(chain, public_key, &seams),
+            watermark,
+        ))??;
     } else if chain.record.exists() {
         return raise_existing(chain, public_key, watermark, out);
     } else {
@@ -216,11 +221,12 @@ fn raise_existing(
 ) -> Result<(), Failure> {
     let seams = Seams::production();
     block_on(async {
-        let mut record =
-            Record::open(&*seams.disk, &chain.record, &chain.id, public_key.as_bytes()).await?;
+        let mut record = Record::open(&*seams.disk, &chain.record, &chain.id, public_key.as_bytes()).await?;
         let before = record.watermark().to_string();
         match record.raise(watermark).await {
-            Ok(()) => writeln!(out, "raised {} from {before} to {}", chain.record.display(), record.watermark())?,
+            Ok(()) => {
+                writeln!(out, "raised {} from {before} to {}", chain.record.display(), record.watermark())?
+            }
             Err(RecordError::NotRising { recorded, .. }) => {
                 writeln!(out, "{} is at {recorded} already and stays there", chain.record.display())?;
             }
@@ -246,7 +252,11 @@ fn export(chain: &ChainConfig, args: &ExportArgs, out: &mut dyn Write) -> Result
     match &args.output {
         Some(path) => {
             create_private(path, text.as_bytes()).map_err(Failure::new)?;
-            writeln!(out, "wrote {}; stop this signer for good before another one starts on it", path.display())?;
+            writeln!(
+                out,
+                "wrote {}; stop this signer for good before another one starts on it",
+                path.display()
+            )?;
         }
         None => out.write_all(text.as_bytes())?,
     }

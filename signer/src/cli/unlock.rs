@@ -49,7 +49,9 @@ pub(super) fn run(args: &UnlockArgs, out: &mut dyn Write) -> Result<(), Failure>
     let socket = &config.admin_socket;
     let mut stream = UnixStream::connect(socket).map_err(|e| {
         let socket = socket.display();
-        Failure::new(format!("cannot reach a signer at `{socket}`: {e}\nhint: it listens there while a key is sealed"))
+        Failure::new(format!(
+            "cannot reach a signer at `{socket}`: {e}\nhint: it listens there while a key is sealed"
+        ))
     })?;
     let request = Zeroizing::new(format!("{}\n{}\n", chain.id, passphrase.trim_end_matches(['\r', '\n'])));
     stream.write_all(request.as_bytes())?;
@@ -75,10 +77,7 @@ impl Drop for AdminSocket {
 }
 
 /// Waits for the passphrases of sealed keys; `None` if no key is sealed.
-pub(super) fn listen(
-    path: &Path,
-    sealed: Vec<(ChainId, Rc<Vault>)>,
-) -> Result<Option<AdminSocket>, Failure> {
+pub(super) fn listen(path: &Path, sealed: Vec<(ChainId, Rc<Vault>)>) -> Result<Option<AdminSocket>, Failure> {
     if sealed.is_empty() {
         return Ok(None);
     }
@@ -121,7 +120,11 @@ async fn answer(mut stream: tokio::net::UnixStream, sealed: &[(ChainId, Rc<Vault
     write.write_all(answer.as_bytes()).await
 }
 
-async fn unlock(chain: &str, passphrase: SecretString, sealed: &[(ChainId, Rc<Vault>)]) -> Result<(), String> {
+async fn unlock(
+    chain: &str,
+    passphrase: SecretString,
+    sealed: &[(ChainId, Rc<Vault>)],
+) -> Result<(), String> {
     let (id, vault) = sealed
         .iter()
         .find(|(id, _)| id.as_str() == chain)

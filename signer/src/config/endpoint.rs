@@ -44,7 +44,9 @@ pub enum PinnedPeer {
 
 /// Why a text is no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no address: {why}; forms are tcp://[PEER_ID@]HOST:PORT, unix:///PATH, unix://@NAME, noise://PEER_ID@HOST:PORT")]
+#[error(
+    "`{text}` is no address: {why}; forms are tcp://[PEER_ID@]HOST:PORT, unix:///PATH, unix://@NAME, noise://PEER_ID@HOST:PORT"
+)]
 pub struct InvalidAddr {
     text: String,
     why: String,
@@ -150,7 +152,16 @@ mod tests {
         }
         let pinned: Addr = format!("tcp://{id}@h:1").parse().expect("a pinned address");
         assert!(matches!(pinned.peer, PinnedPeer::Secret(_)));
-        for text in ["tcp://h", "tcp://:1", "tcp://x@h:1", "unix://", "unix://@", "noise://h:1", "http://h:1", "tcp://h:x"] {
+        for text in [
+            "tcp://h",
+            "tcp://:1",
+            "tcp://x@h:1",
+            "unix://",
+            "unix://@",
+            "noise://h:1",
+            "http://h:1",
+            "tcp://h:x",
+        ] {
             assert!(text.parse::<Addr>().is_err(), "{text}");
         }
     }

@@ -118,7 +118,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with file, line or table, and field.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let text =
+            fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
         Self::parse(&text, path)
     }
 
@@ -132,8 +133,8 @@ impl Config {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut resolver = Resolver { dir, warnings: Vec::new() };
         let resolved = resolver.config(file);
-        let (chains, validators, admin_socket) =
-            resolved.map_err(|Invalid { table, what }| ConfigError::Invalid { path: path.into(), table, what })?;
+        let (chains, validators, admin_socket) = resolved
+            .map_err(|Invalid { table, what }| ConfigError::Invalid { path: path.into(), table, what })?;
         Ok(Self { path: path.into(), chains, validators, admin_socket, warnings: resolver.warnings })
     }
 
@@ -167,7 +168,11 @@ impl Resolver<'_> {
     ) -> Result<(Vec<ChainConfig>, Vec<ValidatorConfig>, PathBuf), Invalid> {
         refuse_other_providers(&file.providers)?;
         let mut keys = self.keys(&file.providers.softsign, &file.chain)?;
-        let chains = file.chain.into_iter().map(|chain| self.chain(chain, &mut keys)).collect::<Result<Vec<_>, _>>()?;
+        let chains = file
+            .chain
+            .into_iter()
+            .map(|chain| self.chain(chain, &mut keys))
+            .collect::<Result<Vec<_>, _>>()?;
         check_unique(&chains)?;
         let validators = file
             .validator
@@ -194,10 +199,16 @@ impl Resolver<'_> {
             let source = self.key_source(provider).map_err(|what| Invalid::new(&table, what))?;
             for id in &provider.chain_ids {
                 if !chains.iter().any(|chain| chain.id == *id) {
-                    return Err(Invalid::new(table, format!("chain_ids names `{id}`, which has no [[chain]]")));
+                    return Err(Invalid::new(
+                        table,
+                        format!("chain_ids names `{id}`, which has no [[chain]]"),
+                    ));
                 }
                 if keys.insert(id.clone(), source.clone()).is_some() {
-                    return Err(Invalid::new(table, format!("chain `{id}` has a second key: exactly one signs")));
+                    return Err(Invalid::new(
+                        table,
+                        format!("chain `{id}` has a second key: exactly one signs"),
+                    ));
                 }
             }
         }

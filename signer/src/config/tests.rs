@@ -87,13 +87,19 @@ fn contradictions_are_named_with_their_table() {
     for (text, expected) in [
         (second_chain, "[[chain]] b: its state_file is that of another chain"),
         (MINIMAL.replace("chain_ids = [\"cosmoshub-4\"]", "chain_ids = []"), "it has no key"),
-        (MINIMAL.replace("chain_ids = [\"cosmoshub-4\"]", "chain_ids = [\"x\"]"), "`x`, which has no [[chain]]"),
+        (
+            MINIMAL.replace("chain_ids = [\"cosmoshub-4\"]", "chain_ids = [\"x\"]"),
+            "`x`, which has no [[chain]]",
+        ),
         (format!("{MINIMAL}{}", &MINIMAL[MINIMAL.find("[[prov").unwrap()..]), "has a second key"),
         (MINIMAL.replace("secret_key = \"secrets/kms-identity.key\"", ""), "secret_key is missing"),
         (MINIMAL.replace("26658\"", "26658\"\nprotocol_version = \"v0.33\""), "amino"),
         (MINIMAL.replace("tcp://127", "http://127"), "no known scheme"),
         (MINIMAL.replace("26658\"", "26658\"\nmax_height = \"-1\""), "max_height"),
-        (MINIMAL.replace("state_file", "sign_bytes = true\nsign_raw_bytes = true\nstate_file"), "share their wire"),
+        (
+            MINIMAL.replace("state_file", "sign_bytes = true\nsign_raw_bytes = true\nstate_file"),
+            "share their wire",
+        ),
         (format!("{MINIMAL}\n[providers.yubihsm]\n"), "software keys only"),
         (MINIMAL.replace("cosmoshub-4", "../x"), "no slash"),
     ] {

@@ -39,7 +39,9 @@ pub enum Refusal {
         asked: Hrs,
     },
     /// At a floor that was set or imported without its message.
-    #[error("no SignBytes found: {asked} is the floor this record was set to, what was signed there is not known")]
+    #[error(
+        "no SignBytes found: {asked} is the floor this record was set to, what was signed there is not known"
+    )]
     NoSignBytes {
         /// What was asked.
         asked: Hrs,
@@ -104,7 +106,9 @@ pub enum Refusal {
         expected: String,
     },
     /// Raw signing that is switched off.
-    #[error("{what} is switched off for this chain; `{setting} = true` in its [[chain]] table switches it on")]
+    #[error(
+        "{what} is switched off for this chain; `{setting} = true` in its [[chain]] table switches it on"
+    )]
     SwitchedOff {
         /// What was asked.
         what: &'static str,

@@ -105,9 +105,11 @@ fn replays_the_stored_timestamp_when_only_the_timestamp_differs() {
 #[test]
 fn refuses_another_proof_of_lock_round_for_the_same_proposal() {
     let mut guard = guard();
-    let proposal = |pol| Proposal { height: Height(3), pol_round: Round(pol), block_id: block(1), ..Default::default() };
+    let proposal =
+        |pol| Proposal { height: Height(3), pol_round: Round(pol), block_id: block(1), ..Default::default() };
     let (first, second) = (proposal(-1), proposal(0));
-    let Verdict::Sign(watermark) = guard.judge(&Question::proposal(CHAIN, &first).expect("well formed")) else {
+    let Verdict::Sign(watermark) = guard.judge(&Question::proposal(CHAIN, &first).expect("well formed"))
+    else {
         panic!("must be signed")
     };
     guard.record(watermark);

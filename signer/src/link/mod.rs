@@ -112,7 +112,12 @@ pub struct Link {
 
 impl Link {
     /// A link that serves a chain to one validator until `stop` becomes true.
-    pub fn new(settings: LinkSettings, chain: ChainHandle, seams: Seams, stop: watch::Receiver<bool>) -> Self {
+    pub fn new(
+        settings: LinkSettings,
+        chain: ChainHandle,
+        seams: Seams,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
         let recognised = Recognised::default();
         Self { settings, chain, seams, stop, recognised, warned: false, served: false }
     }
@@ -228,8 +233,8 @@ impl Link {
         Ok(())
     }
 
-    async fn respond(&self, request: Message) -> Message {
-        match request {
+    async fn respond(&self, request: Box<Message>) -> Message {
+        match &*request {
             Message::PingRequest => Message::PingResponse,
             Message::PubKeyRequest(asked) => match self.check_chain(&asked.chain_id) {
                 Ok(()) => {
@@ -237,7 +242,7 @@ impl Link {
                 }
                 Err(refusal) => self.refuse(Arm::PubKey, &refusal),
             },
-            request => match self.check_request(&request) {
+            _ => match self.check_request(&request) {
                 Ok(()) => self.chain.ask(request, self.settings.label.clone()).await,
                 Err(refusal) => self.refuse(arm_of(&request), &refusal),
             },
@@ -363,7 +368,9 @@ impl Reports {
                 %chain_id, peer, attempt,
                 "connection refused by {peer}: is the node running, with priv_validator_laddr set to this address?"
             ),
-            LinkError::Closed => tracing::info!(%chain_id, peer, attempt, "disconnected from {peer}: {error}"),
+            LinkError::Closed => {
+                tracing::info!(%chain_id, peer, attempt, "disconnected from {peer}: {error}")
+            }
             _ => tracing::warn!(%chain_id, peer, attempt, "disconnected from {peer}: {error}"),
         }
     }

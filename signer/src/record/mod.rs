@@ -18,8 +18,8 @@ use monosign_protocol::ChainId;
 
 use crate::guard::{Recorded, Watermark};
 use crate::seams::{Disk, DiskFile, Open};
-pub use permit::Permit;
 pub use format::{Entry, FILE_LEN, FormatError, Header, MAX_SIGN_BYTES, PAGE, SLOTS, decode_file};
+pub use permit::Permit;
 
 /// An open, locked record.
 pub struct Record {
@@ -129,7 +129,9 @@ impl RecordError {
                 "each chain and key has a record of its own: check `state_file` and the key's `path`"
             }
             Self::NotRising { .. } => "there is no way to lower a record",
-            Self::Io { .. } | Self::Failed { .. } => "check the disk, its free space and the file's permissions",
+            Self::Io { .. } | Self::Failed { .. } => {
+                "check the disk, its free space and the file's permissions"
+            }
         }
     }
 }
@@ -154,7 +156,9 @@ impl Record {
         }
         let (temporary, record) = Self::write_new(disk, path, header, floor).await?;
         match disk.rename_new(&temporary, path).await {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(RecordError::Exists { path: path.into() }),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                Err(RecordError::Exists { path: path.into() })
+            }
             other => {
                 other.map_err(io_error("rename", &temporary))?;
                 record.named(disk).await
@@ -237,7 +241,11 @@ impl Record {
     ///
     /// # Errors
     /// As [`open`](Self::open), but for [`RecordError::ForeignKey`].
-    pub async fn open_of_chain(disk: &dyn Disk, path: &Path, chain_id: &ChainId) -> Result<Self, RecordError> {
+    pub async fn open_of_chain(
+        disk: &dyn Disk,
+        path: &Path,
+        chain_id: &ChainId,
+    ) -> Result<Self, RecordError> {
         let file = existing(disk, path).await?;
         lock(&*file, path).await?;
         let (header, newest) = read(&*file, path).await?;
@@ -329,3 +337,6 @@ async fn lock(file: &dyn DiskFile, path: &Path) -> Result<(), RecordError> {
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RecordError {
     move |source| RecordError::Io { doing, path: path.into(), source }
 }
+
+#[cfg(test)]
+mod tests;

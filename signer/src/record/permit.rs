@@ -44,7 +44,11 @@ impl<'a> Permit<'a> {
     ///
     /// # Errors
     /// [`Refusal::EmptyRawBytes`], as celestia-core refuses it.
-    pub fn celestia(chain_id: &ChainId, raw_bytes: &[u8], unique_id: &[u8]) -> Result<Permit<'static>, Refusal> {
+    pub fn celestia(
+        chain_id: &ChainId,
+        raw_bytes: &[u8],
+        unique_id: &[u8],
+    ) -> Result<Permit<'static>, Refusal> {
         if raw_bytes.is_empty() || unique_id.is_empty() {
             return Err(Refusal::EmptyRawBytes);
         }

@@ -35,7 +35,7 @@ pub enum Event {
     /// The peer has shown who it is; requests may follow.
     Established(Peer),
     /// A request; each wants one response.
-    Request(Message),
+    Request(Box<Message>),
     /// A whole frame that is no request that we know. The stream is still in step.
     Unreadable {
         /// The arm in which it is to be answered; without one, the answer is an empty message, as stock signers give.
@@ -174,7 +174,7 @@ impl Session {
     /// Queues a response.
     ///
     /// # Errors
-    /// [`PeerMisbehaved::NoncesUsedUp`] after 2^64 frames.
+    /// [`PeerMisbehaved::NoncesUsedUp`] after 2^64 frames, [`PeerMisbehaved::Failed`] once the session is over.
     pub fn respond(&mut self, response: &Message) -> Result<(), PeerMisbehaved> {
         self.scratch.clear();
         frame::encode(response, &mut self.scratch);
@@ -184,7 +184,7 @@ impl Session {
     /// Queues an empty message: what stock signers answer to what they do not know.
     ///
     /// # Errors
-    /// [`PeerMisbehaved::NoncesUsedUp`] after 2^64 frames.
+    /// [`PeerMisbehaved::NoncesUsedUp`] after 2^64 frames, [`PeerMisbehaved::Failed`] once the session is over.
     pub fn respond_empty(&mut self) -> Result<(), PeerMisbehaved> {
         self.scratch.clear();
         self.scratch.push(0);
@@ -192,7 +192,7 @@ impl Session {
     }
 
     fn seal_scratch(&mut self) -> Result<(), PeerMisbehaved> {
-        self.transport.seal(&self.scratch, &mut self.outbox)
+        self.guarded(|session| session.transport.seal(&session.scratch, &mut session.outbox))
     }
 
     /// What is to be sent now.
@@ -251,8 +251,10 @@ fn read_request(body: &[u8]) -> Event {
             | Message::SignVoteRequest(_)
             | Message::SignProposalRequest(_)
             | Message::PingRequest
-            | Message::RawRequest(_) => Event::Request(message),
-            response => Event::Unreadable { arm: None, error: format!("a {} is no request", response.name()) },
+            | Message::RawRequest(_) => Event::Request(Box::new(message)),
+            response => {
+                Event::Unreadable { arm: None, error: format!("a {} is no request", response.name()) }
+            }
         },
     }
 }

@@ -59,7 +59,7 @@ fn framed(message: &Message) -> Vec<u8> {
 
 fn request(session: &mut Session) -> Option<Message> {
     match session.poll_event().expect("no misbehaviour") {
-        Some(Event::Request(message)) => Some(message),
+        Some(Event::Request(message)) => Some(*message),
         None => None,
         other => panic!("{other:?}"),
     }
@@ -69,7 +69,8 @@ fn request(session: &mut Session) -> Option<Message> {
 fn several_messages_in_one_sealed_frame_are_all_read_in_order() {
     let mut rig = Rig::new();
     let pub_key = Message::PubKeyRequest(PubKeyRequest { chain_id: Text::from("x") });
-    let wire = rig.seal(&[framed(&Message::PingRequest), framed(&pub_key), framed(&Message::PingRequest)].concat());
+    let wire =
+        rig.seal(&[framed(&Message::PingRequest), framed(&pub_key), framed(&Message::PingRequest)].concat());
     rig.session.handle_bytes(&wire).expect("honest");
     assert_eq!(request(&mut rig.session), Some(Message::PingRequest));
     assert_eq!(request(&mut rig.session), Some(pub_key));
@@ -83,7 +84,8 @@ fn several_messages_in_one_sealed_frame_are_all_read_in_order() {
 fn an_unreadable_message_is_answered_in_its_arm_and_the_stream_goes_on() {
     let mut rig = Rig::new();
     // A vote request whose vote ends too early, a message without arm, and a response.
-    let bytes = [&[4, 0x1a, 2, 0x0a, 9][..], &[0], &framed(&Message::PingResponse), &framed(&Message::PingRequest)];
+    let bytes =
+        [&[4, 0x1a, 2, 0x0a, 9][..], &[0], &framed(&Message::PingResponse), &framed(&Message::PingRequest)];
     let wire = rig.seal(&bytes.concat());
     rig.session.handle_bytes(&wire).expect("honest");
     let mut arms = Vec::new();
@@ -91,7 +93,7 @@ fn an_unreadable_message_is_answered_in_its_arm_and_the_stream_goes_on() {
         arms.push(match event {
             Event::Unreadable { arm, .. } => arm,
             Event::Request(message) => {
-                assert_eq!(message, Message::PingRequest);
+                assert_eq!(*message, Message::PingRequest);
                 None
             }
             Event::Established(_) => panic!("twice"),
@@ -127,12 +129,24 @@ fn a_pinned_peer_that_is_another_is_refused() {
     let pinned = secret_connection::PeerIdentity::new(key(9).verifying_key()).id();
     let mut session = Session::secret(secret_connection::Handshake::new(&key(1), [2; 32]), Some(pinned));
     let mut node = secret_connection::Handshake::new(&key(3), [4; 32]);
-    node.handle(&session.outbox().to_vec()).expect("honest");
+    node.handle(session.outbox()).expect("honest");
     session.sent();
     while let Some(bytes) = node.poll_transmit() {
         session.handle_bytes(&bytes).expect("honest so far");
     }
     assert!(matches!(session.poll_event(), Err(PeerMisbehaved::WrongPeer { .. })));
+}
+
+#[test]
+fn nothing_is_answered_after_misbehaviour() {
+    // Found by fuzzing: a length of 2^64 - 1 ended the session, and a later answer still got into the outbox.
+    let mut rig = Rig::new();
+    let wire = rig.seal(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+    rig.session.handle_bytes(&wire).expect("opens");
+    rig.session.poll_event().expect_err("misbehaved");
+    assert_eq!(rig.session.respond(&Message::PingResponse), Err(PeerMisbehaved::Failed));
+    assert_eq!(rig.session.respond_empty(), Err(PeerMisbehaved::Failed));
+    assert!(rig.session.outbox().is_empty());
 }
 
 #[test]

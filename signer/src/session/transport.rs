@@ -83,13 +83,17 @@ impl Transport {
     }
 
     fn establish_secret(&mut self, plain: &mut Vec<u8>) -> Result<Peer, PeerMisbehaved> {
-        let Self::SecretHandshake { handshake, pinned } = mem::replace(self, Self::Plain { announced: true }) else {
+        let Self::SecretHandshake { handshake, pinned } = mem::replace(self, Self::Plain { announced: true })
+        else {
             return Err(PeerMisbehaved::Failed);
         };
         let done = handshake.established().ok_or(PeerMisbehaved::Failed)?;
         let found = done.peer.id();
         if let Some(expected) = pinned.filter(|expected| *expected != found) {
-            return Err(PeerMisbehaved::WrongPeer { found: found.to_string(), expected: expected.to_string() });
+            return Err(PeerMisbehaved::WrongPeer {
+                found: found.to_string(),
+                expected: expected.to_string(),
+            });
         }
         plain.extend_from_slice(&done.leftover);
         *self = Self::Secret { sealer: done.sealer, opener: done.opener };
