@@ -146,8 +146,20 @@ impl Home {
     }
 
     /// Runs the signer where it has to refuse.
-    pub(crate) fn start_and_fail(&self) -> Finished {
-        self.monosign(&["start", "-c", CONFIG])
+    pub(crate) async fn start_and_fail(&self) -> Finished {
+        self.start_and_fail_with(CONFIG).await
+    }
+
+    pub(crate) async fn start_and_fail_with(&self, config: &str) -> Finished {
+        let (out, err) = (self.path("out"), self.path("err"));
+        let mut command = self.command(&["start", "-c", config]);
+        command.stdin(Stdio::null());
+        command
+            .stdout(fs::File::create(&out).expect("a file"))
+            .stderr(fs::File::create(&err).expect("a file"));
+        let status = Signer::spawn(&mut command, out.clone()).ended().await;
+        let text = |path| fs::read_to_string(path).expect("text");
+        Finished { code: status.code(), stdout: text(out), stderr: text(err) }
     }
 
     pub(crate) fn public_key(&self, chain: &str) -> VerifyingKey {
