@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 
 use super::Local;
 
@@ -108,13 +109,13 @@ impl Disk for StdDisk {
     }
 
     fn read_small<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<Option<String>>> {
-        Box::pin(async move {
-            match std::fs::read_to_string(path) {
-                Ok(text) => Ok(Some(text)),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(e) => Err(e),
-            }
-        })
+        let path = path.to_owned();
+        let read = move || match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        };
+        Box::pin(async move { spawn_blocking(read).await.map_err(io::Error::other)? })
     }
 
     fn others_wait(&self, others_wait: bool) {
