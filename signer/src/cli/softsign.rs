@@ -114,11 +114,19 @@ struct TargetArgs {
     prefix: PrefixArg,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 struct PrefixArg {
     /// The chain's bech32 prefix, for `…valcons` and `…valconspub`.
-    #[arg(long, value_name = "PREFIX", default_value = "cosmos")]
+    #[arg(long, value_name = "PREFIX", default_value = DEFAULT_PREFIX)]
     prefix: String,
+}
+
+const DEFAULT_PREFIX: &str = "cosmos";
+
+impl Default for PrefixArg {
+    fn default() -> Self {
+        Self { prefix: DEFAULT_PREFIX.into() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
