@@ -53,6 +53,10 @@ impl Disk for OneFile {
         Box::pin(async { Ok(()) })
     }
 
+    fn remove<'a>(&'a self, _: &'a Path) -> Local<'a, io::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn rename<'a>(&'a self, _: &'a Path, _: &'a Path) -> Local<'a, io::Result<()>> {
         Box::pin(async { Ok(()) })
     }
