@@ -6,6 +6,7 @@
 mod backoff;
 
 use std::io;
+use std::mem::{Discriminant, discriminant};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -352,8 +353,15 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 #[derive(Default)]
 struct Reports {
     in_a_row: u64,
-    /// When the last one was told, and how long to be silent after it.
-    told: Option<(Instant, Duration)>,
+    /// For each kind of failure: when one was told last, and how long to be silent after it. A node that is restarted
+    /// closes, and then refuses: both are told.
+    told: Vec<Told>,
+}
+
+struct Told {
+    kind: Discriminant<LinkError>,
+    at: Instant,
+    silence: Duration,
 }
 
 /// The first and the longest silence between two reports of the same outage.
@@ -363,12 +371,9 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 impl Reports {
     fn report(&mut self, peer: &str, chain: &ChainHandle, error: &LinkError) {
         self.in_a_row += 1;
-        let silence = match self.told {
-            None => FIRST_SILENCE,
-            Some((at, silence)) if at.elapsed() >= silence => (silence * 2).min(LONGEST_SILENCE),
-            Some(_) => return,
-        };
-        self.told = Some((Instant::now(), silence));
+        if !self.is_due(discriminant(error)) {
+            return;
+        }
         let (chain_id, attempt) = (chain.id(), self.in_a_row);
         match error {
             LinkError::Refused => tracing::warn!(
@@ -380,5 +385,15 @@ impl Reports {
             }
             _ => tracing::warn!(%chain_id, peer, attempt, "disconnected from {peer}: {error}"),
         }
+    }
+
+    fn is_due(&mut self, kind: Discriminant<LinkError>) -> bool {
+        let at = Instant::now();
+        match self.told.iter_mut().find(|told| told.kind == kind) {
+            None => self.told.push(Told { kind, at, silence: FIRST_SILENCE }),
+            Some(told) if told.at.elapsed() < told.silence => return false,
+            Some(told) => (told.at, told.silence) = (at, (told.silence * 2).min(LONGEST_SILENCE)),
+        }
+        true
     }
 }

@@ -87,6 +87,9 @@ pub enum FormatError {
     /// The file has another length than a record.
     #[error("it has {0} bytes, and a record has {FILE_LEN}")]
     WrongLength(usize),
+    /// The file is longer than a record, and was not read.
+    #[error("it is longer than a record, which has {FILE_LEN} bytes")]
+    TooLong,
     /// No slot holds an entry.
     #[error("it holds no entry")]
     Empty,

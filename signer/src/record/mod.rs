@@ -127,6 +127,10 @@ impl RecordError {
             }
             Self::Exists { .. } => "`monosign state show` prints it; `monosign state raise` raises it",
             Self::Locked { .. } => "stop the other signer first; `fuser FILE` names its process",
+            Self::Damaged { source: FormatError::NotARecord, .. } => {
+                "the state of another signer (CometBFT, tmkms, Horcrux) is taken over by `monosign state import`; if it is \
+                 none, restore the record, or look up the chain's height and make one with `monosign state init --height H`"
+            }
             Self::Damaged { .. } => {
                 "what was signed last is not known: move the file away, look up the chain's height, and \
                  `monosign state init --height H` with a height that this validator has certainly not signed"
@@ -334,7 +338,12 @@ async fn existing(disk: &dyn Disk, path: &Path) -> Result<Box<dyn DiskFile>, Rec
 }
 
 async fn read(file: &dyn DiskFile, path: &Path) -> Result<(Header, Entry), RecordError> {
-    let bytes = file.read_all(FILE_LEN).await.map_err(io_error("read", path))?;
+    let bytes = file.read_all(FILE_LEN).await.map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => {
+            RecordError::Damaged { path: path.into(), source: FormatError::TooLong }
+        }
+        _ => io_error("read", path)(error),
+    })?;
     decode_file(&bytes).map_err(|source| RecordError::Damaged { path: path.into(), source })
 }
 

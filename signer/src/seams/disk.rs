@@ -57,7 +57,7 @@ pub trait DiskFile {
     /// Takes the exclusive lock that other processes respect; false if another holds it.
     fn try_lock(&self) -> Local<'_, io::Result<bool>>;
 
-    /// All bytes of the file, at most `max_len`; longer files are an error.
+    /// All bytes of the file, at most `max_len`; longer files are an error of kind `FileTooLarge`.
     fn read_all(&self, max_len: usize) -> Local<'_, io::Result<Vec<u8>>>;
 
     /// Writes at an offset. Nothing is durable until [`sync_data`](Self::sync_data) returns.
@@ -206,7 +206,8 @@ impl DiskFile for StdFile {
         self.run(move |file| {
             let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
             if len > max_len {
-                return Err(io::Error::other(format!("{len} bytes, and {max_len} at the most are expected")));
+                let reason = format!("{len} bytes, and {max_len} at the most are expected");
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
             }
             let mut bytes = vec![0; len];
             file.read_exact_at(&mut bytes, 0)?;
