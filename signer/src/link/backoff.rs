@@ -22,13 +22,15 @@ const LONGEST: Duration = Duration::from_secs(5);
 pub(super) enum Outcome {
     /// A good session has ended.
     Served,
+    /// A session that served requests has ended soon.
+    Brief,
     /// Nobody listens, or somebody else is served: tried again soon.
     Refused,
     /// Anything else.
     Failed,
 }
 
-/// Counts failures since the last good session.
+/// Counts failures since the last session that served.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
@@ -42,6 +44,10 @@ impl Backoff {
             Outcome::Served => {
                 self.failures = 0;
                 return Duration::from_millis(u64::from(random) / 25);
+            }
+            Outcome::Brief => {
+                self.failures = 0;
+                SHORTEST
             }
             Outcome::Refused if outage > FOR_LONG => LONGEST_REFUSED_FOR_LONG,
             Outcome::Refused => (outage / 50).clamp(SHORTEST, LONGEST_REFUSED),
@@ -67,6 +73,16 @@ mod tests {
         assert!(waits.is_sorted() && waits[9] == LONGEST);
         backoff.wait(Outcome::Served, Duration::ZERO, 0);
         assert_eq!(backoff.wait(Outcome::Failed, Duration::ZERO, 128), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn a_brief_session_is_followed_by_a_short_wait_and_ends_a_row_of_failures() {
+        let mut backoff = Backoff::default();
+        for _ in 0..5 {
+            backoff.wait(Outcome::Failed, Duration::ZERO, 128);
+        }
+        assert_eq!(backoff.wait(Outcome::Brief, Duration::ZERO, 128), SHORTEST);
+        assert_eq!(backoff.wait(Outcome::Failed, Duration::ZERO, 128), SHORTEST);
     }
 
     #[test]

@@ -165,8 +165,9 @@ impl Link {
             }
             let outcome = match (&error, self.served) {
                 (_, Some(_)) if good => Outcome::Served,
+                (_, Some(_)) => Outcome::Brief,
                 // A standby is next in line: it must be back there at once.
-                (_, Some(_)) | (LinkError::Refused | LinkError::Standby(_), _) => Outcome::Refused,
+                (LinkError::Refused | LinkError::Standby(_), _) => Outcome::Refused,
                 _ => Outcome::Failed,
             };
             let wait = backoff.wait(outcome, last_good.elapsed(), self.random_byte());
