@@ -36,10 +36,8 @@ async fn a_signature_is_one_write_one_flush_and_one_answer() {
     assert_eq!(more("fdatasync"), SIGNATURES, "{twice:?}");
     assert_eq!(more("pwrite64"), SIGNATURES, "{twice:?}");
     assert_eq!(more("sendto"), SIGNATURES, "{twice:?}");
-    assert_eq!(calls(&twice, "fdatasync"), 2 * SIGNATURES, "and none besides: {twice:?}");
-    assert_eq!(calls(&twice, "pwrite64"), 2 * SIGNATURES, "and none besides: {twice:?}");
     for flush in ["fsync", "sync_file_range", "msync"] {
-        assert_eq!(calls(&twice, flush), 0, "{twice:?}");
+        assert_eq!(more(flush), 0, "{twice:?}");
     }
     for call in ["rename", "unlink", "openat"] {
         assert_eq!(more(call), 0, "no files come and go: {twice:?}");
@@ -53,6 +51,7 @@ async fn a_repeated_answer_and_a_refusal_touch_no_disk() {
     if skip_without_strace() {
         return;
     }
+    let once = count(async |talk| drop(talk.signs_prevote(1).await)).await;
     let counts = count(async |talk| {
         let first = talk.signs_prevote(1).await;
         let conflict =
@@ -65,7 +64,10 @@ async fn a_repeated_answer_and_a_refusal_touch_no_disk() {
         }
     })
     .await;
-    assert_eq!((calls(&counts, "pwrite64"), calls(&counts, "fdatasync")), (1, 1), "{counts:?}");
+    for call in ["pwrite64", "fdatasync", "fsync"] {
+        assert_eq!(calls(&counts, call), calls(&once, call), "{counts:?}");
+    }
+    assert!(calls(&once, "fdatasync") > 0, "nothing was counted: {once:?}");
 }
 
 #[tokio::test]

@@ -116,24 +116,21 @@ async fn a_node_that_was_down_is_served_soon_after_it_is_back() {
     let mut talk = node.converse(CHAIN).await;
     talk.signs_prevote(1).await;
     drop(node);
-    let mut best = Duration::MAX;
-    // A busy machine makes one slow; it does not make all slow.
-    for height in 2..7 {
+    let mut times = Vec::new();
+    for height in 2..=10 {
         drop(talk);
         // The outage itself, once as long as a node's restart.
-        sleep(Duration::from_millis(if height == 2 { 2000 } else { 500 })).await;
+        sleep(Duration::from_millis(if height == 2 { 2000 } else { 300 })).await;
         let node = NodeSide::listen(&addr).await;
         let back = Instant::now();
         talk = node.converse(CHAIN).await;
         talk.signs_prevote(height).await;
-        best = best.min(back.elapsed());
-        println!("signed {:?} after the node was back", back.elapsed());
-        drop(node);
-        if best < Duration::from_millis(200) {
-            break;
-        }
+        times.push(back.elapsed());
     }
-    assert!(best < Duration::from_millis(200), "{best:?}");
+    times.sort();
+    println!("signed after the node was back: {times:?}");
+    // A busy machine makes some slow; it does not make most slow.
+    assert!(times[times.len() / 2] < Duration::from_millis(200), "{times:?}");
     drop(signer);
 }
 
@@ -237,7 +234,7 @@ async fn a_second_signer_on_the_same_record_is_refused() {
 #[tokio::test]
 async fn no_record_a_damaged_one_and_anothers_are_refused_with_a_hint() {
     let home = Home::new();
-    home.configure(&[(CHAIN, "tcp://127.0.0.1:1"), ("other-1", "tcp://127.0.0.1:1")]);
+    home.configure(&[(CHAIN, "tcp://127.0.0.1:1"), ("other-1", "tcp://127.0.0.1:2")]);
     home.make_record(CHAIN);
     home.make_record("other-1");
     home.configure(&[(CHAIN, "tcp://127.0.0.1:1")]);

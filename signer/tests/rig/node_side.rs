@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::io;
 use std::net::SocketAddr;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
@@ -7,7 +8,7 @@ use mock_validator::node::{Answer, Blocks, Requests, Signed, Verifier};
 use monosign_protocol::message::{BlockId, Message, RemoteSignerError, Timestamp};
 use monosign_protocol::{Dialect, Height, Hrs, Round, Step};
 
-use super::{DEADLINE, signing_key, within_deadline};
+use super::{DEADLINE, POLL, signing_key, within_deadline};
 
 /// A listening node.
 pub(crate) struct NodeSide {
@@ -27,7 +28,16 @@ impl NodeSide {
 
     pub(crate) async fn listen_as(address: &str, identity: SigningKey) -> Self {
         let address: Address = address.parse().expect("an address");
-        let listener = Listener::bind(&address).await.expect("a listener");
+        // A port that was free a moment ago may be the source of somebody's connection.
+        let listener = within_deadline("a free port", async {
+            loop {
+                match Listener::bind(&address).await {
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => tokio::time::sleep(POLL).await,
+                    other => return other.expect("a listener"),
+                }
+            }
+        })
+        .await;
         Self { listener, identity, fresh: Cell::new(0) }
     }
 
