@@ -120,7 +120,9 @@ impl Chain {
         let asked = question.hrs();
         let place = (asked.height, asked.round, Some(asked.step));
         match refusal {
-            Refusal::HeightRegression { .. } | Refusal::RoundRegression { .. } | Refusal::StepRegression { .. } => {
+            Refusal::HeightRegression { .. }
+            | Refusal::RoundRegression { .. }
+            | Refusal::StepRegression { .. } => {
                 assert!(place < self.watermark.place());
             }
             Refusal::ConflictingData { .. } => {
