@@ -130,6 +130,8 @@ fn foreign_files(vectors: &Vectors) -> io::Result<Vec<Vec<u8>>> {
             seeds.extend([0, 3].map(|parser| with(parser, &quoted)));
         }
     }
+    let intended = r#"{"height":"12","round":"0","step":2,"nonce_public":"","signbytes":"6DFF"}"#;
+    seeds.extend([0, 3].map(|parser| with(parser, intended)));
     let tmkms =
         r#"{"height":"12","round":"0","step":2,"block_id":{"hash":"","parts":{"total":0,"hash":""}}}"#;
     seeds.extend([0, 2].map(|parser| with(parser, tmkms)));
