@@ -129,20 +129,26 @@ impl<'a> Field<'a> {
     }
 }
 
-/// Reads gogoproto's varint: ten bytes at most, bits beyond 64 are let go.
-fn take_varint(rest: &mut &[u8]) -> Result<u64, DecodeError> {
+/// The longest varint, in bytes.
+pub(crate) const MAX_VARINT: usize = 10;
+
+/// Reads gogoproto's varint at the front of `bytes` and says how many bytes it took; `None` if more are needed. Ten bytes at
+/// most; bits beyond 64 are let go.
+pub(crate) fn varint(bytes: &[u8]) -> Result<Option<(u64, usize)>, DecodeError> {
     let mut value = 0u64;
-    for (i, byte) in rest.iter().enumerate() {
-        if i == 10 {
-            return Err(DecodeError::VarintTooLong);
-        }
+    for (i, byte) in bytes.iter().take(MAX_VARINT).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * i);
         if byte & 0x80 == 0 {
-            *rest = &rest[i + 1..];
-            return Ok(value);
+            return Ok(Some((value, i + 1)));
         }
     }
-    Err(if rest.len() >= 10 { DecodeError::VarintTooLong } else { DecodeError::Truncated })
+    if bytes.len() < MAX_VARINT { Ok(None) } else { Err(DecodeError::VarintTooLong) }
+}
+
+fn take_varint(rest: &mut &[u8]) -> Result<u64, DecodeError> {
+    let (value, used) = varint(rest)?.ok_or(DecodeError::Truncated)?;
+    *rest = &rest[used..];
+    Ok(value)
 }
 
 fn take_fixed64(rest: &mut &[u8]) -> Result<[u8; 8], DecodeError> {
@@ -265,8 +271,10 @@ mod tests {
     fn varints_are_ten_bytes_at_most() {
         let mut ten: &[u8] = &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
         assert_eq!(take_varint(&mut ten), Ok(u64::MAX));
-        let mut eleven: &[u8] = &[0xff; 11];
-        assert_eq!(take_varint(&mut eleven), Err(DecodeError::VarintTooLong));
+        assert_eq!(varint(&[0xff; 11]), Err(DecodeError::VarintTooLong));
+        assert_eq!(varint(&[0x80; 10]), Err(DecodeError::VarintTooLong));
+        assert_eq!(varint(&[0x80; 9]), Ok(None));
+        assert_eq!(varint(&[0xac, 0x02, 0xff]), Ok(Some((300, 2))));
     }
 
     #[test]

@@ -106,7 +106,13 @@ impl Signer {
             tracing::warn!(%chain_id, "nothing is signed yet: {waits_for}");
         }
         self.chains.insert(config.id.clone(), RunningChain { handle, vault, config: config.clone() });
+        self.count();
         Ok(())
+    }
+
+    /// One chain with one validator, which asks one thing at a time: nobody else waits while the disk writes.
+    fn count(&self) {
+        self.seams.disk.others_wait(self.chains.len() > 1 || self.links.len() > 1);
     }
 
     /// Dials a validator and serves it.
@@ -121,6 +127,7 @@ impl Signer {
         let link = Link::new(settings, chain, self.seams.clone(), stopped);
         let task = spawn_local(link.run());
         self.links.push(RunningLink { config: config.clone(), stop, task });
+        self.count();
         Ok(())
     }
 
@@ -158,6 +165,7 @@ impl Signer {
             report.push(format!("validator {} is no longer served", link.config.addr));
             end([link]).await;
         }
+        self.count();
         for validator in validators {
             if self.links.iter().any(|link| link.config == *validator) {
                 continue;

@@ -43,14 +43,14 @@ async fn run(v: &Value, path: &Path, dialect: Dialect, name: &str) {
     let initial = initial.unwrap_or_else(|e| panic!("{name}: {e}"));
     assert!(initial.sign_bytes.is_none(), "{name}: initial states are floors");
     let floor = Watermark::floor(Height(initial.height), Round(initial.round), initial.step);
-    let disk: &dyn Disk = &StdDisk;
+    let disk: &dyn Disk = &StdDisk::default();
     let header = Header { chain_id: chain_id.clone(), public_key, file_id: [0; 16] };
     let mut record = Record::create(disk, path, header, floor).await.expect("a record");
     for (n, step) in v["steps"].as_array().expect("steps").iter().enumerate() {
         let name = format!("{name} step {n}");
         if step["op"] == "restart" {
             drop(record);
-            record = reopen(disk, path, &chain_id, &public_key).await;
+            record = Record::open(disk, path, &chain_id, &public_key).await.expect("the record");
             continue;
         }
         let asked_chain =
@@ -59,16 +59,6 @@ async fn run(v: &Value, path: &Path, dialect: Dialect, name: &str) {
         compare(step, answer, &name);
     }
     assert_eq!(state(&record, &vault).await, text(v, "final_state"), "final state of {name}");
-}
-
-/// The lock is given back when the file's thread ends, a moment after the record is dropped.
-async fn reopen(disk: &dyn Disk, path: &Path, chain_id: &ChainId, public_key: &[u8; 32]) -> Record {
-    loop {
-        match Record::open(disk, path, chain_id, public_key).await {
-            Err(monosign::record::RecordError::Locked { .. }) => tokio::task::yield_now().await,
-            other => return other.expect("the record"),
-        }
-    }
 }
 
 struct Answer {

@@ -5,7 +5,7 @@
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
 use super::{HandshakeError, PeerId};
-use crate::secret_connection::wire::{self, Fields, Malformed};
+use crate::wire::{self, DecodeError, Fields};
 
 /// What stands before the static key in the signed text.
 const SIGNED_PREFIX: &[u8] = b"noise-libp2p-static-key:";
@@ -21,7 +21,7 @@ pub(super) fn encode(identity: &SigningKey, static_public: &[u8; 32]) -> Vec<u8>
     let mut payload = Vec::with_capacity(106);
     wire::put_bytes(&mut payload, 1, &key);
     wire::put_bytes(&mut payload, 2, &signature);
-    wire::put_bytes(&mut payload, 4, &[]);
+    wire::put_bytes_always(&mut payload, 4, &[]);
     payload
 }
 
@@ -29,7 +29,7 @@ pub(super) fn encode(identity: &SigningKey, static_public: &[u8; 32]) -> Vec<u8>
 ///
 /// Strict verification, for the reason given for SecretConnection: a key of small order would vouch for anything.
 pub(super) fn verify(payload: &[u8], static_public: &[u8]) -> Result<PeerId, HandshakeError> {
-    let (identity, signature) = decode(payload).map_err(|Malformed| HandshakeError::PayloadMalformed)?;
+    let (identity, signature) = decode(payload).map_err(|_| HandshakeError::PayloadMalformed)?;
     let key = decode_identity(identity.ok_or(HandshakeError::NoIdentity)?)?;
     let signature = Signature::from_slice(signature).map_err(|_| HandshakeError::SignatureInvalid)?;
     key.verify_strict(&signed_text(static_public), &signature)
@@ -42,9 +42,9 @@ fn signed_text(static_public: &[u8]) -> Vec<u8> {
 }
 
 /// Identity key and signature. Extensions name libp2p's stream muxers and the like, which `noise://` has not.
-fn decode(payload: &[u8]) -> Result<(Option<&[u8]>, &[u8]), Malformed> {
+fn decode(payload: &[u8]) -> Result<(Option<&[u8]>, &[u8]), DecodeError> {
     let (mut identity, mut signature): (Option<&[u8]>, &[u8]) = (None, &[]);
-    let mut fields = Fields::new(payload);
+    let mut fields = Fields::new("NoiseHandshakePayload", payload);
     while let Some(field) = fields.next()? {
         match field.number {
             1 => identity = Some(field.bytes()?),
@@ -57,7 +57,7 @@ fn decode(payload: &[u8]) -> Result<(Option<&[u8]>, &[u8]), Malformed> {
 
 /// Reads libp2p's `PublicKey{1: type, 2: data}` of type Ed25519.
 fn decode_identity(message: &[u8]) -> Result<VerifyingKey, HandshakeError> {
-    let (kind, data) = decode_public_key(message).map_err(|Malformed| HandshakeError::PayloadMalformed)?;
+    let (kind, data) = decode_public_key(message).map_err(|_| HandshakeError::PayloadMalformed)?;
     match kind {
         Some(1) => {}
         Some(0) => return Err(HandshakeError::IdentityNotEd25519 { kind: "RSA" }),
@@ -70,9 +70,9 @@ fn decode_identity(message: &[u8]) -> Result<VerifyingKey, HandshakeError> {
     VerifyingKey::from_bytes(data.try_into().map_err(|_| invalid())?).map_err(|_| invalid())
 }
 
-fn decode_public_key(message: &[u8]) -> Result<(Option<u64>, &[u8]), Malformed> {
+fn decode_public_key(message: &[u8]) -> Result<(Option<u64>, &[u8]), DecodeError> {
     let (mut kind, mut data): (Option<u64>, &[u8]) = (None, &[]);
-    let mut fields = Fields::new(message);
+    let mut fields = Fields::new("PublicKey", message);
     while let Some(field) = fields.next()? {
         match field.number {
             1 => kind = Some(field.varint()?),

@@ -3,11 +3,8 @@
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
-use super::{
-    HandshakeError,
-    peer::PeerIdentity,
-    wire::{self, Fields, Malformed},
-};
+use super::{HandshakeError, peer::PeerIdentity};
+use crate::wire::{self, DecodeError, Fields};
 
 /// What the peer claims. The claim holds once [`AuthMessage::verify`] says so.
 #[derive(Debug, Default)]
@@ -24,9 +21,9 @@ enum Identity<'a> {
 
 impl<'a> AuthMessage<'a> {
     /// Reads the message without its length.
-    pub(super) fn decode(message: &'a [u8]) -> Result<Self, Malformed> {
+    pub(super) fn decode(message: &'a [u8]) -> Result<Self, DecodeError> {
         let mut decoded = Self::default();
-        let mut fields = Fields::new(message);
+        let mut fields = Fields::new("AuthSigMessage", message);
         while let Some(field) = fields.next()? {
             match field.number {
                 1 => decoded.identity = decode_public_key(field.bytes()?)?,
@@ -69,9 +66,9 @@ pub(super) fn encode(identity: &SigningKey, challenge: &[u8; 32]) -> Vec<u8> {
 }
 
 /// Reads `tendermint.crypto.PublicKey`: of a oneof's arms the last one counts.
-fn decode_public_key(message: &[u8]) -> Result<Option<Identity<'_>>, Malformed> {
+fn decode_public_key(message: &[u8]) -> Result<Option<Identity<'_>>, DecodeError> {
     let mut identity = None;
-    let mut fields = Fields::new(message);
+    let mut fields = Fields::new("PublicKey", message);
     while let Some(field) = fields.next()? {
         identity = Some(match field.number {
             1 => Identity::Ed25519(field.bytes()?),

@@ -9,8 +9,8 @@ use super::{
     keys,
     peer::PeerIdentity,
     seal::{FRAME_SIZE, OpenError, Opener, Sealer},
-    wire::{self, Fields, Malformed},
 };
+use crate::wire::{self, DecodeError, Fields};
 
 /// The longest first message accepted, in bytes without its length. Honest peers send 34. Go reads 1 MiB, but
 /// uses no more than 32 bytes of it.
@@ -171,14 +171,13 @@ impl Session {
         if self.plain.len() == before {
             return Err(HandshakeError::EmptyAuthFrame);
         }
-        let Some((length, prefix)) =
-            wire::varint(&self.plain).map_err(|Malformed| HandshakeError::AuthMalformed)?
+        let Some((length, prefix)) = wire::varint(&self.plain).map_err(|_| HandshakeError::AuthMalformed)?
         else {
             return Ok(());
         };
         let length = bounded(length, MAX_AUTH_MESSAGE).ok_or(HandshakeError::AuthTooLong { length })?;
         if let Some(message) = self.plain.get(prefix..prefix + length) {
-            let message = AuthMessage::decode(message).map_err(|Malformed| HandshakeError::AuthMalformed)?;
+            let message = AuthMessage::decode(message).map_err(|_| HandshakeError::AuthMalformed)?;
             self.peer = Some(message.verify(&self.challenge)?);
             self.plain.drain(..prefix + length);
         }
@@ -275,22 +274,20 @@ fn read_ephemeral(input: &[u8]) -> Result<Option<([u8; 32], usize)>, HandshakeEr
     if input.starts_with(&[0x21, 0x20]) {
         return Err(HandshakeError::AminoPeer);
     }
-    let Some((length, prefix)) =
-        wire::varint(input).map_err(|Malformed| HandshakeError::EphemeralMalformed)?
-    else {
+    let Some((length, prefix)) = wire::varint(input).map_err(|_| HandshakeError::EphemeralMalformed)? else {
         return Ok(None);
     };
     let length = bounded(length, MAX_EPHEMERAL_MESSAGE).ok_or(HandshakeError::EphemeralTooLong { length })?;
     let Some(message) = input.get(prefix..prefix + length) else { return Ok(None) };
-    let key = decode_ephemeral(message).map_err(|Malformed| HandshakeError::EphemeralMalformed)?;
+    let key = decode_ephemeral(message).map_err(|_| HandshakeError::EphemeralMalformed)?;
     Ok(Some((key, prefix + length)))
 }
 
 /// Go copies whatever length into an array of 32 (`copy(_remEphPub[:], bytes.Value)`): shorter keys end in
 /// zeros, longer ones are cut. The transcript then has those 32 bytes, so both sides must do the same.
-fn decode_ephemeral(message: &[u8]) -> Result<[u8; 32], Malformed> {
+fn decode_ephemeral(message: &[u8]) -> Result<[u8; 32], DecodeError> {
     let mut value: &[u8] = &[];
-    let mut fields = Fields::new(message);
+    let mut fields = Fields::new("BytesValue", message);
     while let Some(field) = fields.next()? {
         if field.number == 1 {
             value = field.bytes()?;

@@ -51,7 +51,6 @@ mod peer;
 mod seal;
 #[cfg(test)]
 mod tests;
-pub(crate) mod wire;
 
 pub use handshake::{Established, Handshake, HandshakeError, MAX_AUTH_MESSAGE, MAX_EPHEMERAL_MESSAGE};
 pub use peer::{ParsePeerIdError, PeerId, PeerIdentity};
@@ -61,4 +60,4 @@ pub use seal::{FRAME_DATA, FRAME_SIZE, OpenError, Opener, SealError, Sealer};
 /// byte less than the larger of a frame and an ephemeral message with its length.
 pub const MAX_UNUSED: usize = FRAME_SIZE - 1;
 
-const _: () = assert!(MAX_UNUSED >= MAX_EPHEMERAL_MESSAGE + wire::MAX_VARINT - 1);
+const _: () = assert!(MAX_UNUSED >= MAX_EPHEMERAL_MESSAGE + crate::wire::MAX_VARINT - 1);

@@ -34,15 +34,15 @@ fn after_proof(message: impl FnOnce([u8; 32]) -> Vec<u8>) -> Result<Option<Estab
 /// A proof from its two fields.
 fn proof(public_key: &[u8], signature: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
-    wire::put_bytes(&mut message, 1, public_key);
-    wire::put_bytes(&mut message, 2, signature);
+    crate::wire::put_bytes_always(&mut message, 1, public_key);
+    crate::wire::put_bytes_always(&mut message, 2, signature);
     message.insert(0, message.len() as u8);
     message
 }
 
-fn public_key(arm: u8, key: &[u8]) -> Vec<u8> {
+fn public_key(arm: u32, key: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
-    wire::put_bytes(&mut message, arm, key);
+    crate::wire::put_bytes_always(&mut message, arm, key);
     message
 }
 

@@ -272,11 +272,12 @@ impl ChainHandle {
     pub async fn ask(&self, request: Box<Message>, peer: Rc<str>) -> Message {
         let (answer, answered) = oneshot::channel();
         let fallback = answer::arm_of(&request);
+        let gone = || refused(fallback, "this chain has stopped after an internal error: restart the signer");
         let job = Job::Sign { request, peer, arrived: Instant::now(), answer };
         if self.jobs.send(job).await.is_err() {
-            return refused(fallback, "the signer is stopping");
+            return gone();
         }
-        answered.await.unwrap_or_else(|_| refused(fallback, "the signer is stopping"))
+        answered.await.unwrap_or_else(|_| gone())
     }
 
     /// Gives the chain new rules; requests that are queued already are answered by the old ones.

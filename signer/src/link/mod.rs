@@ -96,6 +96,8 @@ pub enum LinkError {
 
 /// The time to make a connection.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How many bytes of answers are sent before the next request is looked at.
+const SEND_AT: usize = 32 * 1024;
 /// How much is read at once.
 const READ_CHUNK: usize = 16 * 1024;
 
@@ -142,7 +144,8 @@ impl Link {
             }
             let outcome = match (&error, self.served) {
                 (_, true) => Outcome::Served,
-                (LinkError::Refused, _) => Outcome::Refused,
+                // A standby is next in line: it must be back there at once.
+                (LinkError::Refused | LinkError::Standby(_), _) => Outcome::Refused,
                 _ => Outcome::Failed,
             };
             let wait = backoff.wait(outcome, last_good.elapsed(), self.random_byte());
@@ -167,6 +170,10 @@ impl Link {
         loop {
             while let Some(event) = session.poll_event()? {
                 self.handle(event, &mut session).await?;
+                // A peer that sends many requests at once gets its answers as it goes, or we would hold them all.
+                if session.outbox().len() > SEND_AT {
+                    self.send(&mut *stream, &mut session).await?;
+                }
             }
             self.send(&mut *stream, &mut session).await?;
             let limit = self.settings.timeout;

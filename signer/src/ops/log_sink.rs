@@ -13,6 +13,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// How many lines wait at the most: about half a megabyte.
 const QUEUE: usize = 2048;
+/// How long lines may wait for others.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Hands out writers, one for each line.
 #[derive(Clone)]
@@ -63,23 +65,35 @@ impl LogSink {
     }
 }
 
+/// Writes what is there in one go, and then looks away for a moment: a signer in full swing need not wake this thread for
+/// each line.
+#[allow(clippy::disallowed_methods, reason = "logs are outside of what is simulated")]
 fn write_lines(mut output: impl Write, queue: &Receiver<Message>, dropped: &AtomicU64) {
-    for message in queue {
-        match message {
-            Message::Line(line) => {
-                // A sink that is gone must not stop the signer, and there is nowhere to tell it.
-                let _ = output.write_all(&line);
-                let lost = dropped.swap(0, Ordering::Relaxed);
-                if lost > 0 {
-                    let _ = writeln!(output, "{lost} log lines were dropped: the log is read too slowly");
+    let mut batch = Vec::new();
+    while let Ok(first) = queue.recv() {
+        for message in std::iter::once(first).chain(queue.try_iter()) {
+            match message {
+                Message::Line(line) => batch.extend_from_slice(&line),
+                Message::Flush(done) => {
+                    write_batch(&mut output, &mut batch, dropped);
+                    let _ = done.try_send(());
                 }
             }
-            Message::Flush(done) => {
-                let _ = output.flush();
-                let _ = done.try_send(());
-            }
         }
+        write_batch(&mut output, &mut batch, dropped);
+        std::thread::sleep(PAUSE);
     }
+}
+
+/// A sink that is gone must not stop the signer, and there is nowhere to tell it: errors are passed over.
+fn write_batch(output: &mut impl Write, batch: &mut Vec<u8>, dropped: &AtomicU64) {
+    let _ = output.write_all(batch);
+    batch.clear();
+    let lost = dropped.swap(0, Ordering::Relaxed);
+    if lost > 0 {
+        let _ = writeln!(output, "{lost} log lines were dropped: the log is read too slowly");
+    }
+    let _ = output.flush();
 }
 
 impl<'a> MakeWriter<'a> for LogSink {

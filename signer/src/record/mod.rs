@@ -337,3 +337,6 @@ async fn lock(file: &dyn DiskFile, path: &Path) -> Result<(), RecordError> {
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RecordError {
     move |source| RecordError::Io { doing, path: path.into(), source }
 }
+
+#[cfg(test)]
+mod tests;

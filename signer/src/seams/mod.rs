@@ -32,6 +32,6 @@ pub struct Seams {
 impl Seams {
     /// The operating system's network, disk and entropy.
     pub fn production() -> Self {
-        Self { net: Rc::new(TokioNet), disk: Rc::new(StdDisk), entropy: Rc::new(OsEntropy) }
+        Self { net: Rc::new(TokioNet), disk: Rc::new(StdDisk::default()), entropy: Rc::new(OsEntropy) }
     }
 }

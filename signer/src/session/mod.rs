@@ -202,7 +202,8 @@ impl Session {
 
     /// The outbox was sent, whole.
     pub fn sent(&mut self) {
-        self.outbox.clear();
+        let all = self.outbox.len();
+        consume(&mut self.outbox, all);
     }
 
     /// Whether the peer has shown who it is.

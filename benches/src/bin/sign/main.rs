@@ -3,7 +3,7 @@
 //!
 //! The floor is the sum of what no durable signer can leave out, each part on its own: the round trip of the same
 //! bytes to an echo, one 4 KiB write in place with `fdatasync`, one Ed25519 signature, one strict verification. It is
-//! measured in turns with the signer, so that noise of the machine hits both. Ratios travel, absolute times do not.
+//! measured in turns with the signer, and so is tmkms where it is installed, so that noise of the machine hits all. Ratios travel, absolute times do not.
 
 mod client;
 mod floor;
@@ -71,12 +71,16 @@ async fn run(options: Options) -> anyhow::Result<()> {
     floor.rounds(WARM_UP).await?;
     floor.forget();
 
+    let mut rival = Rival::start(&setup, options.tmkms).await?;
     let mut latencies = Latencies::default();
     let mut left = options.samples;
     while left > 0 {
         let turn = left.min(TURN);
         client.heights(turn, &mut latencies).await?;
         floor.rounds(turn).await?;
+        if let Some(rival) = &mut rival {
+            rival.client.heights(turn, &mut rival.latencies).await?;
+        }
         left -= turn;
     }
     println!("{} ({})", signer.name(), path.display());
@@ -86,9 +90,10 @@ async fn run(options: Options) -> anyhow::Result<()> {
         println!("precommit with a 4 KiB extension / without: {ratio:.2}");
     }
     println!("signer memory: {:.1} MiB (VmRSS)", signer.resident_mib()?);
-    drop((client, signer));
-
-    rival(&setup, options.tmkms, options.samples, &latencies).await?;
+    match &rival {
+        Some(rival) => rival.print(&latencies),
+        None => println!("tmkms: not installed, not measured"),
+    }
     let (p50, floor) = (latencies.prevote.value_at_quantile(0.5), floor.total());
     println!(
         "sign p50 {:.0} us, floor {:.0} us, ratio {:.2}",
@@ -99,23 +104,32 @@ async fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// tmkms 0.15 syncs nothing: it is not durable, and what it saves by that is part of the comparison.
-async fn rival(setup: &Setup, path: Option<PathBuf>, samples: u64, ours: &Latencies) -> anyhow::Result<()> {
-    let Some(path) = path.or_else(|| process::in_path("tmkms")) else {
-        println!("tmkms: not installed, not measured");
-        return Ok(());
-    };
-    let bind = setup.listen().await?;
-    let mut signer = Signer::tmkms(&path, setup, &bind)?;
-    let mut client = connect(setup, &bind, &mut signer, Dialect::V0_34).await?;
-    client.heights(WARM_UP, &mut Latencies::default()).await?;
-    let mut latencies = Latencies::default();
-    client.heights(samples, &mut latencies).await?;
-    println!("{} ({}), not durable", signer.name(), path.display());
-    latencies.print();
-    let (ours, theirs) = (ours.prevote.value_at_quantile(0.5), latencies.prevote.value_at_quantile(0.5));
-    println!("prevote p50 of monosign / of tmkms: {:.2}", ours as f64 / theirs as f64);
-    Ok(())
+/// tmkms 0.15, behind the same client and in turns with the others. It syncs nothing, and what it saves by that is part of the
+/// comparison.
+struct Rival {
+    path: PathBuf,
+    signer: Signer,
+    client: Client,
+    latencies: Latencies,
+}
+
+impl Rival {
+    /// `None` if there is no tmkms.
+    async fn start(setup: &Setup, path: Option<PathBuf>) -> anyhow::Result<Option<Self>> {
+        let Some(path) = path.or_else(|| process::in_path("tmkms")) else { return Ok(None) };
+        let bind = setup.listen().await?;
+        let mut signer = Signer::tmkms(&path, setup, &bind)?;
+        let mut client = connect(setup, &bind, &mut signer, Dialect::V0_34).await?;
+        client.heights(WARM_UP, &mut Latencies::default()).await?;
+        Ok(Some(Self { path, signer, client, latencies: Latencies::default() }))
+    }
+
+    fn print(&self, ours: &Latencies) {
+        println!("{} ({}), not durable", self.signer.name(), self.path.display());
+        self.latencies.print();
+        let p50 = |latencies: &Latencies| latencies.prevote.value_at_quantile(0.5) as f64;
+        println!("prevote p50 of monosign / of tmkms: {:.2}", p50(ours) / p50(&self.latencies));
+    }
 }
 
 async fn connect(

@@ -1,0 +1,116 @@
+use monosign_protocol::{Height, Hrs, Round, Step};
+use std::fs;
+
+use super::*;
+use crate::guard::Watermark;
+use crate::seams::StdDisk;
+
+const KEY: [u8; 32] = [7; 32];
+
+fn chain(id: &str) -> ChainId {
+    id.parse().expect("a chain id")
+}
+
+fn header() -> Header {
+    Header { chain_id: chain("test-1"), public_key: KEY, file_id: [1; 16] }
+}
+
+fn watermark(height: i64) -> Watermark {
+    let hrs = Hrs { height: Height(height), round: Round(0), step: Step::Prevote };
+    Watermark::signed(hrs, vec![height as u8; 150], Default::default())
+}
+
+struct Rig {
+    dir: tempfile::TempDir,
+    disk: StdDisk,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("a directory"), disk: StdDisk::default() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("test.record")
+    }
+
+    async fn create(&self) -> Result<Record, RecordError> {
+        Record::create(&self.disk, &self.path(), header(), Watermark::default()).await
+    }
+
+    async fn open(&self) -> Result<Record, RecordError> {
+        Record::open(&self.disk, &self.path(), &chain("test-1"), &KEY).await
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_record_is_found_again_as_it_was_left() {
+    let rig = Rig::new();
+    let mut record = rig.create().await.expect("new");
+    for height in 1..200 {
+        record.raise(watermark(height)).await.expect("rises");
+    }
+    drop(record);
+    let record = rig.open().await.expect("there");
+    assert_eq!(*record.watermark(), watermark(199));
+    assert!(record.permit().is_some() && !record.recorded().unused);
+    let (_, peeked) = Record::peek(&rig.disk, &rig.path()).await.expect("readable beside its owner");
+    assert_eq!(peeked, watermark(199));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_existing_record_is_never_replaced() {
+    let rig = Rig::new();
+    rig.create().await.expect("new").raise(watermark(9)).await.expect("rises");
+    assert!(matches!(rig.create().await, Err(RecordError::Exists { .. })));
+    let replaced = Record::replace_foreign(&rig.disk, &rig.path(), header(), Watermark::default()).await;
+    assert!(matches!(replaced, Err(RecordError::Exists { .. })));
+    assert_eq!(rig.open().await.expect("there").watermark().height, Height(9));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_damaged_record_is_not_replaced_as_foreign() {
+    let rig = Rig::new();
+    drop(rig.create().await.expect("new"));
+    let mut bytes = fs::read(rig.path()).expect("readable");
+    bytes[20] ^= 1;
+    fs::write(rig.path(), bytes).expect("writable");
+    assert!(matches!(rig.open().await, Err(RecordError::Damaged { .. })));
+    let replaced = Record::replace_foreign(&rig.disk, &rig.path(), header(), Watermark::default()).await;
+    assert!(matches!(replaced, Err(RecordError::Exists { .. })));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn missing_locked_and_foreign_records_are_refused_by_name() {
+    let rig = Rig::new();
+    assert!(matches!(rig.open().await, Err(RecordError::Missing { .. })));
+    let record = rig.create().await.expect("new");
+    assert!(matches!(rig.open().await, Err(RecordError::Locked { .. })));
+    drop(record);
+    let other_chain = Record::open(&rig.disk, &rig.path(), &chain("test-2"), &KEY).await;
+    assert!(matches!(other_chain, Err(RecordError::ForeignChain { .. })));
+    let other_key = Record::open(&rig.disk, &rig.path(), &chain("test-1"), &[8; 32]).await;
+    assert!(matches!(other_key, Err(RecordError::ForeignKey { .. })));
+    rig.open().await.expect("its own");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn nothing_lowers_a_record_or_signs_its_place_again() {
+    let rig = Rig::new();
+    let mut record = rig.create().await.expect("new");
+    record.raise(watermark(5)).await.expect("rises");
+    for height in [5, 4, -1] {
+        assert!(matches!(record.raise(watermark(height)).await, Err(RecordError::NotRising { .. })));
+    }
+    record.raise(watermark(6)).await.expect("a refusal breaks nothing");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_creation_that_was_cut_short_is_made_whole() {
+    let rig = Rig::new();
+    fs::write(rig.path().with_added_extension("new"), b"half a record").expect("writable");
+    drop(rig.create().await.expect("new"));
+    rig.open().await.expect("whole");
+    let names: Vec<_> = fs::read_dir(rig.dir.path()).expect("readable").collect();
+    assert_eq!(names.len(), 1, "nothing is left over: {names:?}");
+}
