@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A chain id: 1 to 50 printable ASCII characters without white space or slashes.
+/// A chain id: 1 to 50 printable ASCII characters without white space, slashes or quotes.
 ///
 /// 50 is CometBFT's `MaxChainIDLen` (types/genesis.go). Slashes are refused since chain ids name files.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,7 +11,9 @@ pub struct ChainId(String);
 
 /// Why a text is not a chain id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a chain id: it must have 1 to 50 printable ASCII characters, no space and no slash")]
+#[error(
+    "`{text}` is not a chain id: it must have 1 to 50 printable ASCII characters, no space, slash or quote"
+)]
 pub struct InvalidChainId {
     text: String,
 }
@@ -30,7 +32,7 @@ impl FromStr for ChainId {
     type Err = InvalidChainId;
 
     fn from_str(text: &str) -> Result<Self, InvalidChainId> {
-        let printable = text.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b'\\');
+        let printable = text.bytes().all(|b| b.is_ascii_graphic() && !b"/\\\"'".contains(&b));
         if text.is_empty() || text.len() > MAX_CHAIN_ID_LEN || !printable || text.starts_with('.') {
             return Err(InvalidChainId { text: text.escape_debug().take(80).collect() });
         }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
 use monosign_protocol::ChainId;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::backend::Backend as _;
 use crate::backend::softsign::unlock::{self, KeyFileError, Loaded, UnlockEnv};
@@ -66,6 +66,16 @@ pub struct Signer {
     seams: Seams,
     chains: BTreeMap<ChainId, RunningChain>,
     links: Vec<RunningLink>,
+    ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
+}
+
+/// A task that ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ended {
+    /// A chain's owner: only a defect ends it.
+    Chain(ChainId),
+    /// A link that does not reconnect, or one that a defect ended.
+    Link,
 }
 
 struct RunningChain {
@@ -86,7 +96,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 impl Signer {
     /// A signer that serves nothing yet. It must live within a [`tokio::task::LocalSet`].
     pub fn new(seams: Seams) -> Self {
-        Self { seams, chains: BTreeMap::new(), links: Vec::new() }
+        Self { seams, chains: BTreeMap::new(), links: Vec::new(), ended: mpsc::unbounded_channel() }
     }
 
     /// Opens a chain's key and record and serves it.
@@ -99,7 +109,7 @@ impl Signer {
         let watermark = record.watermark().to_string();
         let backend = Rc::clone(&vault) as _;
         let (chain, handle, queue) = Chain::new(record, backend, config.rules, Rc::clone(&self.seams.disk))?;
-        spawn_local(chain.run(queue));
+        self.watch(spawn_local(chain.run(queue)), Ended::Chain(config.id.clone()));
         let (chain_id, public_key) = (&config.id, vault.public_key());
         tracing::info!(%chain_id, %public_key, last_signed = %watermark, "serving chain {chain_id}, last signed h/r/s {watermark}");
         if let Err(waits_for) = vault.ready() {
@@ -125,10 +135,40 @@ impl Signer {
         let settings = link_settings(config)?;
         let (stop, stopped) = watch::channel(false);
         let link = Link::new(settings, chain, self.seams.clone(), stopped);
-        let task = spawn_local(link.run());
+        let task = self.watch(spawn_local(link.run()), Ended::Link);
         self.links.push(RunningLink { config: config.clone(), stop, task });
         self.count();
         Ok(())
+    }
+
+    /// Tells [`wait`](Self::wait) when a task ends.
+    fn watch(&self, task: JoinHandle<()>, what: Ended) -> JoinHandle<()> {
+        let ended = self.ended.0.clone();
+        spawn_local(async move {
+            if let Err(error) = task.await {
+                tracing::error!("an internal error ended a task: {error}");
+            }
+            let _ = ended.send(what);
+        })
+    }
+
+    /// Returns when there is nothing left to serve: each chain has stopped by an internal error, or each link has ended and
+    /// does not reconnect. A chain that stops takes its links with it, so that its validators see a signer that is gone, and
+    /// not one that refuses.
+    pub async fn wait(&mut self) {
+        while let Some(ended) = self.ended.1.recv().await {
+            if let Ended::Chain(id) = ended {
+                tracing::error!(chain_id = %id, "chain {id} has stopped after an internal error: restart the signer");
+                self.chains.remove(&id);
+                let (orphans, others) = self.links.drain(..).partition(|link| link.config.chain_id == id);
+                self.links = others;
+                end(orphans).await;
+            }
+            self.links.retain(|link| !link.task.is_finished());
+            if self.chains.is_empty() || self.links.is_empty() {
+                return;
+            }
+        }
     }
 
     /// Takes over what can change while signing: rules of chains, and validators. Says what was done and what needs a
@@ -158,13 +198,25 @@ impl Signer {
     }
 
     async fn reload_links(&mut self, validators: &[ValidatorConfig], report: &mut Vec<String>) {
-        let (kept, ended): (Vec<_>, Vec<_>) =
-            self.links.drain(..).partition(|link| validators.contains(&link.config));
-        self.links = kept;
-        for link in ended {
-            report.push(format!("validator {} is no longer served", link.config.addr));
-            end([link]).await;
+        // All or nothing: a key that cannot be read must not take a link away that works.
+        let broken = validators.iter().find_map(|v| link_settings(v).err().map(|e| (&v.addr, e)));
+        if let Some((addr, error)) = broken {
+            report.push(format!("all validators are served as before: {addr}: {error}"));
+            return;
         }
+        if validators.is_empty() {
+            report.push("all validators are served as before: the file has none".into());
+            return;
+        }
+        let (kept, ended): (Vec<_>, Vec<_>) = self
+            .links
+            .drain(..)
+            .partition(|link| validators.contains(&link.config) && !link.task.is_finished());
+        self.links = kept;
+        for link in &ended {
+            report.push(format!("validator {} is no longer served", link.config.addr));
+        }
+        end(ended).await;
         self.count();
         for validator in validators {
             if self.links.iter().any(|link| link.config == *validator) {
@@ -199,13 +251,13 @@ impl Signer {
     }
 }
 
-async fn end(links: impl IntoIterator<Item = RunningLink>) {
-    let links: Vec<_> = links.into_iter().collect();
+async fn end(links: Vec<RunningLink>) {
     for link in &links {
         let _ = link.stop.send(true);
     }
+    let deadline = Instant::now() + DRAIN;
     for link in links {
-        if timeout(DRAIN, link.task).await.is_err() {
+        if timeout_at(deadline, link.task).await.is_err() {
             tracing::warn!(peer = %link.config.addr, "a request was still unanswered after {DRAIN:?}");
         }
     }

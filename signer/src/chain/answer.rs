@@ -131,7 +131,7 @@ fn signed_vote(asked: &Vote, released: Released) -> Vote {
         round: asked.round,
         block_id: asked.block_id.clone(),
         timestamp: released.timestamp,
-        validator_address: asked.validator_address.clone(),
+        validator_address: address(&asked.validator_address),
         validator_index: asked.validator_index,
         signature: released.signature.to_vec(),
         extension_signature: released.extension_signature.map(Vec::from).unwrap_or_default(),
@@ -139,6 +139,11 @@ fn signed_vote(asked: &Vote, released: Released) -> Vote {
         extension: Vec::new(),
         non_rp_extension: Vec::new(),
     }
+}
+
+/// An address has 20 bytes (CometBFT `crypto/crypto.go`, `AddressSize`); anything longer is not worth sending back.
+fn address(asked: &[u8]) -> Vec<u8> {
+    asked.get(..asked.len().min(20)).unwrap_or_default().to_vec()
 }
 
 impl Subject {

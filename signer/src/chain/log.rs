@@ -73,20 +73,23 @@ fn log_refused(chain_id: &ChainId, peer: &str, subject: &Subject, error: &SignEr
         Subject::Raw => (error.result(), "raw bytes".into()),
         Subject::Other => (error.result(), "request".into()),
     };
-    let (height, round, step) = match subject {
-        Subject::Consensus { hrs, .. } => (hrs.height.0, hrs.round.0, hrs.step.number()),
-        _ => (0, 0, 0),
+    // Fields without a value are left out.
+    let (hrs, block_id) = match subject {
+        Subject::Consensus { hrs, block, .. } => (Some(hrs), Some(block.as_str())),
+        _ => (None, None),
     };
+    let (height, round) = (hrs.map(|hrs| hrs.height.0), hrs.map(|hrs| hrs.round.0));
+    let (step, kind) = (hrs.map(|hrs| hrs.step.number()), hrs.map(|hrs| hrs.step.to_string()));
     match error {
         SignError::Refused(Refusal::ConflictingData { .. }) => tracing::error!(
-            %chain_id, peer, height, round, step, result, reason, latency_us,
+            %chain_id, peer, height, round, step, kind, block_id, result, reason, latency_us,
             "attempted double sign {what}: refused, another message was signed there"
         ),
         SignError::Refused(_) => tracing::warn!(
-            %chain_id, peer, height, round, step, result, reason, latency_us, "refused {what}: {error}"
+            %chain_id, peer, height, round, step, kind, block_id, result, reason, latency_us, "refused {what}: {error}"
         ),
         _ => tracing::error!(
-            %chain_id, peer, height, round, step, result, reason, latency_us, "failed to sign {what}: {error}"
+            %chain_id, peer, height, round, step, kind, block_id, result, reason, latency_us, "failed to sign {what}: {error}"
         ),
     }
 }

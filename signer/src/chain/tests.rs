@@ -53,6 +53,10 @@ impl Disk for OneFile {
         Box::pin(async { Ok(()) })
     }
 
+    fn remove<'a>(&'a self, _: &'a Path) -> Local<'a, io::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn rename<'a>(&'a self, _: &'a Path, _: &'a Path) -> Local<'a, io::Result<()>> {
         Box::pin(async { Ok(()) })
     }
@@ -257,6 +261,26 @@ fn after_a_failed_sync_nothing_is_signed_ever_again() {
             rig.refuses(&vote(height, 1, 1), "failed").await;
         }
         assert!(!rig.log().contains(&Happened::Signed));
+    });
+}
+
+#[test]
+fn a_restart_brings_what_it_read_to_stable_storage_before_it_answers() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.world.fail_sync.set(true);
+        rig.refuses(&vote(6, 1, 1), "the disk is broken").await;
+        // The kernel's cache still shows the entry, though the disk may not hold it.
+        let (world, public_key) = (rig.world, rig.chain.public_key());
+        let open = async || {
+            let chain_id = CHAIN.parse().expect("a chain id");
+            Record::open(&OneFile(Rc::clone(&world)), Path::new("x"), &chain_id, public_key.as_bytes()).await
+        };
+        assert!(matches!(open().await, Err(RecordError::Io { .. })), "a disk that is still broken");
+        world.fail_sync.set(false);
+        world.log.borrow_mut().clear();
+        assert_eq!(open().await.expect("a sound disk").watermark().height, Height(6));
+        assert_eq!(*world.log.borrow(), [Happened::Written, Happened::Synced]);
     });
 }
 

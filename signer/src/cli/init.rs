@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use data_encoding::BASE64;
-use monosign_protocol::ChainId;
+use monosign_protocol::{ChainId, noise};
 use zeroize::Zeroizing;
 
 use super::{Failure, softsign, state};
-use crate::config::{Addr, Config, TemplateChain, template};
+use crate::config::{Addr, Config, PinnedPeer, TemplateChain, template};
 use crate::ops::private_file::create_private;
 use crate::seams::{Entropy, OsEntropy};
+use crate::start::read_identity;
 
 /// Arguments of `monosign init`.
 #[derive(Debug, Args)]
@@ -66,7 +67,7 @@ pub(super) fn run(args: &InitArgs, out: &mut dyn Write) -> Result<(), Failure> {
         Some(key) => import(args, &config, key, out)?,
         None => next_steps(&dir, &args.chain, out)?,
     }
-    writeln!(out, "\nOn the validator, in config.toml:  priv_validator_laddr = \"{}\"", laddr(&addr))?;
+    writeln!(out, "\nOn the validator, in config.toml:  priv_validator_laddr = \"{}\"", laddr(&addr, &dir)?)?;
     writeln!(out, "Then:  monosign check -c {0}  and  monosign start -c {0}", config.display())?;
     Ok(())
 }
@@ -92,8 +93,14 @@ fn next_steps(dir: &Path, chain: &ChainId, out: &mut dyn Write) -> Result<(), Fa
     Ok(())
 }
 
-fn laddr(addr: &Addr) -> String {
-    addr.to_string()
+/// What the node listens on; for noise it names this signer.
+fn laddr(addr: &Addr, dir: &Path) -> Result<String, Failure> {
+    if !matches!(addr.peer, PinnedPeer::Noise(_)) {
+        return Ok(addr.to_string());
+    }
+    let identity = read_identity(&dir.join("secrets/secret_connection.key"))?;
+    let peer_id = noise::PeerId::from(&identity.verifying_key());
+    Ok(addr.to_string().replacen("noise://", &format!("noise://{peer_id}@"), 1))
 }
 
 fn make_identity(path: &Path) -> Result<(), Failure> {

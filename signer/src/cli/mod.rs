@@ -189,7 +189,10 @@ fn unlock_env() -> UnlockEnv {
 /// Runs a future on the one thread of this process.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(tokio::task::LocalSet::new().block_on(&runtime, future))
+    let result = tokio::task::LocalSet::new().block_on(&runtime, future);
+    // A name that is being looked up, or a passphrase that is being tried, must not hold up the end.
+    runtime.shutdown_background();
+    Ok(result)
 }
 
 #[cfg(test)]

@@ -75,6 +75,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => reload(&mut signer, config).await,
+            () = signer.wait() => return Err(Failure::new("nothing is left to serve: see the log above")),
         }
     }
     tracing::info!("stopping");
@@ -105,7 +106,7 @@ async fn start(config: &Config) -> Result<Signer, Failure> {
         }
     }
     if !signer.serves() {
-        return Err(failures.pop().unwrap_or_else(|| Failure::new("the configuration has no [[chain]]")));
+        return Err(gravest(failures, "the configuration has no [[chain]]"));
     }
     for validator in &config.validators {
         if let Err(error) = signer.start_link(validator) {
@@ -115,9 +116,13 @@ async fn start(config: &Config) -> Result<Signer, Failure> {
         }
     }
     if !signer.has_links() {
-        return Err(failures.pop().unwrap_or_else(|| Failure::new("no validator is served")));
+        return Err(gravest(failures, "no validator is served"));
     }
     Ok(signer)
+}
+
+fn gravest(failures: Vec<Failure>, otherwise: &str) -> Failure {
+    failures.into_iter().max_by_key(|failure| failure.code).unwrap_or_else(|| Failure::new(otherwise))
 }
 
 async fn reload(signer: &mut Signer, old: &Config) {
@@ -126,7 +131,7 @@ async fn reload(signer: &mut Signer, old: &Config) {
         Ok(config) => {
             tracing::info!("SIGHUP: reading {} again", config.path.display());
             for line in config.warnings.iter().cloned().chain(signer.reload(&config).await) {
-                tracing::info!("SIGHUP: {line}");
+                tracing::warn!("SIGHUP: {line}");
             }
         }
     }

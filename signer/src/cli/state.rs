@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use ed25519_dalek::{Signature, VerifyingKey};
 use monosign_protocol::sign_bytes::Canonical;
-use monosign_protocol::{Height, Round, Step};
+use monosign_protocol::{ChainId, Height, Round, Step};
 
 use super::{ChainArgs, Failure, block_on, unlock_env};
 use crate::backend::Backend as _;
@@ -189,21 +189,22 @@ pub(super) fn import_into(
     let in_file = |e: &dyn std::fmt::Display| Failure::new(format!("`{}`: {e}", file.display()));
     let state = ForeignState::parse(&content, dialect).map_err(|e| in_file(&e))?;
     let public_key = public_key_of(chain, None)?;
-    let watermark = watermark(&state, public_key).map_err(|e| in_file(&e))?;
+    let watermark = watermark(&state, &chain.id, public_key)
+        .map_err(|e| Failure::for_safety(format!("`{}`: {e}", file.display())))?;
     writeln!(out, "read {} state of {}: last signed h/r/s {watermark}", state.dialect, file.display())?;
 
     let seams = Seams::production();
     let disk = &*seams.disk;
     if chain.record.exists() && same_file(file, &chain.record) {
-        let kept = chain.record.with_added_extension(format!("{}.bak", state.dialect));
-        create_private(&kept, &content).map_err(Failure::new)?;
+        // The file itself: a link in its place would be replaced by the record, and the file be left as it is.
+        let path = fs::canonicalize(&chain.record)?;
+        let kept = path.with_added_extension(format!("{}.bak", state.dialect));
+        if !fs::read(&kept).is_ok_and(|before| before == content) {
+            create_private(&kept, &content).map_err(Failure::new)?;
+        }
         writeln!(out, "kept the old file as {}", kept.display())?;
-        block_on(Record::replace_foreign(
-            disk,
-            &chain.record,
-            header(chain, public_key, &seams),
-            watermark,
-        ))??;
+        let header = header(chain, public_key, &seams);
+        block_on(Record::replace_foreign(disk, &path, &content, header, watermark))??;
     } else if chain.record.exists() {
         return raise_existing(chain, public_key, watermark, out);
     } else {
@@ -327,12 +328,18 @@ fn same_file(a: &Path, b: &Path) -> bool {
 enum ImportError {
     #[error("its signature is not of `{0}`: it is the state of another key")]
     OtherKey(PublicKey),
+    #[error("it is the state of chain `{found}`, not of `{expected}`")]
+    OtherChain { found: String, expected: ChainId },
     #[error("its sign bytes are those of {found}, and it says {says}: it was changed by hand or is damaged")]
     Contradiction { found: String, says: String },
 }
 
 /// The watermark of another signer's state. Its message is taken over if it is whole and signed by this key.
-fn watermark(state: &ForeignState, public_key: PublicKey) -> Result<Watermark, ImportError> {
+fn watermark(
+    state: &ForeignState,
+    chain_id: &ChainId,
+    public_key: PublicKey,
+) -> Result<Watermark, ImportError> {
     let mut watermark = Watermark::floor(Height(state.height), Round(state.round), state.step);
     let (Some(sign_bytes), Some(signature)) = (&state.sign_bytes, &state.signature) else {
         return Ok(watermark);
@@ -343,6 +350,10 @@ fn watermark(state: &ForeignState, public_key: PublicKey) -> Result<Watermark, I
     key.verify_strict(sign_bytes, &signature).map_err(|_| other_key())?;
     let canonical = Canonical::parse(sign_bytes).filter(|_| sign_bytes.len() <= MAX_SIGN_BYTES);
     let Some(canonical) = canonical else { return Ok(watermark) };
+    if !canonical.chain_id.is(chain_id.as_str()) {
+        let (found, expected) = (canonical.chain_id.to_string(), chain_id.clone());
+        return Err(ImportError::OtherChain { found, expected });
+    }
     let place = (canonical.hrs.height, canonical.hrs.round, Some(canonical.hrs.step));
     if place != watermark.place() {
         return Err(ImportError::Contradiction {

@@ -1,10 +1,10 @@
 //! `monosign unlock`, and the socket on which a running signer waits for it.
 //!
-//! The socket exists only while a key is sealed. It is a unix socket of mode 0600; a request is one line with the chain id
+//! The socket exists only if a key was sealed at start, until the signer ends. It is a unix socket of mode 0600; a request is one line with the chain id
 //! and one with the passphrase, the answer is `ok` or what is wrong.
 
 use std::io::{self, BufRead as _, BufReader, Write};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -82,18 +82,27 @@ pub(super) fn listen(path: &Path, sealed: Vec<(ChainId, Rc<Vault>)>) -> Result<O
         return Ok(None);
     }
     let at = |e: io::Error| Failure::new(format!("cannot listen on `{}`: {e}", path.display()));
-    if UnixStream::connect(path).is_ok() {
-        return Err(at(io::ErrorKind::AddrInUse.into()));
-    }
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(at(e)),
-        _ => {}
-    }
+    remove_stale(path).map_err(at)?;
     let listener = UnixListener::bind(path).map_err(at)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(at)?;
     tracing::warn!("waiting for `monosign unlock` on {}", path.display());
     let task = spawn_local(serve(listener, sealed));
     Ok(Some(AdminSocket { task, path: path.into() }))
+}
+
+/// Removes the socket of a signer that is gone, and nothing else.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {}
+        Ok(_) => return Err(io::Error::other("something that is no socket is there")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    }
+    match UnixStream::connect(path) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(e) => Err(e),
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+    }
 }
 
 /// One request after the other: each takes half a second and 256 MiB to try a passphrase.

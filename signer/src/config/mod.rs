@@ -179,6 +179,7 @@ impl Resolver<'_> {
             .into_iter()
             .map(|validator| self.validator(validator, &chains))
             .collect::<Result<Vec<_>, _>>()?;
+        check_no_twins(&validators)?;
         let admin_socket = self.path(file.admin_socket.unwrap_or_else(|| "monosign.sock".into()));
         Ok((chains, validators, admin_socket))
     }
@@ -334,6 +335,17 @@ fn check_unique(chains: &[ChainConfig]) -> Result<(), Invalid> {
         }
         if !records.insert(&chain.record) {
             return Err(Invalid::new(table, "its state_file is that of another chain: each has its own"));
+        }
+    }
+    Ok(())
+}
+
+/// Two connections to one node would keep one of them waiting for ever.
+fn check_no_twins(validators: &[ValidatorConfig]) -> Result<(), Invalid> {
+    for (n, validator) in validators.iter().enumerate() {
+        if validators[..n].iter().any(|other| other.addr.endpoint == validator.addr.endpoint) {
+            let table = format!("[[validator]] {}", validator.addr);
+            return Err(Invalid::new(table, "the address is named twice"));
         }
     }
     Ok(())

@@ -101,7 +101,7 @@ fn contradictions_are_named_with_their_table() {
             "share their wire",
         ),
         (format!("{MINIMAL}\n[providers.yubihsm]\n"), "software keys only"),
-        (MINIMAL.replace("cosmoshub-4", "../x"), "no slash"),
+        (MINIMAL.replace("cosmoshub-4", "../x"), "slash or quote"),
     ] {
         let message = error(&text);
         assert!(message.contains(expected), "`{expected}` expected in `{message}`");

@@ -2,7 +2,7 @@
 //!
 //! The guard is pure: it takes a question and says [`Verdict::Sign`], [`Verdict::Replay`] or [`Verdict::Refuse`]. It holds
 //! no key, no file and no clock. The rules are those of CometBFT's `FilePV` (`privval/file.go`, the same in v0.34 to
-//! v2.0-rc), with one of our own, the jump limit.
+//! v2.0-rc), with two of our own: the jump limit, and that no round is negative.
 //!
 //! What always holds:
 //!
@@ -19,8 +19,8 @@ pub use question::{Content, Question};
 pub use refusal::Refusal;
 pub use watermark::{Signed, Watermark};
 
-use monosign_protocol::Hrs;
 use monosign_protocol::message::Timestamp;
+use monosign_protocol::{Hrs, Round};
 
 /// What the guard says to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +71,10 @@ impl Guard {
         }
         if recorded.watermark.is_at(hrs) {
             return repeat(recorded.watermark, question);
+        }
+        // FilePV signs it, and no node takes it (`types/vote.go` and `types/proposal.go`, `ValidateBasic`).
+        if hrs.round < Round(0) {
+            return Verdict::Refuse(Refusal::NegativeRound { asked: hrs });
         }
         if let Some(refusal) = self.jump(recorded, hrs) {
             return Verdict::Refuse(refusal);

@@ -65,6 +65,12 @@ pub enum Refusal {
         /// The limit in heights.
         limit: u64,
     },
+    /// A round below 0, which no node sends.
+    #[error("negative round: {asked}")]
+    NegativeRound {
+        /// What was asked.
+        asked: Hrs,
+    },
     /// Above the height at which the operator wants this validator to stop.
     #[error("requested signature above stop height: {asked} is above max_height {max_height}")]
     AboveMaxHeight {
@@ -131,6 +137,7 @@ impl Refusal {
             Self::NoSignBytes { .. } => "no_signbytes_found",
             Self::UnexpectedExtension { .. } => "unexpected_vote_extension",
             Self::HeightJump { .. } => "height_jump",
+            Self::NegativeRound { .. } => "negative_round",
             Self::AboveMaxHeight { .. } => "above_max_height",
             Self::NotAVote { .. } => "not_a_vote",
             Self::MalformedBlockId { .. } => "malformed_block_id",

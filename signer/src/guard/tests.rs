@@ -137,6 +137,16 @@ fn refuses_a_jump_unless_it_is_the_first_signature() {
 }
 
 #[test]
+fn refuses_a_negative_round_at_a_new_height() {
+    let mut guard = guard();
+    sign(&mut guard, &vote(1, 0, Step::Prevote, block(1)));
+    for round in [-1, i32::MIN] {
+        let verdict = judge(&guard, &vote(2, round, Step::Prevote, block(1)));
+        assert_eq!(reason(verdict), "negative_round");
+    }
+}
+
+#[test]
 fn refuses_what_cometbfts_own_signer_panics_on() {
     let guard = guard();
     let mut odd = vote(1, 0, Step::Prevote, block(1));
@@ -168,8 +178,8 @@ struct Naive {
 impl Naive {
     fn allows(&self, hrs: Hrs, block: &BlockId) -> bool {
         match self.signed.iter().max_by_key(|(hrs, _)| *hrs) {
-            None => hrs.height.0 >= 0 && !(hrs.height.0 == 0 && hrs.round.0 < 0),
-            Some((last, _)) if hrs > *last => true,
+            None => hrs.height.0 >= 0 && hrs.round.0 >= 0,
+            Some((last, _)) if hrs > *last => hrs.round.0 >= 0,
             Some((last, same)) => hrs == *last && block == same,
         }
     }

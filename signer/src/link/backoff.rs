@@ -2,7 +2,7 @@
 //!
 //! A node gives its signer three seconds to connect when it starts (CometBFT `node/node.go`, `privval/signer_listener_endpoint.go`,
 //! `timeoutAccept`), and waits for it with every signature afterwards. So a refused port, which costs nothing to try, is tried
-//! often: every 50 ms at first, and after a long outage still twice within those three seconds. Only what costs time or
+//! often: every 50 to 150 ms, and after ten minutes still twice within those three seconds. Only what costs time or
 //! shows a fault (an unreachable host, a failed handshake) backs off to five seconds.
 
 use std::time::Duration;
@@ -10,16 +10,19 @@ use std::time::Duration;
 /// The shortest wait after a failed attempt.
 const SHORTEST: Duration = Duration::from_millis(50);
 /// The longest wait while the port is refused.
-const LONGEST_REFUSED: Duration = Duration::from_millis(1500);
+const LONGEST_REFUSED: Duration = Duration::from_millis(150);
+/// The longest wait while the port is refused for more than ten minutes.
+const LONGEST_REFUSED_FOR_LONG: Duration = Duration::from_secs(1);
+const FOR_LONG: Duration = Duration::from_secs(600);
 /// The longest wait otherwise.
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// What the last attempt ended with, as far as waiting goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// A session that served requests has ended.
+    /// A good session has ended.
     Served,
-    /// Nobody listens: refused at once.
+    /// Nobody listens, or somebody else is served: tried again soon.
     Refused,
     /// Anything else.
     Failed,
@@ -40,7 +43,7 @@ impl Backoff {
                 self.failures = 0;
                 return Duration::from_millis(u64::from(random) / 25);
             }
-            // A fiftieth of the outage: the reconnect adds 2 % to it, be it short or long.
+            Outcome::Refused if outage > FOR_LONG => LONGEST_REFUSED_FOR_LONG,
             Outcome::Refused => (outage / 50).clamp(SHORTEST, LONGEST_REFUSED),
             Outcome::Failed => SHORTEST.saturating_mul(1 << self.failures.min(7)).min(LONGEST),
         };
@@ -73,6 +76,6 @@ mod tests {
             let wait = backoff.wait(Outcome::Refused, Duration::from_secs(outage), 255);
             assert!(wait <= Duration::from_secs(2), "{outage} s: {wait:?}");
         }
-        assert!(backoff.wait(Outcome::Refused, Duration::from_secs(5), 255) < Duration::from_millis(150));
+        assert!(backoff.wait(Outcome::Refused, Duration::from_secs(300), 255) < Duration::from_millis(200));
     }
 }

@@ -6,6 +6,7 @@
 mod backoff;
 
 use std::io;
+use std::mem::{Discriminant, discriminant};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,11 +16,13 @@ use monosign_protocol::message::{Message, PubKeyResponse, Text};
 use monosign_protocol::{Dialect, Height, noise, secret_connection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::chain::{Arm, ChainHandle, arm_of, refused};
 use crate::config::Endpoint;
 use crate::guard::Refusal;
+use crate::ops::log_limit::LogLimit;
 use crate::seams::{Entropy, Seams, Stream};
 use crate::session::{Event, Peer, PeerMisbehaved, Session};
 use backoff::{Backoff, Outcome};
@@ -96,6 +99,11 @@ pub enum LinkError {
 
 /// The time to make a connection.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// A session that lasted so long and served a request is a good one: the next is dialed at once.
+const GOOD_SESSION: Duration = Duration::from_secs(1);
+/// How long a standby waits on one connection at the most. Each that it gives up stays in the node's queue of connections until
+/// the node accepts it, so they must be few; a host that is gone is noticed by keepalive meanwhile.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(3600);
 /// How many bytes of answers are sent before the next request is looked at.
 const SEND_AT: usize = 32 * 1024;
 /// How much is read at once.
@@ -109,7 +117,11 @@ pub struct Link {
     stop: watch::Receiver<bool>,
     recognised: Recognised,
     warned: bool,
-    served: bool,
+    /// When the first request of this session came.
+    served: Option<Instant>,
+    /// How long a peer is waited for that accepts and says nothing.
+    patience: Duration,
+    refusals: LogLimit,
 }
 
 impl Link {
@@ -121,7 +133,9 @@ impl Link {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let recognised = Recognised::default();
-        Self { settings, chain, seams, stop, recognised, warned: false, served: false }
+        let patience = settings.timeout;
+        let refusals = LogLimit::default();
+        Self { settings, chain, seams, stop, recognised, warned: false, served: None, patience, refusals }
     }
 
     /// Serves session after session.
@@ -130,22 +144,29 @@ impl Link {
         let mut reports = Reports::default();
         let mut last_good = Instant::now();
         loop {
-            self.served = false;
+            self.served = None;
             let ended = self.serve().await;
             let Err(error) = ended else { return };
-            if self.served {
-                last_good = Instant::now();
+            let good = self.served.is_some_and(|since| since.elapsed() >= GOOD_SESSION);
+            if good {
                 reports = Reports::default();
             }
+            if self.served.is_some() {
+                last_good = Instant::now();
+            }
+            self.patience = match error {
+                LinkError::Standby(patience) => (patience * 2).min(LONGEST_PATIENCE),
+                _ => self.settings.timeout,
+            };
             reports.report(&self.settings.label, &self.chain, &error);
             if !self.settings.reconnect {
                 tracing::warn!(chain_id = %self.chain.id(), peer = &*self.settings.label, "not reconnecting: `reconnect` is false");
                 return;
             }
             let outcome = match (&error, self.served) {
-                (_, true) => Outcome::Served,
+                (_, Some(_)) if good => Outcome::Served,
                 // A standby is next in line: it must be back there at once.
-                (LinkError::Refused | LinkError::Standby(_), _) => Outcome::Refused,
+                (_, Some(_)) | (LinkError::Refused | LinkError::Standby(_), _) => Outcome::Refused,
                 _ => Outcome::Failed,
             };
             let wait = backoff.wait(outcome, last_good.elapsed(), self.random_byte());
@@ -167,26 +188,32 @@ impl Link {
         };
         let mut session = session_for(&self.settings.protection, &*self.seams.entropy);
         let mut chunk = vec![0; READ_CHUNK];
+        let mut heard = false;
         loop {
             while let Some(event) = session.poll_event()? {
                 self.handle(event, &mut session).await?;
-                // A peer that sends many requests at once gets its answers as it goes, or we would hold them all.
+                // A peer that sends many requests at once gets its answers as it goes, or we would hold them all, and others
+                // have their turn in between.
                 if session.outbox().len() > SEND_AT {
                     self.send(&mut *stream, &mut session).await?;
+                    yield_now().await;
                 }
             }
             self.send(&mut *stream, &mut session).await?;
-            let limit = self.settings.timeout;
+            let limit = if heard { self.settings.timeout } else { self.patience };
             let read = tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return Ok(()),
                 read = timeout(limit, stream.read(&mut chunk)) => read,
             };
             match read {
-                Err(_) if session.is_established() => return Err(LinkError::Silent(limit)),
+                Err(_) if heard => return Err(LinkError::Silent(limit)),
                 Err(_) => return Err(LinkError::Standby(limit)),
                 Ok(Ok(0)) => return Err(LinkError::Closed),
-                Ok(Ok(n)) => session.handle_bytes(&chunk[..n])?,
+                Ok(Ok(n)) => {
+                    heard = true;
+                    session.handle_bytes(&chunk[..n])?;
+                }
                 Ok(Err(error)) => return Err(LinkError::Lost(error)),
             }
         }
@@ -223,7 +250,7 @@ impl Link {
         match event {
             Event::Established(peer) => self.log_connected(&peer),
             Event::Request(request) => {
-                self.served = true;
+                self.served.get_or_insert_with(Instant::now);
                 self.recognise(&request);
                 let response = self.respond(request).await;
                 session.respond(&response)?;
@@ -240,7 +267,7 @@ impl Link {
         Ok(())
     }
 
-    async fn respond(&self, request: Box<Message>) -> Message {
+    async fn respond(&mut self, request: Box<Message>) -> Message {
         match &*request {
             Message::PingRequest => Message::PingResponse,
             Message::PubKeyRequest(asked) => match self.check_chain(&asked.chain_id) {
@@ -285,7 +312,7 @@ impl Link {
         Err(Refusal::WrongChain { asked: asked.to_string(), expected: expected.into() })
     }
 
-    fn refuse(&self, arm: Arm, refusal: &Refusal) -> Message {
+    fn refuse(&mut self, arm: Arm, refusal: &Refusal) -> Message {
         self.log_refused(refusal);
         refused(arm, refusal.to_string())
     }
@@ -317,9 +344,10 @@ impl Link {
         tracing::info!(%chain_id, peer, %peer_id, "connected to {peer} (peer id {peer_id})");
     }
 
-    fn log_refused(&self, refusal: &Refusal) {
+    fn log_refused(&mut self, refusal: &Refusal) {
+        let Some(unsaid) = self.refusals.admit() else { return };
         let (chain_id, peer, reason) = (self.chain.id(), &*self.settings.label, refusal.reason());
-        tracing::warn!(%chain_id, peer, result = "denied", reason, "refused: {refusal}");
+        tracing::warn!(%chain_id, peer, result = "denied", reason, unsaid, "refused: {refusal}");
     }
 
     fn random_byte(&self) -> u8 {
@@ -352,8 +380,15 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 #[derive(Default)]
 struct Reports {
     in_a_row: u64,
-    /// When the last one was told, and how long to be silent after it.
-    told: Option<(Instant, Duration)>,
+    /// For each kind of failure: when one was told last, and how long to be silent after it. A node that is restarted
+    /// closes, and then refuses: both are told.
+    told: Vec<Told>,
+}
+
+struct Told {
+    kind: Discriminant<LinkError>,
+    at: Instant,
+    silence: Duration,
 }
 
 /// The first and the longest silence between two reports of the same outage.
@@ -363,12 +398,9 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 impl Reports {
     fn report(&mut self, peer: &str, chain: &ChainHandle, error: &LinkError) {
         self.in_a_row += 1;
-        let silence = match self.told {
-            None => FIRST_SILENCE,
-            Some((at, silence)) if at.elapsed() >= silence => (silence * 2).min(LONGEST_SILENCE),
-            Some(_) => return,
-        };
-        self.told = Some((Instant::now(), silence));
+        if !self.is_due(discriminant(error)) {
+            return;
+        }
         let (chain_id, attempt) = (chain.id(), self.in_a_row);
         match error {
             LinkError::Refused => tracing::warn!(
@@ -380,5 +412,15 @@ impl Reports {
             }
             _ => tracing::warn!(%chain_id, peer, attempt, "disconnected from {peer}: {error}"),
         }
+    }
+
+    fn is_due(&mut self, kind: Discriminant<LinkError>) -> bool {
+        let at = Instant::now();
+        match self.told.iter_mut().find(|told| told.kind == kind) {
+            None => self.told.push(Told { kind, at, silence: FIRST_SILENCE }),
+            Some(told) if told.at.elapsed() < told.silence => return false,
+            Some(told) => (told.at, told.silence) = (at, (told.silence * 2).min(LONGEST_SILENCE)),
+        }
+        true
     }
 }

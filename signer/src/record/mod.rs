@@ -14,7 +14,7 @@ mod permit;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use monosign_protocol::ChainId;
+use monosign_protocol::{ChainId, Height};
 
 use crate::guard::{Recorded, Watermark};
 use crate::seams::{Disk, DiskFile, Open};
@@ -93,6 +93,12 @@ pub enum RecordError {
         /// The watermark that was wanted.
         asked: String,
     },
+    /// The file that was to be replaced has changed.
+    #[error("`{}` has changed while it was read: another signer writes to it", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// The disk failed.
     #[error("cannot {doing} `{}`: {source}", path.display())]
     Io {
@@ -121,6 +127,10 @@ impl RecordError {
             }
             Self::Exists { .. } => "`monosign state show` prints it; `monosign state raise` raises it",
             Self::Locked { .. } => "stop the other signer first; `fuser FILE` names its process",
+            Self::Damaged { source: FormatError::NotARecord, .. } => {
+                "the state of another signer (CometBFT, tmkms, Horcrux) is taken over by `monosign state import`; if it is \
+                 none, restore the record, or look up the chain's height and make one with `monosign state init --height H`"
+            }
             Self::Damaged { .. } => {
                 "what was signed last is not known: move the file away, look up the chain's height, and \
                  `monosign state init --height H` with a height that this validator has certainly not signed"
@@ -128,6 +138,7 @@ impl RecordError {
             Self::ForeignChain { .. } | Self::ForeignKey { .. } => {
                 "each chain and key has a record of its own: check `state_file` and the key's `path`"
             }
+            Self::Changed { .. } => "stop the other signer for good, then try again",
             Self::NotRising { .. } => "there is no way to lower a record",
             Self::Io { .. } | Self::Failed { .. } => {
                 "check the disk, its free space and the file's permissions"
@@ -166,23 +177,27 @@ impl Record {
         }
     }
 
-    /// Makes a record in the place of a file that is none: another signer's state, which the caller has read and kept.
+    /// Makes a record in the place of a file that is none: another signer's state, whose `content` the caller has read and
+    /// kept. `path` must be the file itself, not a link to it.
     ///
     /// # Errors
-    /// [`RecordError::Exists`] if the file is a record, [`RecordError::Io`].
+    /// [`RecordError::Exists`] if the file is a record, [`RecordError::Changed`] if the other signer has written to it since,
+    /// [`RecordError::Io`].
     pub async fn replace_foreign(
         disk: &dyn Disk,
         path: &Path,
+        content: &[u8],
         header: Header,
         floor: Watermark,
     ) -> Result<Self, RecordError> {
-        let file = disk.open(path, Open::Existing).await.map_err(io_error("open", path))?;
-        let bytes = file.read_all(FILE_LEN).await.map_err(io_error("read", path))?;
-        match decode_file(&bytes) {
-            Err(FormatError::NotARecord) => {}
-            _ => return Err(RecordError::Exists { path: path.into() }),
+        if decode_file(content) != Err(FormatError::NotARecord) {
+            return Err(RecordError::Exists { path: path.into() });
         }
         let (temporary, record) = Self::write_new(disk, path, header, floor).await?;
+        let file = existing(disk, path).await?;
+        if file.read_all(FILE_LEN).await.map_err(io_error("read", path))? != content {
+            return Err(RecordError::Changed { path: path.into() });
+        }
         disk.rename(&temporary, path).await.map_err(io_error("rename", &temporary))?;
         record.named(disk).await
     }
@@ -200,12 +215,12 @@ impl Record {
         bytes[PAGE..2 * PAGE].copy_from_slice(&newest.page());
 
         let temporary = path.with_added_extension("new");
-        let file = match disk.open(&temporary, Open::New).await {
-            // Left by a crash during creation; it was never a record.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => disk.open(&temporary, Open::Existing).await,
-            other => other,
+        // Left by a crash during creation. The name goes, never the content: it may be a second name of a record.
+        match disk.remove(&temporary).await {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io_error("remove", &temporary)(e)),
+            _ => {}
         }
-        .map_err(io_error("create", &temporary))?;
+        let file = disk.open(&temporary, Open::New).await.map_err(io_error("create", &temporary))?;
         lock(&*file, &temporary).await?;
         file.write_at(0, &bytes).await.map_err(io_error("write", &temporary))?;
         file.sync_data().await.map_err(io_error("sync", &temporary))?;
@@ -214,8 +229,7 @@ impl Record {
 
     /// Makes the record's name durable.
     async fn named(self, disk: &dyn Disk) -> Result<Self, RecordError> {
-        let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        disk.sync_dir(dir).await.map_err(io_error("sync", dir))?;
+        sync_name(disk, &self.path).await?;
         Ok(self)
     }
 
@@ -249,6 +263,7 @@ impl Record {
         let file = existing(disk, path).await?;
         lock(&*file, path).await?;
         let (header, newest) = read(&*file, path).await?;
+        settle(disk, &*file, path, &newest).await?;
         if header.chain_id != *chain_id {
             let (found, expected) = (header.chain_id, chain_id.clone());
             return Err(RecordError::ForeignChain { path: path.into(), found, expected });
@@ -278,7 +293,8 @@ impl Record {
 
     /// What the guard needs to know.
     pub fn recorded(&self) -> Recorded<'_> {
-        Recorded { watermark: &self.newest.watermark, unused: self.newest.sequence == 0 }
+        let watermark = &self.newest.watermark;
+        Recorded { watermark, unused: self.newest.sequence == 0 && watermark.height == Height(0) }
     }
 
     /// Leave to sign the recorded message; `None` if the floor has none, or after a failed write.
@@ -322,8 +338,33 @@ async fn existing(disk: &dyn Disk, path: &Path) -> Result<Box<dyn DiskFile>, Rec
 }
 
 async fn read(file: &dyn DiskFile, path: &Path) -> Result<(Header, Entry), RecordError> {
-    let bytes = file.read_all(FILE_LEN).await.map_err(io_error("read", path))?;
+    let bytes = file.read_all(FILE_LEN).await.map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => {
+            RecordError::Damaged { path: path.into(), source: FormatError::TooLong }
+        }
+        _ => io_error("read", path)(error),
+    })?;
     decode_file(&bytes).map_err(|source| RecordError::Damaged { path: path.into(), source })
+}
+
+/// Brings what was read to stable storage, before anything is answered from it.
+///
+/// A signer that was killed between its write and its sync leaves an entry that only the kernel's cache may hold, and after a
+/// failed sync the kernel takes the page for clean: so the entry is written again, not only synced. The same goes for
+/// the record's name.
+async fn settle(
+    disk: &dyn Disk,
+    file: &dyn DiskFile,
+    path: &Path,
+    newest: &Entry,
+) -> Result<(), RecordError> {
+    file.write_durable(newest.offset(), &newest.page()).await.map_err(io_error("write", path))?;
+    sync_name(disk, path).await
+}
+
+async fn sync_name(disk: &dyn Disk, path: &Path) -> Result<(), RecordError> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    disk.sync_dir(dir).await.map_err(io_error("sync", dir))
 }
 
 async fn lock(file: &dyn DiskFile, path: &Path) -> Result<(), RecordError> {

@@ -38,6 +38,11 @@ impl Rig {
         Record::create(&self.disk, &self.path(), header(), Watermark::default()).await
     }
 
+    async fn replace(&self) -> Result<Record, RecordError> {
+        let content = fs::read(self.path()).expect("readable");
+        Record::replace_foreign(&self.disk, &self.path(), &content, header(), Watermark::default()).await
+    }
+
     async fn open(&self) -> Result<Record, RecordError> {
         Record::open(&self.disk, &self.path(), &chain("test-1"), &KEY).await
     }
@@ -63,7 +68,7 @@ async fn an_existing_record_is_never_replaced() {
     let rig = Rig::new();
     rig.create().await.expect("new").raise(watermark(9)).await.expect("rises");
     assert!(matches!(rig.create().await, Err(RecordError::Exists { .. })));
-    let replaced = Record::replace_foreign(&rig.disk, &rig.path(), header(), Watermark::default()).await;
+    let replaced = rig.replace().await;
     assert!(matches!(replaced, Err(RecordError::Exists { .. })));
     assert_eq!(rig.open().await.expect("there").watermark().height, Height(9));
 }
@@ -76,7 +81,7 @@ async fn a_damaged_record_is_not_replaced_as_foreign() {
     bytes[20] ^= 1;
     fs::write(rig.path(), bytes).expect("writable");
     assert!(matches!(rig.open().await, Err(RecordError::Damaged { .. })));
-    let replaced = Record::replace_foreign(&rig.disk, &rig.path(), header(), Watermark::default()).await;
+    let replaced = rig.replace().await;
     assert!(matches!(replaced, Err(RecordError::Exists { .. })));
 }
 
@@ -113,4 +118,37 @@ async fn a_creation_that_was_cut_short_is_made_whole() {
     rig.open().await.expect("whole");
     let names: Vec<_> = fs::read_dir(rig.dir.path()).expect("readable").collect();
     assert_eq!(names.len(), 1, "nothing is left over: {names:?}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_leftover_that_is_a_second_name_of_a_record_is_not_written_to() {
+    let rig = Rig::new();
+    rig.create().await.expect("new").raise(watermark(9)).await.expect("rises");
+    let moved = rig.dir.path().join("moved");
+    fs::hard_link(rig.path(), rig.path().with_added_extension("new")).expect("a second name");
+    fs::rename(rig.path(), &moved).expect("moved away");
+    drop(rig.create().await.expect("new"));
+    let (_, kept) = Record::peek(&rig.disk, &moved).await.expect("whole");
+    assert_eq!(kept, watermark(9));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_state_that_its_signer_still_writes_to_is_not_replaced() {
+    let rig = Rig::new();
+    fs::write(rig.path(), b"{\"height\":\"101\"}").expect("writable");
+    let stale = b"{\"height\":\"100\"}";
+    let replaced =
+        Record::replace_foreign(&rig.disk, &rig.path(), stale, header(), Watermark::default()).await;
+    assert!(matches!(replaced, Err(RecordError::Changed { .. })));
+    drop(rig.replace().await.expect("the current content"));
+    rig.open().await.expect("a record");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn only_a_record_at_height_0_is_unused() {
+    let rig = Rig::new();
+    assert!(rig.create().await.expect("new").recorded().unused);
+    let imported = rig.dir.path().join("imported");
+    let record = Record::create(&rig.disk, &imported, header(), watermark(9)).await.expect("new");
+    assert!(!record.recorded().unused, "an imported height is one to measure a jump from");
 }

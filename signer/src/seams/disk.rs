@@ -8,7 +8,7 @@
 use std::cell::{Cell, OnceCell};
 use std::fs::{File, OpenOptions};
 use std::future::ready;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::rc::Rc;
@@ -36,13 +36,16 @@ pub trait Disk {
     /// Gives a file a name that nothing has yet; an error of kind `AlreadyExists` if something has.
     fn rename_new<'a>(&'a self, from: &'a Path, to: &'a Path) -> Local<'a, io::Result<()>>;
 
+    /// Takes a name away. Whoever has the file open keeps it.
+    fn remove<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<()>>;
+
     /// Gives a file another name, replacing what had it.
     fn rename<'a>(&'a self, from: &'a Path, to: &'a Path) -> Local<'a, io::Result<()>>;
 
     /// Makes the names in a directory durable.
     fn sync_dir<'a>(&'a self, dir: &'a Path) -> Local<'a, io::Result<()>>;
 
-    /// The content of a small file, or `None` if there is none of that name.
+    /// The content of a small file, its first 4 KiB at the most, or `None` if there is none of that name.
     fn read_small<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<Option<String>>>;
 
     /// Says whether anybody else could be waiting while a call blocks. A disk may use it or not.
@@ -54,7 +57,7 @@ pub trait DiskFile {
     /// Takes the exclusive lock that other processes respect; false if another holds it.
     fn try_lock(&self) -> Local<'_, io::Result<bool>>;
 
-    /// All bytes of the file, at most `max_len`; longer files are an error.
+    /// All bytes of the file, at most `max_len`; longer files are an error of kind `FileTooLarge`.
     fn read_all(&self, max_len: usize) -> Local<'_, io::Result<Vec<u8>>>;
 
     /// Writes at an offset. Nothing is durable until [`sync_data`](Self::sync_data) returns.
@@ -71,6 +74,8 @@ pub trait DiskFile {
         })
     }
 }
+
+const SMALL: u64 = 4096;
 
 /// Files of the operating system.
 #[derive(Debug, Clone, Default)]
@@ -95,9 +100,21 @@ impl Disk for StdDisk {
 
     fn rename_new<'a>(&'a self, from: &'a Path, to: &'a Path) -> Local<'a, io::Result<()>> {
         Box::pin(async move {
-            std::fs::hard_link(from, to)?;
-            std::fs::remove_file(from)
+            use rustix::fs::{CWD, RenameFlags, renameat_with};
+            use rustix::io::Errno;
+            match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+                // File systems without this flag: two names for a moment, or after a crash, which does no harm.
+                Err(Errno::INVAL | Errno::NOSYS) => {
+                    std::fs::hard_link(from, to)?;
+                    std::fs::remove_file(from)
+                }
+                other => Ok(other?),
+            }
         })
+    }
+
+    fn remove<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<()>> {
+        Box::pin(async move { std::fs::remove_file(path) })
     }
 
     fn rename<'a>(&'a self, from: &'a Path, to: &'a Path) -> Local<'a, io::Result<()>> {
@@ -110,10 +127,14 @@ impl Disk for StdDisk {
 
     fn read_small<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<Option<String>>> {
         let path = path.to_owned();
-        let read = move || match std::fs::read_to_string(path) {
-            Ok(text) => Ok(Some(text)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
+        let read = move || {
+            let file = match File::open(path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+                other => other?,
+            };
+            let mut text = String::new();
+            file.take(SMALL).read_to_string(&mut text)?;
+            Ok(Some(text))
         };
         Box::pin(async move { spawn_blocking(read).await.map_err(io::Error::other)? })
     }
@@ -185,7 +206,8 @@ impl DiskFile for StdFile {
         self.run(move |file| {
             let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
             if len > max_len {
-                return Err(io::Error::other(format!("{len} bytes, and {max_len} at the most are expected")));
+                let reason = format!("{len} bytes, and {max_len} at the most are expected");
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
             }
             let mut bytes = vec![0; len];
             file.read_exact_at(&mut bytes, 0)?;

@@ -1,9 +1,11 @@
 //! The network: the signer dials, the validator listens.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
 
 use super::Local;
 use crate::config::Endpoint;
@@ -28,7 +30,7 @@ impl Net for TokioNet {
         Box::pin(async move {
             match endpoint {
                 Endpoint::Tcp { host, port } => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                    let stream = connect(host, *port).await?;
                     set_options(&stream)?;
                     Ok(Box::new(stream) as Box<dyn Stream>)
                 }
@@ -43,11 +45,25 @@ impl Net for TokioNet {
     }
 }
 
+/// Tries each address of a name, none for so long that the others get no turn.
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("`{host}` has no address"));
+    for address in lookup_host((host, port)).await? {
+        match timeout(PER_ADDRESS, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
+}
+
+const PER_ADDRESS: Duration = Duration::from_secs(1);
+
 /// No Nagle: an answer of several sealed frames must not wait for the node's delayed acknowledgement (40 ms).
 /// Keepalive: a node whose machine is gone is noticed within a minute, also while waiting as a standby.
 fn set_options(stream: &TcpStream) -> io::Result<()> {
     use rustix::net::sockopt;
-    use std::time::Duration;
 
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;

@@ -84,7 +84,7 @@ pub enum PeerMisbehaved {
 const KEEP_CAPACITY: usize = 64 * 1024;
 
 impl Session {
-    /// A session without protection, for unix sockets. It is established at once.
+    /// A session without protection, for unix sockets. It is established by the first byte.
     pub fn plain() -> Self {
         Self::with(Transport::Plain { announced: false })
     }

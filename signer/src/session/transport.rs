@@ -70,7 +70,8 @@ impl Transport {
     /// The peer, once, when the handshake is done.
     pub(super) fn poll_established(&mut self, plain: &mut Vec<u8>) -> Result<Option<Peer>, PeerMisbehaved> {
         match self {
-            Self::Plain { announced } if !*announced => {
+            // The first byte shows that somebody serves this connection: before, it may wait in the node's queue.
+            Self::Plain { announced } if !*announced && !plain.is_empty() => {
                 *announced = true;
                 Ok(Some(Peer::Local))
             }
