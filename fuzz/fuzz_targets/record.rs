@@ -44,6 +44,9 @@ fn check(entries: &[Entry], mut input: &[u8]) {
             if file.only_rotten {
                 assert_eq!(found, entries[newest], "bits that rot are noticed");
             }
+            if file.only_lost && newest >= SLOTS as usize {
+                assert!(entries[newest..=newest + 1].contains(&found), "what was lost is missed");
+            }
             if file.only_torn {
                 assert!(entries[newest..=newest + 1].contains(&found));
             }
@@ -59,6 +62,9 @@ struct File {
     forged: Vec<Entry>,
     /// Nothing but the next write was done, in part.
     only_torn: bool,
+    /// Bytes were changed at will, but no entry was put in another's place. While the ring fills, a newest page that is zeros
+    /// again cannot be told from one that was never written; once it is full, nothing gets lost unnoticed.
+    only_lost: bool,
     /// Nothing but single bytes were changed.
     only_rotten: bool,
 }
@@ -71,7 +77,7 @@ impl File {
             let at = entry.offset() as usize;
             bytes[at..at + PAGE].copy_from_slice(&entry.page());
         }
-        Self { bytes, forged: Vec::new(), only_torn: true, only_rotten: true }
+        Self { bytes, forged: Vec::new(), only_torn: true, only_lost: true, only_rotten: true }
     }
 
     fn operate(&mut self, entries: &[Entry], newest: usize, input: &mut &[u8]) {
@@ -81,6 +87,7 @@ impl File {
         let sector = at / SECTOR * SECTOR;
         let whole = self.bytes.len() == FILE_LEN;
         self.only_torn &= operation % 9 == 8;
+        self.only_lost &= !matches!(operation % 9, 3 | 4 | 7);
         self.only_rotten &= operation % 9 == 0;
         match operation % 9 {
             _ if !whole => {}

@@ -29,6 +29,9 @@ const SEND_AT: usize = 32 * 1024;
 fuzz_target!(|input: &[u8]| {
     let mut input = input;
     let [form, short, long] = head(&mut input);
+    if input.is_empty() {
+        return;
+    }
     let cuts = [1 + usize::from(short), 1 + 16 * usize::from(long)];
 
     let (session, wire) = peer(form, input);
