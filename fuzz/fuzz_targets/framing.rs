@@ -57,7 +57,9 @@ fn check_message(message: &Message) {
     let mut wire = vec![0xaa];
     frame::encode(message, &mut wire);
     let wire = &wire[1..];
-    let Ok(Frame::Complete { start, end }) = frame::find(wire, usize::MAX) else { panic!("our own frame is whole") };
+    let Ok(Frame::Complete { start, end }) = frame::find(wire, usize::MAX) else {
+        panic!("our own frame is whole")
+    };
     assert_eq!(end, wire.len());
     assert_eq!(frame::decode(&wire[start..end]).as_ref(), Ok(&Some(message.clone())));
 }

@@ -91,6 +91,7 @@ impl Chain {
 
     fn sign(&mut self, question: &Question<'_>, next: Watermark) {
         let (asked, floor) = (question.hrs(), &self.watermark);
+        assert!(asked.height >= Height(0) && asked.round >= Round(0));
         assert!((asked.height, asked.round, Some(asked.step)) > floor.place());
         assert_eq!(next.place(), (asked.height, asked.round, Some(asked.step)));
         let last = self.released.last_key_value().map(|(hrs, _)| *hrs);
@@ -120,7 +121,9 @@ impl Chain {
         let asked = question.hrs();
         let place = (asked.height, asked.round, Some(asked.step));
         match refusal {
-            Refusal::HeightRegression { .. } | Refusal::RoundRegression { .. } | Refusal::StepRegression { .. } => {
+            Refusal::HeightRegression { .. }
+            | Refusal::RoundRegression { .. }
+            | Refusal::StepRegression { .. } => {
                 assert!(place < self.watermark.place());
             }
             Refusal::ConflictingData { .. } => {
@@ -128,6 +131,7 @@ impl Chain {
                 assert!(self.released.get(&asked).is_some_and(|theirs| *theirs != mine));
             }
             Refusal::NoSignBytes { .. } => assert!(!self.released.contains_key(&asked)),
+            Refusal::NegativeRound { .. } => assert!(asked.round < Round(0)),
             Refusal::HeightJump { .. } => assert!(place > self.watermark.place() && !self.unused),
             Refusal::UnexpectedExtension { .. } => assert!(place >= self.watermark.place()),
             other => panic!("{other:?} is not the guard's"),

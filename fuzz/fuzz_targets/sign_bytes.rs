@@ -12,7 +12,10 @@ use monosign_protocol::sign_bytes::{self, Canonical, looks_length_delimited};
 
 fuzz_target!(|input: &[u8]| {
     if Canonical::parse(input).is_some() {
-        assert!(looks_length_delimited(input), "what reads as a vote or proposal is never signed as raw bytes");
+        assert!(
+            looks_length_delimited(input),
+            "what reads as a vote or proposal is never signed as raw bytes"
+        );
     }
     let asked: Vec<Asked> = messages(input).into_iter().filter_map(Asked::from_request).take(4).collect();
     for one in &asked {

@@ -135,7 +135,7 @@ pub fn noise_answer(first_message: &[u8], payload: &[u8]) -> Vec<u8> {
     let protocol = "Noise_XX_25519_ChaChaPoly_SHA256".parse().expect("a protocol");
     let mut noise = snow::Builder::new(protocol)
         .local_private_key(&NODE_STATIC)
-        .and_then(|builder| Ok(builder.fixed_ephemeral_key_for_testing_only(&NODE_EPHEMERAL)))
+        .map(|builder| builder.fixed_ephemeral_key_for_testing_only(&NODE_EPHEMERAL))
         .and_then(snow::Builder::build_responder)
         .expect("fixed keys");
     let mut message = vec![0; 2 * usize::from(u16::MAX)];

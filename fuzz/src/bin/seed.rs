@@ -89,7 +89,7 @@ fn sign_bytes(vectors: &Vectors) -> io::Result<Vec<Vec<u8>>> {
 fn record() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for entries in [0, 1, 30, 63, 64, 65, 130, 199] {
-        for operation in 0..8 {
+        for operation in 0..9 {
             seeds.push(vec![entries, operation, entries, 0x55, 0x10, 0x02, 0x33, 0x44]);
         }
     }
@@ -130,7 +130,10 @@ fn foreign_files(vectors: &Vectors) -> io::Result<Vec<Vec<u8>>> {
             seeds.extend([0, 3].map(|parser| with(parser, &quoted)));
         }
     }
-    let tmkms = r#"{"height":"12","round":"0","step":2,"block_id":{"hash":"","parts":{"total":0,"hash":""}}}"#;
+    let intended = r#"{"height":"12","round":"0","step":2,"nonce_public":"","signbytes":"6DFF"}"#;
+    seeds.extend([0, 3].map(|parser| with(parser, intended)));
+    let tmkms =
+        r#"{"height":"12","round":"0","step":2,"block_id":{"hash":"","parts":{"total":0,"hash":""}}}"#;
     seeds.extend([0, 2].map(|parser| with(parser, tmkms)));
     for addr in ["tcp://127.0.0.1:26658", "unix:///run/node.sock", "unix://@node"] {
         let chain = TemplateChain { chain_id: "test-1", addr, plaintext: true };
@@ -183,7 +186,10 @@ fn proposal(json: &Value) -> Option<Proposal> {
 
 fn block_id(json: &Value) -> BlockId {
     let total = int(&json["total"]).unwrap_or(0) as u32;
-    BlockId { hash: hex(&json["hash"]), part_set_header: PartSetHeader { total, hash: hex(&json["part_hash"]) } }
+    BlockId {
+        hash: hex(&json["hash"]),
+        part_set_header: PartSetHeader { total, hash: hex(&json["part_hash"]) },
+    }
 }
 
 fn timestamp(json: &Value) -> Option<Timestamp> {
