@@ -23,15 +23,42 @@ fix:
     cargo clippy --release --workspace --all-targets --fix --allow-dirty --allow-staged
     cargo fmt --all
 
-# Benches: `just bench sign` measures a signature end to end, with its floor.
+# Benches: `just bench sign` measures a signature end to end, with its floor; `just bench sim` how fast simulated worlds run.
 bench NAME *ARGS:
-    cargo build --release
-    cargo run --release -p monosign-benches --bin {{NAME}} -- {{ARGS}}
+    {{ if NAME == "sim" { "cd scenarios && cargo run --release -- bench " + ARGS } else { "cargo build --release && cargo run --release -p monosign-benches --bin " + NAME + " -- " + ARGS } }}
+
+# Runs scenarios in the simulated world: by name or file, or all there are. `just scenarios --help` says more.
+scenarios *ARGS: (_scenarios "run" ARGS)
+
+# Runs a saved failure again, event for event.
+replay FILE: (_scenarios "replay" FILE)
+
+# Makes up scenarios at random; what fails is shrunk and saved under scenarios/regressions.
+explore *ARGS: (_scenarios "explore" ARGS)
+
+# A crash at every single point of input and output of a fixed piece of work.
+sweep *ARGS: (_scenarios "sweep" ARGS)
+
+# Each seed in two processes: what happens must be the same, down to the packets.
+determinism *ARGS: (_scenarios "determinism" ARGS)
+
+# The simulator as CI runs it.
+simulate:
+    scenarios/ci
+
+# Built inside scenarios/, whose settings it needs, and run where the user is, so that relative paths mean what they say.
+_scenarios COMMAND *ARGS:
+    cd scenarios && cargo build --release --quiet
+    cd {{quote(invocation_directory())}} && {{quote(justfile_directory() / "target/scenarios/release/scenarios")}} {{COMMAND}} {{ARGS}}
 
 # Real CometBFT nodes and clients of every release, or of those named.
 interop *VERSIONS:
     cargo build --release
     interop/run {{VERSIONS}}
+
+# Plants mistakes in a copy of the tree, one after the other, and sees that the simulator catches each.
+planted *ARGS:
+    cd scenarios && cargo run --release -- planted {{ARGS}}
 
 # Fuzzes a target on stable Rust.
 fuzz TARGET SECONDS="60":

@@ -33,7 +33,7 @@ fn check_frame(stream: &[u8]) -> Option<usize> {
 fn check_body(body: &[u8]) {
     frame::is_amino(body);
     let meter = Meter::new();
-    let decoded = frame::decode(body);
+    let decoded = Message::decode(body);
     // No decoded value is larger than its bytes; a message alone has less than 1 KiB.
     assert!(meter.allocated() <= 2 * body.len() + 1024, "{} bytes for {}", meter.allocated(), body.len());
     let message = match decoded {
@@ -61,5 +61,5 @@ fn check_message(message: &Message) {
         panic!("our own frame is whole")
     };
     assert_eq!(end, wire.len());
-    assert_eq!(frame::decode(&wire[start..end]).as_ref(), Ok(&Some(message.clone())));
+    assert_eq!(Message::decode(&wire[start..end]).as_ref(), Ok(&Some(message.clone())));
 }

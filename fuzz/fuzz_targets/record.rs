@@ -141,7 +141,7 @@ impl File {
 }
 
 fn header() -> Header {
-    Header { chain_id: "test-1".parse().expect("a chain id"), public_key: [7; 32], file_id: [9; 16] }
+    Header { chain_id: "test-1".parse().expect("a chain id"), public_key: [7; 32] }
 }
 
 /// The life of a record, longer than its ring.

@@ -12,7 +12,7 @@ use monosign_protocol::message::Message;
 pub fn messages(mut stream: &[u8]) -> Vec<Message> {
     let mut messages = Vec::new();
     while let Ok(Frame::Complete { start, end }) = frame::find(stream, MAX_MESSAGE_LEN) {
-        messages.extend(frame::decode(&stream[start..end]).ok().flatten());
+        messages.extend(Message::decode(&stream[start..end]).ok().flatten());
         stream = &stream[end..];
     }
     messages

@@ -1,10 +1,13 @@
 //! A CometBFT validator as a remote signer meets it.
 //!
-//! It asks for signatures at rising heights and checks every answer as a CometBFT node would, so a signer can be run,
-//! shown and tested without a chain. It is no validator: it has no peers, keeps no blocks and decides nothing.
+//! It asks for signatures and checks every answer as a CometBFT node would, so a signer can be run, shown and tested
+//! without a chain. There are two of it:
 //!
-//! Start at [`node::Node`], the engine without sockets, and [`link::NodeLink`], the node's end of a connection;
-//! [`show()`] puts both together on a real socket, which is what the binary does.
+//! - [`node::Node`], the only validator of a chain, which asks for one height after the other, over
+//!   [`endpoint::RetryClient`], a node's patience with its signer on any transport; [`show()`] puts both on a real socket,
+//!   which is what the binary does. [`link::NodeLink`] is one connection alone, with ways past every layer.
+//! - [`consensus::Engine`], the consensus of a node among others, which follows CometBFT's step rules, and
+//!   [`network::Network`], which runs many of them in simulated time.
 //!
 //! ```
 //! use mock_validator::node::{Node, Settings};
@@ -23,8 +26,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod carrier;
+pub mod consensus;
+pub mod endpoint;
 pub mod link;
+pub mod network;
 pub mod node;
 pub mod show;
 

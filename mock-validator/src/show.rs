@@ -3,17 +3,18 @@
 use std::{
     fmt,
     io::{self, Write},
+    sync::Arc,
     time::Duration,
 };
 
 use data_encoding::HEXLOWER;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use monosign_protocol::Hrs;
-use monosign_protocol::message::{RemoteSignerError, Timestamp};
+use monosign_protocol::message::{Message, RemoteSignerError, Timestamp};
 use tokio::time::{Instant, sleep};
 
-use crate::carrier::{Carrier, NoAnswer};
-use crate::link::{LinkError, Listener, Peer, read_limit};
+use crate::endpoint::{self, Failure, NoAnswer, NoSigner, RetryClient, SignerEndpoint};
+use crate::link::{LinkError, Listener, Peer, Transport};
 use crate::node::probes::conflict;
 use crate::node::{Answer, Misbehaviour, Node, Outcome, Settings};
 
@@ -25,7 +26,8 @@ pub struct Options {
     pub blocks: u64,
     /// The pause between two heights.
     pub block_time: Duration,
-    /// How long to wait for a signer to connect, at first and after a lost connection.
+    /// How long to wait for a signer to connect at first. A node that runs has its own patience
+    /// ([`endpoint::RetryClient`]).
     pub wait: Duration,
     /// The time of the first request; later ones follow tokio's clock.
     pub start: Timestamp,
@@ -58,11 +60,11 @@ pub enum ShowError {
         /// How long was waited.
         wait: Duration,
         /// What became of the last one that tried.
-        last: Option<LinkError>,
+        last: Option<Arc<LinkError>>,
     },
-    /// The signer's connection was lost at each attempt to ask.
-    #[error("no answer from the signer: {0}")]
-    Lost(LinkError),
+    /// The signer gave no answer for as long as a node asks.
+    #[error("the signer gave {0}")]
+    NoAnswer(#[from] NoAnswer),
     /// The signer refused to show its key.
     #[error("the signer refused to show its public key: {0}")]
     KeyRefused(RemoteSignerError),
@@ -97,38 +99,53 @@ pub enum ShowError {
 /// [`ShowError`] at the first answer that is not as it should be.
 pub async fn show(listener: &Listener, options: Options, out: &mut dyn Write) -> Result<Summary, ShowError> {
     let Options { node, blocks, block_time, wait, start, identity, entropy } = options;
-    let carrier = Carrier::new(listener, identity, entropy, wait, read_limit(node.dialect));
+    let settings = endpoint::Settings {
+        dialect: node.dialect,
+        transport: Transport::from(listener.address()),
+        identity,
+        entropy,
+        observer: Box::new(|_| {}),
+    };
+    let client = RetryClient::new(SignerEndpoint::new(listener, settings));
     let clock = Clock { start, origin: Instant::now() };
-    let mut show = Show { carrier, node: Node::new(node), clock, wait, signatures: 0, out };
+    let mut show = Show { client: &client, node: Node::new(node), clock, signatures: 0, out };
 
     writeln!(show.out, "waiting for a signer on {}", listener.address())?;
-    show.connect().await?;
-    let public_key = show.public_key().await?;
-    for block in 0..blocks.max(1) {
-        if block > 0 {
-            sleep(block_time).await;
-            show.public_key().await?;
-        }
-        show.height().await?;
+    tokio::select! {
+        biased;
+        summary = show.run(wait, blocks.max(1), block_time) => summary,
+        never = client.run() => match never {},
     }
-    let refusal = show.double_sign().await?;
-    let (blocks, signatures) = (blocks.max(1), show.signatures);
-    writeln!(show.out, "{blocks} blocks, {signatures} signatures, 1 double sign refused")?;
-    Ok(Summary { blocks, signatures, public_key, refusal })
 }
 
 struct Show<'a> {
-    carrier: Carrier<'a>,
+    client: &'a RetryClient<&'a Listener>,
     node: Node,
     clock: Clock,
-    wait: Duration,
     signatures: u64,
     out: &'a mut dyn Write,
 }
 
 impl Show<'_> {
-    async fn connect(&mut self) -> Result<(), ShowError> {
-        let peer = self.carrier.connect().await.map_err(|error| no_answer(error, self.wait))?;
+    async fn run(&mut self, wait: Duration, blocks: u64, block_time: Duration) -> Result<Summary, ShowError> {
+        self.connect(wait).await?;
+        let public_key = self.public_key().await?;
+        for block in 0..blocks {
+            if block > 0 {
+                sleep(block_time).await;
+                self.public_key().await?;
+            }
+            self.height().await?;
+        }
+        let refusal = self.double_sign().await?;
+        let signatures = self.signatures;
+        writeln!(self.out, "{blocks} blocks, {signatures} signatures, 1 double sign refused")?;
+        Ok(Summary { blocks, signatures, public_key, refusal })
+    }
+
+    async fn connect(&mut self, wait: Duration) -> Result<(), ShowError> {
+        let peer = self.client.endpoint().wait_for_connection(wait).await;
+        let peer = peer.map_err(|NoSigner { last }| ShowError::NoSigner { wait, last })?;
         writeln!(self.out, "connected: {}", Shown(&peer))?;
         Ok(())
     }
@@ -174,7 +191,7 @@ impl Show<'_> {
 
     async fn double_sign(&mut self) -> Result<RemoteSignerError, ShowError> {
         let request = self.node.last_precommit().and_then(conflict).ok_or(Misbehaviour::Unasked)?;
-        let answer = self.carrier.ask(&request).await.map_err(|error| no_answer(error, self.wait))?;
+        let answer = last_word(self.client.ask(&request).await)?;
         match self.node.verifier().check(&request, answer)? {
             Answer::Refused { hrs, error } => {
                 if let Some(hrs) = hrs {
@@ -193,7 +210,7 @@ impl Show<'_> {
 
     async fn ask(&mut self) -> Result<Outcome, ShowError> {
         let request = self.node.poll_request(self.clock.now());
-        let answer = self.carrier.ask(request).await.map_err(|error| no_answer(error, self.wait))?;
+        let answer = last_word(self.client.ask(request).await)?;
         Ok(self.node.handle_answer(answer)?)
     }
 }
@@ -227,13 +244,17 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-fn no_answer(error: NoAnswer, wait: Duration) -> ShowError {
-    match error {
-        NoAnswer::NoSigner { last } => ShowError::NoSigner { wait, last },
-        NoAnswer::Lost(error) => ShowError::Lost(error),
+/// What the signer said, be it something else than an answer: the node's check names what is wrong with it.
+fn last_word(answer: Result<Message, NoAnswer>) -> Result<Option<Message>, NoAnswer> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(NoAnswer::Exhausted { last: Failure::Unexpected { answer }, .. }) => {
+            Ok(answer.map(|answer| *answer))
+        }
+        Err(error) => Err(error),
     }
 }
 
-fn because(last: &Option<LinkError>) -> String {
+fn because(last: &Option<Arc<LinkError>>) -> String {
     last.as_ref().map(|error| format!(" (the last one that tried: {error})")).unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{TestSigner, hrs, requests};
+use common::{TestSigner, hrs, initiate, requests};
 use ed25519_dalek::SigningKey;
 use mock_validator::link::{LinkError, NodeLink, Peer, read_limit};
 use monosign_protocol::message::{Message, SignedVoteResponse, Vote};
@@ -96,31 +96,6 @@ async fn asks_over_noise_and_lets_nobody_else_in() {
         initiate(&mut other, &other_key, &node_key, entropy(9)),
     );
     assert!(matches!(node, Err(LinkError::NoiseHandshake(_))));
-}
-
-/// The signer's side of a noise handshake. `None` if the node hangs up.
-async fn initiate(
-    io: &mut DuplexStream,
-    identity: &SigningKey,
-    node: &SigningKey,
-    entropy: noise::Entropy,
-) -> Option<noise::Established> {
-    let node = noise::PeerId::from(&node.verifying_key());
-    let mut handshake = noise::Handshake::initiator(identity, node, entropy);
-    let mut wire = Vec::new();
-    loop {
-        while let Some(bytes) = handshake.poll_transmit() {
-            io.write_all(&bytes).await.ok()?;
-        }
-        if handshake.is_established() {
-            return handshake.established();
-        }
-        if io.read_buf(&mut wire).await.ok()? == 0 {
-            return None;
-        }
-        let used = handshake.handle(&wire).ok()?;
-        wire.drain(..used);
-    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! align with the packets or sealed frames that carry them: one may hold several messages or a part of one.
 
 use crate::message::Message;
-use crate::wire::{DecodeError, put_delimited};
+use crate::wire::put_delimited;
 
 /// The longest message that the signer reads, in bytes: 2 MiB.
 ///
@@ -71,14 +71,6 @@ pub fn find(buffer: &[u8], max: usize) -> Result<Frame, FrameError> {
 /// Appends `message` with its length prefix to `out`.
 pub fn encode(message: &Message, out: &mut Vec<u8>) {
     put_delimited(out, |out| message.encode(out));
-}
-
-/// Decodes the body of one frame.
-///
-/// # Errors
-/// [`DecodeError`] if the bytes are not a privval message. The frame is still whole: the stream stays in step.
-pub fn decode(body: &[u8]) -> Result<Option<Message>, DecodeError> {
-    Message::decode(body)
 }
 
 /// Whether a frame's body starts like an amino message of tendermint v0.33 or older.

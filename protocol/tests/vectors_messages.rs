@@ -61,7 +61,7 @@ fn vectors_messages_encode_to_the_same_bytes_and_decode_back() {
             let Ok(Frame::Complete { start, end }) = frame::find(&wire, 1 << 20) else {
                 panic!("no frame in {name}")
             };
-            assert_eq!(frame::decode(&wire[start..end]), Ok(Some(message)), "decoding {name}");
+            assert_eq!(Message::decode(&wire[start..end]), Ok(Some(message)), "decoding {name}");
         }
     }
 }
@@ -112,7 +112,7 @@ fn read(raw: &[u8], max: usize, dialect: Dialect) -> Result<(Option<Message>, us
     match frame::find(raw, max).map_err(|e| e.to_string())? {
         Frame::Incomplete => Err("the stream ends".into()),
         Frame::Complete { start, end } => {
-            let message = frame::decode(&raw[start..end]).map_err(|e| e.to_string())?;
+            let message = Message::decode(&raw[start..end]).map_err(|e| e.to_string())?;
             Ok((message.and_then(|m| dialect.restrict(m)), end))
         }
     }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout_at};
 
-use crate::backend::Backend as _;
+use crate::backend::Backend;
 use crate::backend::softsign::unlock::{self, KeyFileError, Loaded, UnlockEnv};
 use crate::backend::softsign::vault::Vault;
 use crate::chain::{Chain, ChainHandle, InvalidPublicKey};
@@ -57,7 +57,12 @@ pub enum StartError {
 impl StartError {
     /// Whether starting was refused for safety, which the exit code tells.
     pub fn is_for_safety(&self) -> bool {
-        matches!(self, Self::Record { source } if !matches!(source, RecordError::Io { .. }))
+        match self {
+            Self::Key(error) => error.is_for_safety(),
+            Self::Record { source } => !matches!(source, RecordError::Io { .. }),
+            Self::Identity(error) => error.is_for_safety(),
+            _ => false,
+        }
     }
 }
 
@@ -106,13 +111,28 @@ impl Signer {
     pub async fn start_chain(&mut self, config: &ChainConfig, env: &UnlockEnv) -> Result<(), StartError> {
         let (vault, record) = open(config, env, &self.seams).await?;
         let vault = Rc::new(vault);
-        let watermark = record.watermark().to_string();
         let backend = Rc::clone(&vault) as _;
+        self.serve_chain(config, record, vault, backend)
+    }
+
+    /// Serves a chain whose key and record are open already. `backend` is what signs, and `vault` is the key that
+    /// [`sealed`](Self::sealed) tells of: the vault itself, or the key behind a backend that stands in front of it.
+    ///
+    /// # Errors
+    /// [`StartError::PublicKey`]; other chains are not touched.
+    pub fn serve_chain(
+        &mut self,
+        config: &ChainConfig,
+        record: Record,
+        vault: Rc<Vault>,
+        backend: Rc<dyn Backend>,
+    ) -> Result<(), StartError> {
+        let (chain_id, public_key, ready) = (&config.id, backend.public_key(), backend.ready());
+        let watermark = record.watermark().to_string();
         let (chain, handle, queue) = Chain::new(record, backend, config.rules, Rc::clone(&self.seams.disk))?;
         self.watch(spawn_local(chain.run(queue)), Ended::Chain(config.id.clone()));
-        let (chain_id, public_key) = (&config.id, vault.public_key());
         tracing::info!(%chain_id, %public_key, last_signed = %watermark, "serving chain {chain_id}, last signed h/r/s {watermark}");
-        if let Err(waits_for) = vault.ready() {
+        if let Err(waits_for) = ready {
             tracing::warn!(%chain_id, "nothing is signed yet: {waits_for}");
         }
         self.chains.insert(config.id.clone(), RunningChain { handle, vault, config: config.clone() });
@@ -176,7 +196,7 @@ impl Signer {
     pub async fn reload(&mut self, config: &Config) -> Vec<String> {
         let mut report = Vec::new();
         for chain in &config.chains {
-            self.reload_chain(chain, &mut report).await;
+            self.reload_chain(chain, &mut report);
         }
         for id in self.chains.keys().filter(|id| config.chain(id).is_none()) {
             report.push(format!("chain `{id}` is served on until a restart"));
@@ -185,7 +205,7 @@ impl Signer {
         report
     }
 
-    async fn reload_chain(&mut self, new: &ChainConfig, report: &mut Vec<String>) {
+    fn reload_chain(&mut self, new: &ChainConfig, report: &mut Vec<String>) {
         let Some(running) = self.chains.get_mut(&new.id) else {
             report.push(format!("chain `{}` is new: it needs a restart", new.id));
             return;
@@ -193,8 +213,10 @@ impl Signer {
         if running.config.record != new.record || running.config.key.path != new.key.path {
             report.push(format!("chain `{}`: another state_file or key needs a restart", new.id));
         }
-        running.handle.reload(new.rules).await;
-        running.config.rules = new.rules;
+        match running.handle.reload(new.rules) {
+            Ok(()) => running.config.rules = new.rules,
+            Err(error) => report.push(format!("chain `{}` keeps its rules: {error}", new.id)),
+        }
     }
 
     async fn reload_links(&mut self, validators: &[ValidatorConfig], report: &mut Vec<String>) {

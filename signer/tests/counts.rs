@@ -129,7 +129,7 @@ fn per_signature(once: &AllocationInfo, twice: &AllocationInfo) -> u64 {
 async fn start_chain(path: &Path) -> ChainHandle {
     let vault = Vault::open(ConsensusKey::from_seed(signing_key(CHAIN).as_bytes()));
     let public_key = *vault.public_key().as_bytes();
-    let header = Header { chain_id: CHAIN.parse().expect("an id"), public_key, file_id: [1; 16] };
+    let header = Header { chain_id: CHAIN.parse().expect("an id"), public_key };
     let floor = Watermark::floor(Height(0), Round(0), None);
     let disk = StdDisk::default();
     let record = Record::create(&disk, path, header, floor).await.expect("a record");

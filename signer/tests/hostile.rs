@@ -391,7 +391,7 @@ async fn mutated_messages_are_answered_and_never_sign_twice() {
         }
         send_body(&mut rig.talk.link, &body).await;
         let answer = receive(&mut rig.talk.link).await;
-        let request = frame::decode(&body).ok().flatten();
+        let request = Message::decode(&body).ok().flatten();
         match (request, answer) {
             (
                 Some(request @ (Message::SignVoteRequest(_) | Message::SignProposalRequest(_))),

@@ -301,13 +301,13 @@ async fn keys_that_are_plain_without_leave_or_open_to_others_are_refused() {
     let home = Home::with_one_chain("tcp://127.0.0.1:1");
     let key = home.path(format!("{CHAIN}.key"));
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("a mode");
-    home.start_and_fail().await.must_fail(1, &["hint:", "chmod"]);
+    home.start_and_fail().await.must_fail(3, &["hint:", "chmod"]);
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a mode");
     home.edit_config("allow_plaintext_key = true", "allow_plaintext_key = false");
-    home.start_and_fail().await.must_fail(1, &["allow_plaintext_key", "hint:"]);
+    home.start_and_fail().await.must_fail(3, &["allow_plaintext_key", "hint:"]);
     home.edit_config("allow_plaintext_key = false", "allow_plaintext_key = true");
     fs::set_permissions(home.path(rig::IDENTITY), fs::Permissions::from_mode(0o640)).expect("a mode");
-    home.start_and_fail().await.must_fail(1, &["identity.key", "hint:"]);
+    home.start_and_fail().await.must_fail(3, &["identity.key", "hint:"]);
 }
 
 #[tokio::test]

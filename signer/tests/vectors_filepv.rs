@@ -44,7 +44,7 @@ async fn run(v: &Value, path: &Path, dialect: Dialect, name: &str) {
     assert!(initial.sign_bytes.is_none(), "{name}: initial states are floors");
     let floor = Watermark::floor(Height(initial.height), Round(initial.round), initial.step);
     let disk: &dyn Disk = &StdDisk::default();
-    let header = Header { chain_id: chain_id.clone(), public_key, file_id: [0; 16] };
+    let header = Header { chain_id: chain_id.clone(), public_key };
     let mut record = Record::create(disk, path, header, floor).await.expect("a record");
     for (n, step) in v["steps"].as_array().expect("steps").iter().enumerate() {
         let name = format!("{name} step {n}");

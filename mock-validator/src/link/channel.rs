@@ -1,9 +1,51 @@
 //! What protects a link: nothing, a SecretConnection or libp2p Noise.
 
+use ed25519_dalek::SigningKey;
 use monosign_protocol::{noise, secret_connection};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{LinkError, read, write};
+use super::{LinkError, Peer, read, write};
+
+/// What a handshake makes of a stream.
+pub(super) struct Secured {
+    pub(super) channel: Channel,
+    pub(super) peer: Peer,
+    /// Received behind the handshake: not yet opened, and opened.
+    pub(super) wire: Vec<u8>,
+    pub(super) plain: Vec<u8>,
+}
+
+impl Secured {
+    pub(super) fn plain() -> Self {
+        Self { channel: Channel::Plain, peer: Peer::Unknown, wire: Vec::new(), plain: Vec::new() }
+    }
+
+    pub(super) async fn secret<Io: AsyncRead + AsyncWrite + Unpin>(
+        io: &mut Io,
+        identity: &SigningKey,
+        ephemeral: [u8; 32],
+    ) -> Result<Self, LinkError> {
+        let mut handshake = secret_connection::Handshake::new(identity, ephemeral);
+        let wire = shake_hands(io, &mut handshake).await?;
+        let connection = handshake.established().ok_or(LinkError::Closed)?;
+        let channel = Channel::Secret { sealer: connection.sealer, opener: connection.opener };
+        Ok(Self { channel, peer: Peer::Secret(connection.peer), wire, plain: connection.leftover })
+    }
+
+    pub(super) async fn noise<Io: AsyncRead + AsyncWrite + Unpin>(
+        io: &mut Io,
+        identity: &SigningKey,
+        signer: noise::PeerId,
+        entropy: noise::Entropy,
+    ) -> Result<Self, LinkError> {
+        let mut handshake = noise::Handshake::responder(identity, Some(signer), entropy);
+        let wire = shake_hands(io, &mut handshake).await?;
+        let connection = handshake.established().ok_or(LinkError::Closed)?;
+        let channel =
+            Channel::Noise { sealer: Box::new(connection.sealer), opener: Box::new(connection.opener) };
+        Ok(Self { channel, peer: Peer::Noise(connection.peer), wire, plain: Vec::new() })
+    }
+}
 
 pub(super) enum Channel {
     Plain,
@@ -36,7 +78,7 @@ impl Channel {
 }
 
 /// Both handshakes have the same calls.
-pub(super) trait Handshake {
+trait Handshake {
     fn poll_transmit(&mut self) -> Option<Vec<u8>>;
     fn handle(&mut self, input: &[u8]) -> Result<usize, LinkError>;
     fn is_established(&self) -> bool;
@@ -46,7 +88,7 @@ pub(super) trait Handshake {
 ///
 /// Both ends write before they read, so the stream has to buffer one handshake message, 1044 bytes at most. Every
 /// socket does.
-pub(super) async fn shake_hands<Io, H>(io: &mut Io, handshake: &mut H) -> Result<Vec<u8>, LinkError>
+async fn shake_hands<Io, H>(io: &mut Io, handshake: &mut H) -> Result<Vec<u8>, LinkError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
     H: Handshake,

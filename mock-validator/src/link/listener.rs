@@ -8,10 +8,9 @@ use std::{
 };
 
 use ed25519_dalek::SigningKey;
-use monosign_protocol::noise::Entropy;
 use tokio::net::{TcpListener, UnixListener};
 
-use super::{Address, LinkError, NodeLink, Socket};
+use super::{Address, LinkError, NodeLink, Socket, Transport};
 
 /// A listening socket, with the address it really has.
 ///
@@ -88,14 +87,8 @@ impl Listener {
         identity: &SigningKey,
         entropy: &mut dyn FnMut() -> [u8; 32],
     ) -> Result<NodeLink<Socket>, LinkError> {
-        match &self.address {
-            Address::Tcp(_) => NodeLink::accept_secret(socket, identity, entropy()).await,
-            Address::Unix(_) | Address::Abstract(_) => Ok(NodeLink::accept_plain(socket)),
-            Address::Noise { signer, .. } => {
-                let entropy = Entropy { static_key: entropy(), ephemeral: entropy() };
-                NodeLink::accept_noise(socket, identity, *signer, entropy).await
-            }
-        }
+        let transport = Transport::from(&self.address);
+        NodeLink::accept(socket, &transport, identity, entropy).await.map_err(|(error, _)| error)
     }
 }
 

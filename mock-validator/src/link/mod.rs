@@ -14,6 +14,7 @@ mod channel;
 mod error;
 mod listener;
 mod socket;
+mod transport;
 
 use ed25519_dalek::SigningKey;
 use monosign_protocol::frame::{self, Frame};
@@ -25,8 +26,9 @@ pub use address::{Address, InvalidAddress};
 pub use error::LinkError;
 pub use listener::Listener;
 pub use socket::Socket;
+pub use transport::Transport;
 
-use channel::{Channel, shake_hands};
+use channel::{Channel, Secured};
 
 /// A connection to a signer, as a node holds it.
 ///
@@ -59,7 +61,7 @@ pub enum Peer {
 impl<Io: AsyncRead + AsyncWrite + Unpin> NodeLink<Io> {
     /// A link without encryption, as on `unix://`.
     pub fn accept_plain(io: Io) -> Self {
-        Self::new(io, Channel::Plain, Peer::Unknown, Vec::new())
+        Self::new(io, Secured::plain())
     }
 
     /// Does the SecretConnection handshake, as on `tcp://`.
@@ -74,14 +76,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> NodeLink<Io> {
         identity: &SigningKey,
         ephemeral: [u8; 32],
     ) -> Result<Self, LinkError> {
-        let mut handshake = secret_connection::Handshake::new(identity, ephemeral);
-        let wire = shake_hands(&mut io, &mut handshake).await?;
-        let connection = handshake.established().ok_or(LinkError::Closed)?;
-        let peer = Peer::Secret(connection.peer);
-        let channel = Channel::Secret { sealer: connection.sealer, opener: connection.opener };
-        let mut link = Self::new(io, channel, peer, wire);
-        link.plain = connection.leftover;
-        Ok(link)
+        let secured = Secured::secret(&mut io, identity, ephemeral).await?;
+        Ok(Self::new(io, secured))
     }
 
     /// Does the libp2p Noise handshake, as on v0.40's `noise://`: the signer is the initiator, and only the holder
@@ -95,13 +91,34 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> NodeLink<Io> {
         signer: noise::PeerId,
         entropy: noise::Entropy,
     ) -> Result<Self, LinkError> {
-        let mut handshake = noise::Handshake::responder(identity, Some(signer), entropy);
-        let wire = shake_hands(&mut io, &mut handshake).await?;
-        let connection = handshake.established().ok_or(LinkError::Closed)?;
-        let peer = Peer::Noise(connection.peer);
-        let channel =
-            Channel::Noise { sealer: Box::new(connection.sealer), opener: Box::new(connection.opener) };
-        Ok(Self::new(io, channel, peer, wire))
+        let secured = Secured::noise(&mut io, identity, signer, entropy).await?;
+        Ok(Self::new(io, secured))
+    }
+
+    /// Does the handshake of `transport`.
+    ///
+    /// `entropy` gives 32 fresh random bytes at each call.
+    ///
+    /// # Errors
+    /// [`LinkError`] as of the transport's own function, and the stream, which is still open.
+    pub async fn accept(
+        mut io: Io,
+        transport: &Transport,
+        identity: &SigningKey,
+        entropy: &mut dyn FnMut() -> [u8; 32],
+    ) -> Result<Self, (LinkError, Io)> {
+        let secured = match transport {
+            Transport::Plain => Ok(Secured::plain()),
+            Transport::SecretConnection => Secured::secret(&mut io, identity, entropy()).await,
+            Transport::Noise { signer } => {
+                let entropy = noise::Entropy { static_key: entropy(), ephemeral: entropy() };
+                Secured::noise(&mut io, identity, *signer, entropy).await
+            }
+        };
+        match secured {
+            Ok(secured) => Ok(Self::new(io, secured)),
+            Err(error) => Err((error, io)),
+        }
     }
 
     /// Reads answers of at most `bytes`; see [`read_limit`] for what the nodes of a dialect read.
@@ -160,15 +177,24 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> NodeLink<Io> {
     /// Waits for the next message. `None` is a message without content.
     ///
     /// # Errors
-    /// [`LinkError`]; after [`LinkError::Decode`] the stream is still in step.
+    /// [`LinkError`]; after [`LinkError::Decode`] the stream is still in step. After [`LinkError::Frame`] it is not:
+    /// as a node's reader, that stops behind the length it refused (CometBFT `libs/protoio/reader.go`), the next
+    /// call takes what follows for the start of a message. Nothing more is read after [`LinkError::SecretOpen`] and
+    /// [`LinkError::NoiseOpen`].
     pub async fn receive(&mut self) -> Result<Option<Message>, LinkError> {
         loop {
-            if let Frame::Complete { start, end } = frame::find(&self.plain, self.read_limit)? {
-                let message = frame::decode(&self.plain[start..end]);
-                self.plain.drain(..end);
-                return message.map_err(LinkError::decode);
+            match frame::find(&self.plain, self.read_limit) {
+                Ok(Frame::Complete { start, end }) => {
+                    let message = Message::decode(&self.plain[start..end]);
+                    self.plain.drain(..end);
+                    return message.map_err(LinkError::decode);
+                }
+                Ok(Frame::Incomplete) => self.read_more().await?,
+                Err(error) => {
+                    self.plain.drain(..length_prefix(&self.plain));
+                    return Err(error.into());
+                }
             }
-            self.read_more().await?;
         }
     }
 
@@ -177,14 +203,15 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> NodeLink<Io> {
         self.io
     }
 
-    fn new(io: Io, channel: Channel, peer: Peer, wire: Vec<u8>) -> Self {
+    fn new(io: Io, secured: Secured) -> Self {
+        let Secured { channel, peer, wire, plain } = secured;
         Self {
             io,
             channel,
             peer,
             read_limit: SHORT_READ_LIMIT,
             wire,
-            plain: Vec::new(),
+            plain,
             framed: Vec::new(),
             sealed: Vec::new(),
         }
@@ -193,7 +220,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> NodeLink<Io> {
     /// Opens what is there, and reads only if that gave nothing: bytes behind the handshake come first.
     async fn read_more(&mut self) -> Result<(), LinkError> {
         loop {
-            let used = self.channel.open(&self.wire, &mut self.plain)?;
+            let used = self.channel.open(&self.wire, &mut self.plain).inspect_err(|_| self.wire.clear())?;
             self.wire.drain(..used);
             if used > 0 {
                 return Ok(());
@@ -202,6 +229,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> NodeLink<Io> {
         }
     }
 }
+
+/// How many bytes of `plain` are its first length, at most the ten that a length can have.
+fn length_prefix(plain: &[u8]) -> usize {
+    let last = plain.iter().take(MAX_PREFIX).position(|byte| byte & 0x80 == 0);
+    last.map_or(MAX_PREFIX.min(plain.len()), |last| last + 1)
+}
+
+const MAX_PREFIX: usize = 10;
 
 /// The longest message that a node of `dialect` reads, in bytes.
 ///

@@ -6,9 +6,12 @@
 //! v2.0.
 
 use ed25519_dalek::VerifyingKey;
-use monosign_protocol::message::{BlockId, Message, PartSetHeader, RemoteSignerError, Text, Timestamp};
+use monosign_protocol::message::{
+    BlockId, Message, PartSetHeader, Proposal, RemoteSignerError, Text, Timestamp, Vote,
+};
 use monosign_protocol::{ChainId, Dialect, Height, Hrs, Round, Step};
 
+use super::requests::TYPE_PREVOTE;
 use super::{Answer, Blocks, Misbehaviour, Requests, Signed, Verifier};
 
 /// One request and what must come of it.
@@ -77,6 +80,53 @@ pub fn conflict(request: &Message) -> Option<Message> {
         *byte ^= 0xff;
     }
     Some(request)
+}
+
+/// What an equivocating node asks right after `request` was signed, while nobody else asks: each of the double signs there are
+/// at its height, round and step and below, and the repetitions that are none.
+///
+/// Empty if `request` is not for a signature.
+pub fn around(request: &Message) -> Vec<Probe> {
+    use Expectation::{Refused, Repeated};
+    let Some(other_block) = conflict(request) else { return Vec::new() };
+    let probe = |name, request, expectation| Probe { name, request, expectation };
+    let mut probes = vec![
+        probe("identical", request.clone(), Repeated),
+        probe("later time", shifted(request, 1), Repeated),
+        probe("earlier time", shifted(request, -1), Repeated),
+        probe("another block", other_block, Refused),
+    ];
+    if !is_nil(request) {
+        probes.push(probe("nil after a block", nil(request), Refused));
+        probes.push(probe("other part-set hash", other_parts(request), Refused));
+        probes.push(probe("other number of parts", more_parts(request), Refused));
+    }
+    probes.push(probe("of another chain", of_another_chain(request), Refused));
+    probes.extend(placed_elsewhere(request).map(|(name, request)| probe(name, request, Refused)));
+    // Last, as a signer that took one of those for new would now refuse it.
+    probes.push(probe("identical, after all that", request.clone(), Repeated));
+    probes
+}
+
+/// The request moved to a place below its own, and a proposal with another proof of lock.
+fn placed_elsewhere(request: &Message) -> impl Iterator<Item = (&'static str, Message)> {
+    let changed = |name, change: fn(&mut Vote), propose: fn(&mut Proposal)| {
+        let mut request = request.clone();
+        match &mut request {
+            Message::SignVoteRequest(request) => request.vote.as_mut().map(change),
+            Message::SignProposalRequest(request) => request.proposal.as_mut().map(propose),
+            _ => None,
+        };
+        (name, request)
+    };
+    let below = changed("a height below", |vote| vote.height.0 -= 1, |proposal| proposal.height.0 -= 1);
+    let before = changed("a round before", |vote| vote.round.0 -= 1, |proposal| proposal.round.0 -= 1);
+    let lock = changed("another proof of lock", |_| {}, |proposal| proposal.pol_round.0 += 1);
+    let steps_back = changed("a step back", |vote| vote.vote_type = TYPE_PREVOTE, |_| {});
+    let is_precommit = matches!(request, Message::SignVoteRequest(m) if m.vote.as_ref().is_some_and(|v| v.vote_type != TYPE_PREVOTE));
+    let is_proposal = matches!(request, Message::SignProposalRequest(_));
+    let (lock, steps_back) = (is_proposal.then_some(lock), is_precommit.then_some(steps_back));
+    [Some(below), Some(before), lock, steps_back].into_iter().flatten()
 }
 
 /// Compares answers with what the probes expect.
@@ -317,6 +367,10 @@ fn nil(request: &Message) -> Message {
         *block = BlockId::default();
     }
     request
+}
+
+fn is_nil(request: &Message) -> bool {
+    block_of(&mut request.clone()).is_none_or(|block| block.is_nil())
 }
 
 fn other_parts(request: &Message) -> Message {

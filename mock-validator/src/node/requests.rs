@@ -80,7 +80,11 @@ impl Requests {
     pub fn sign(&self, hrs: Hrs, block: BlockId, time: Timestamp) -> Message {
         match hrs.step {
             Step::Proposal => self.proposal(hrs.height, hrs.round, Round(-1), block, time),
-            Step::Prevote | Step::Precommit => self.vote(hrs, block, time),
+            Step::Prevote | Step::Precommit => {
+                let bytes = self.extension_bytes.filter(|_| hrs.step == Step::Precommit && !block.is_nil());
+                let extension = bytes.map(|n| self.blocks.extension(hrs.height, n));
+                self.vote(hrs, block, time, 0, extension.unwrap_or_default())
+            }
         }
     }
 
@@ -108,10 +112,17 @@ impl Requests {
         })
     }
 
-    fn vote(&self, hrs: Hrs, block_id: BlockId, timestamp: Timestamp) -> Message {
+    /// The request for the signature of the vote at `hrs`, of the validator at `index`, for `block_id` or for nil if that
+    /// is empty. `extension` is what the application attaches; only precommits for a block have one.
+    pub fn vote(
+        &self,
+        hrs: Hrs,
+        block_id: BlockId,
+        timestamp: Timestamp,
+        index: usize,
+        extension: Vec<u8>,
+    ) -> Message {
         let is_precommit = hrs.step == Step::Precommit;
-        let extensions = self.extension_bytes.filter(|_| is_precommit);
-        let extension = extensions.filter(|_| !block_id.is_nil());
         let vote = Vote {
             vote_type: if is_precommit { TYPE_PRECOMMIT } else { TYPE_PREVOTE },
             height: hrs.height,
@@ -119,14 +130,16 @@ impl Requests {
             block_id,
             timestamp,
             validator_address: self.address.clone(),
-            extension: extension.map(|n| self.blocks.extension(hrs.height, n)).unwrap_or_default(),
+            validator_index: i32::try_from(index).unwrap_or(i32::MAX),
+            extension,
             ..Vote::default()
         };
+        let has_extension = is_precommit && self.extension_bytes.is_some();
         Message::SignVoteRequest(SignVoteRequest {
             vote: Some(vote),
             chain_id: self.chain_text(),
             // v1.0 `types/vote.go`, SignAndCheckVote: set for every vote but a precommit of a height with extensions.
-            skip_extension_signing: self.dialect.is_v1_or_later() && extensions.is_none(),
+            skip_extension_signing: self.dialect.is_v1_or_later() && !has_extension,
         })
     }
 
@@ -136,6 +149,6 @@ impl Requests {
 }
 
 // `SignedMsgType` of CometBFT's `proto/tendermint/types/types.proto`.
-const TYPE_PREVOTE: i32 = 1;
+pub(super) const TYPE_PREVOTE: i32 = 1;
 const TYPE_PRECOMMIT: i32 = 2;
 const TYPE_PROPOSAL: i32 = 32;

@@ -1,6 +1,8 @@
 //! A signer to test the validator with: FilePV's rules in the fewest lines, in memory.
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses its own part of this module")]
 
+pub mod dials;
+
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use mock_validator::link::{LinkError, NodeLink};
 use mock_validator::node::{Blocks, Requests, Settings};
@@ -8,8 +10,8 @@ use monosign_protocol::message::{
     Message, PubKeyResponse, RemoteSignerError, SignProposalRequest, SignVoteRequest, SignedProposalResponse,
     SignedVoteResponse, Text, Timestamp,
 };
-use monosign_protocol::{ChainId, Dialect, Height, Hrs, Step, sign_bytes};
-use tokio::io::{AsyncRead, AsyncWrite};
+use monosign_protocol::{ChainId, Dialect, Height, Hrs, Step, noise, sign_bytes};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
 pub const CHAIN: &str = "test-chain";
 pub const NOW: Timestamp = Timestamp { seconds: 1_700_000_000, nanos: 5 };
@@ -158,4 +160,29 @@ impl TestSigner {
 
 pub fn hrs(height: i64, step: Step) -> Hrs {
     Hrs { height: Height(height), round: monosign_protocol::Round(0), step }
+}
+
+/// The signer's side of a noise handshake. `None` if the node hangs up.
+pub async fn initiate(
+    io: &mut DuplexStream,
+    identity: &SigningKey,
+    node: &SigningKey,
+    entropy: noise::Entropy,
+) -> Option<noise::Established> {
+    let node = noise::PeerId::from(&node.verifying_key());
+    let mut handshake = noise::Handshake::initiator(identity, node, entropy);
+    let mut wire = Vec::new();
+    loop {
+        while let Some(bytes) = handshake.poll_transmit() {
+            io.write_all(&bytes).await.ok()?;
+        }
+        if handshake.is_established() {
+            return handshake.established();
+        }
+        if io.read_buf(&mut wire).await.ok()? == 0 {
+            return None;
+        }
+        let used = handshake.handle(&wire).ok()?;
+        wire.drain(..used);
+    }
 }

@@ -129,7 +129,7 @@ impl Message {
     /// Decodes the body of one frame. `None` is a message without an arm, which stock signers answer in kind.
     ///
     /// # Errors
-    /// [`DecodeError`] where CometBFT's own decoder refuses too.
+    /// [`DecodeError`] where CometBFT's own decoder refuses too. The frame is still whole: the stream stays in step.
     pub fn decode(body: &[u8]) -> Result<Option<Self>, DecodeError> {
         codec::decode(body)
     }

@@ -32,4 +32,7 @@ pub enum BackendError {
     /// The key file is encrypted with a passphrase that nobody has given yet.
     #[error("the key is sealed: run `monosign unlock`")]
     Sealed,
+    /// The device that holds the key failed, or did not answer in time.
+    #[error("{0}")]
+    Failed(String),
 }

@@ -18,6 +18,7 @@ use std::rc::Rc;
 use ed25519_dalek::{Signature, VerifyingKey};
 use monosign_protocol::ChainId;
 use monosign_protocol::message::{Message, Timestamp, Vote};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -98,6 +99,18 @@ pub enum SignError {
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not an Ed25519 public key")]
 pub struct InvalidPublicKey(PublicKey);
+
+/// Why a chain does not take new rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// Its queue is full, as when its disk hangs.
+    #[error("busy, try again")]
+    Busy,
+    /// It has stopped after an internal error.
+    #[error("it has stopped after an internal error: restart the signer")]
+    Stopped,
+}
 
 /// Signed, and what a log wants to know of it.
 struct Released {
@@ -280,9 +293,15 @@ impl ChainHandle {
         answered.await.unwrap_or_else(|_| gone())
     }
 
-    /// Gives the chain new rules; requests that are queued already are answered by the old ones.
-    pub async fn reload(&self, rules: Rules) {
-        let _ = self.jobs.send(Job::Reload(rules)).await;
+    /// Gives the chain new rules; requests that are queued already are answered by the old ones. Never waits.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; the rules stay as they are.
+    pub fn reload(&self, rules: Rules) -> Result<(), ReloadError> {
+        self.jobs.try_send(Job::Reload(rules)).map_err(|error| match error {
+            TrySendError::Full(_) => ReloadError::Busy,
+            TrySendError::Closed(_) => ReloadError::Stopped,
+        })
     }
 }
 

@@ -144,7 +144,6 @@ impl Rig {
         let header = Header {
             chain_id: CHAIN.parse().expect("a chain id"),
             public_key: *vault.public_key().as_bytes(),
-            file_id: [0; 16],
         };
         let disk = OneFile(Rc::clone(&world));
         Record::create(&disk, Path::new("x"), header, Watermark::default()).await.expect("a record");
@@ -281,6 +280,41 @@ fn a_restart_brings_what_it_read_to_stable_storage_before_it_answers() {
         world.log.borrow_mut().clear();
         assert_eq!(open().await.expect("a sound disk").watermark().height, Height(6));
         assert_eq!(*world.log.borrow(), [Happened::Written, Happened::Synced]);
+    });
+}
+
+#[test]
+fn the_record_of_another_chain_or_key_is_not_written_to() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        let (disk, path, other) = (OneFile(rig.world), Path::new("x"), "test-2".parse().expect("a chain id"));
+        assert!(matches!(
+            Record::open_of_chain(&disk, path, &other).await,
+            Err(RecordError::ForeignChain { .. })
+        ));
+        let id = CHAIN.parse().expect("a chain id");
+        assert!(matches!(
+            Record::open(&disk, path, &id, &[0; 32]).await,
+            Err(RecordError::ForeignKey { .. })
+        ));
+        assert_eq!(*disk.0.log.borrow(), []);
+    });
+}
+
+#[test]
+fn a_chain_whose_disk_hangs_does_not_hold_up_a_reload() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        // Nobody runs this chain, so that its queue only fills.
+        let disk = Rc::new(OneFile(rig.world));
+        let id = CHAIN.parse().expect("a chain id");
+        let record = Record::open_of_chain(&*disk, Path::new("x"), &id).await.expect("the record");
+        let new = rules(RawSigning::default());
+        let (_chain, handle, queue) = Chain::new(record, rig.backend as _, new, disk).expect("a good key");
+        while handle.reload(new).is_ok() {}
+        assert_eq!(handle.reload(new), Err(ReloadError::Busy));
+        drop(queue);
+        assert_eq!(handle.reload(new), Err(ReloadError::Stopped));
     });
 }
 

@@ -103,10 +103,7 @@ fn check_chain(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failu
             let text = format!("chain {id}: a signer runs on this record, last signed h/r/s {watermark}");
             report.line(Finding::Good, text)?;
         }
-        Err(error) => {
-            let finding = if error.is_for_safety() { Finding::Unsafe } else { Finding::Bad };
-            report.line(finding, format!("chain {id}: {error}"))?;
-        }
+        Err(error) => report.line(finding_of(&error), format!("chain {id}: {error}"))?,
     }
     if chain.key.allow_plaintext {
         let text = format!("chain {id}: the key is not encrypted: `monosign softsign import` encrypts it");
@@ -117,6 +114,10 @@ fn check_chain(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failu
         Ok(median) => report.line(disk_finding(median), disk_verdict(dir, median)),
         Err(e) => report.line(Finding::Bad, format!("chain {id}: cannot write in {}: {e}", dir.display())),
     }
+}
+
+fn finding_of(error: &StartError) -> Finding {
+    if error.is_for_safety() { Finding::Unsafe } else { Finding::Bad }
 }
 
 /// The median time of a write in place and its flush, as each signature makes one.
@@ -165,7 +166,7 @@ fn check_validator(
     let addr = &validator.addr;
     let settings = match link_settings(validator) {
         Ok(settings) => settings,
-        Err(error) => return report.line(Finding::Bad, format!("validator {addr}: {error}")),
+        Err(error) => return report.line(finding_of(&error), format!("validator {addr}: {error}")),
     };
     if offline {
         return report.line(Finding::Good, format!("validator {addr}: not dialed"));

@@ -1,7 +1,7 @@
 //! `monosign init`.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ use crate::start::read_identity;
 /// Arguments of `monosign init`.
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
-    /// The directory to make; it may exist, but not hold a signer.
+    /// The directory to make. What is there already is kept, so that the same command can be given again after it failed.
     dir: PathBuf,
     /// The chain to sign for.
     #[arg(long, value_name = "ID", default_value = "my-chain-1")]
@@ -59,10 +59,8 @@ pub(super) fn run(args: &InitArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let dir = fs::canonicalize(&args.dir)?;
     let chain = TemplateChain { chain_id: args.chain.as_str(), addr: &args.addr, plaintext: args.plaintext };
     let config = dir.join("monosign.toml");
-    create_new(&config, template(&dir, &chain).as_bytes())?;
-    make_identity(&dir.join("secrets/secret_connection.key"))?;
-    writeln!(out, "made {}", config.display())?;
-    writeln!(out, "made {}", dir.join("secrets/secret_connection.key").display())?;
+    make_config(&config, &template(&dir, &chain), out)?;
+    make_identity(&dir.join("secrets/secret_connection.key"), out)?;
     match &args.key {
         Some(key) => import(args, &config, key, out)?,
         None => next_steps(&dir, &args.chain, out)?,
@@ -74,11 +72,21 @@ pub(super) fn run(args: &InitArgs, out: &mut dyn Write) -> Result<(), Failure> {
 
 fn import(args: &InitArgs, config: &Path, key: &Path, out: &mut dyn Write) -> Result<(), Failure> {
     let chain = Config::load(config).map_err(Failure::new)?.chains.remove(0);
-    let import = softsign::SoftsignArgs::import(key, &chain.key.path, args.plaintext);
-    softsign::run(&import, out).map_err(Failure::new)?;
+    let output = &chain.key.path;
+    if is_there(output) {
+        if !softsign::is_imported(key, output, out)? {
+            let (output, key) = (output.display(), key.display());
+            return Err(Failure::for_safety(format!(
+                "`{output}` holds another key than `{key}` and is never overwritten\nhint: make a directory for each key"
+            )));
+        }
+        writeln!(out, "kept {}", output.display())?;
+    } else {
+        softsign::run(&softsign::SoftsignArgs::import(key, output, args.plaintext), out)?;
+    }
     match &args.state {
         Some(file) => state::import_into(&chain, file, None, out),
-        None => state::init_at(&chain, None, 0, out),
+        None => state::init_or_keep(&chain, out),
     }
 }
 
@@ -103,20 +111,42 @@ fn laddr(addr: &Addr, dir: &Path) -> Result<String, Failure> {
     Ok(addr.to_string().replacen("noise://", &format!("noise://{peer_id}@"), 1))
 }
 
-fn make_identity(path: &Path) -> Result<(), Failure> {
-    let seed = Zeroizing::new((&OsEntropy as &dyn Entropy).key());
-    let text = Zeroizing::new(BASE64.encode(&*seed));
-    create_private(path, text.as_bytes()).map_err(Failure::new)
+fn make_config(path: &Path, content: &str, out: &mut dyn Write) -> Result<(), Failure> {
+    if is_there(path) {
+        if fs::read(path)? != content.as_bytes() {
+            return Err(Failure::for_safety(format!(
+                "`{}` exists, says something else than these arguments, and is never overwritten\nhint: go on with it as it \
+                 is, or make another directory",
+                path.display()
+            )));
+        }
+        return Ok(writeln!(out, "kept {}", path.display())?);
+    }
+    create_new(path, content.as_bytes())
+        .map_err(|e| Failure::new(format!("cannot make `{}`: {e}", path.display())))?;
+    Ok(writeln!(out, "made {}", path.display())?)
 }
 
-fn create_new(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
-    let mut file = file.map_err(|e| match e.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Failure::for_safety(format!("`{}` exists and is never overwritten", path.display()))
-        }
-        _ => Failure::new(format!("cannot make `{}`: {e}", path.display())),
-    })?;
-    file.write_all(content)?;
-    Ok(file.sync_all()?)
+fn make_identity(path: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+    if is_there(path) {
+        read_identity(path)?;
+        return Ok(writeln!(out, "kept {}", path.display())?);
+    }
+    let seed = Zeroizing::new((&OsEntropy as &dyn Entropy).key());
+    let text = Zeroizing::new(BASE64.encode(&*seed));
+    create_private(path, text.as_bytes())?;
+    Ok(writeln!(out, "made {}", path.display())?)
+}
+
+/// Something of that name, a dangling link included.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+fn create_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
+    file.write_all(content).and_then(|()| file.sync_all()).inspect_err(|_| {
+        // Ours, new and incomplete: it would be in the way of the next try.
+        let _ = fs::remove_file(path);
+    })
 }

@@ -23,8 +23,10 @@ use monosign_protocol::ChainId;
 
 use crate::backend::softsign::unlock::UnlockEnv;
 use crate::config::{ChainConfig, Config};
+use crate::ops::private_file::PrivateFileError;
 use crate::record::RecordError;
 use crate::start::StartError;
+use softsign::SoftsignError;
 
 /// A remote signer for CometBFT validators that never signs twice.
 #[derive(Debug, Parser)]
@@ -67,26 +69,39 @@ enum Command {
 /// Why a command failed, and with which exit code.
 #[derive(Debug)]
 pub struct Failure {
-    message: String,
+    /// `None` if the log has told it.
+    message: Option<String>,
     code: u8,
 }
 
 impl Failure {
     fn new(error: impl Display) -> Self {
-        Self { message: error.to_string(), code: 1 }
+        Self { message: Some(error.to_string()), code: 1 }
     }
 
     fn usage(error: impl Display) -> Self {
-        Self { message: error.to_string(), code: 2 }
+        Self { message: Some(error.to_string()), code: 2 }
     }
 
     fn for_safety(error: impl Display) -> Self {
-        Self { message: error.to_string(), code: 3 }
+        Self { message: Some(error.to_string()), code: 3 }
     }
 }
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
+        if error.is_for_safety() { Self::for_safety(error) } else { Self::new(error) }
+    }
+}
+
+impl From<SoftsignError> for Failure {
+    fn from(error: SoftsignError) -> Self {
+        if error.is_for_safety() { Self::for_safety(error) } else { Self::new(error) }
+    }
+}
+
+impl From<PrivateFileError> for Failure {
+    fn from(error: PrivateFileError) -> Self {
         if error.is_for_safety() { Self::for_safety(error) } else { Self::new(error) }
     }
 }
@@ -110,8 +125,10 @@ pub fn main() -> ExitCode {
     match run(cli, &mut out) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // As much as can be told; standard error may be gone.
-            let _ = writeln!(std::io::stderr(), "error: {}", failure.message);
+            if let Some(message) = failure.message {
+                // As much as can be told; standard error may be gone.
+                let _ = writeln!(std::io::stderr(), "error: {message}");
+            }
             ExitCode::from(failure.code)
         }
     }
@@ -123,7 +140,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Start(args) => start::run(&args),
         Command::Check(args) => check::run(&args, out),
         Command::Pubkey(args) => pubkey::run(&args, out),
-        Command::Softsign(args) => softsign::run(&args, out).map_err(Failure::new),
+        Command::Softsign(args) => Ok(softsign::run(&args, out)?),
         Command::State(args) => state::run(&args, out),
         Command::Unlock(args) => unlock::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),

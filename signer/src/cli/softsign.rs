@@ -10,6 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use super::unlock_env;
 use crate::backend::softsign::key_file::{self, KeyFileForm, Protection};
 use crate::backend::softsign::unlock::{
     KeySource, Loaded, UnlockEnv, default_identity_path, load, parse_identities,
@@ -34,6 +35,12 @@ pub struct SoftsignArgs {
 impl SoftsignArgs {
     /// `softsign import KEY --output FILE [--plaintext]`.
     pub(super) fn import(key: &Path, output: &Path, plaintext: bool) -> Self {
+        Self { command: SoftsignCommand::Import(ImportArgs::new(key, output, plaintext)) }
+    }
+}
+
+impl ImportArgs {
+    fn new(key: &Path, output: &Path, plaintext: bool) -> Self {
         let target = TargetArgs {
             output: Some(output.into()),
             out: None,
@@ -42,8 +49,7 @@ impl SoftsignArgs {
             passphrase: false,
             prefix: PrefixArg::default(),
         };
-        let import = ImportArgs { key: key.into(), target, format: None, public_key: None };
-        Self { command: SoftsignCommand::Import(import) }
+        Self { key: key.into(), target, format: None, public_key: None }
     }
 }
 
@@ -164,9 +170,19 @@ pub struct Surroundings<'a> {
 /// # Errors
 /// See [`run_in`].
 pub fn run(args: &SoftsignArgs, out: &mut dyn Write) -> Result<(), SoftsignError> {
-    let env =
-        UnlockEnv { credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from) };
-    run_in(args, &mut Surroundings::new(out, &mut ask_on_terminal, &mut fill_from_os, env))
+    in_process(out, |surroundings| run_in(args, surroundings))
+}
+
+/// Whether the key file `output` holds the key that `key` holds.
+pub(super) fn is_imported(key: &Path, output: &Path, out: &mut dyn Write) -> Result<bool, SoftsignError> {
+    in_process(out, |surroundings| {
+        let (key, _) = read_import(&ImportArgs::new(key, output, false), surroundings)?;
+        Ok(open_key_file(output, None, surroundings)?.public_key() == key.public_key())
+    })
+}
+
+fn in_process<T>(out: &mut dyn Write, run: impl FnOnce(&mut Surroundings<'_>) -> T) -> T {
+    run(&mut Surroundings::new(out, &mut ask_on_terminal, &mut fill_from_os, unlock_env()))
 }
 
 /// Runs a command.

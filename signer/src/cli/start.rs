@@ -54,12 +54,17 @@ pub(super) fn run(args: &StartArgs) -> Result<(), Failure> {
     if let Err(error) = hardened {
         tracing::warn!("core dumps could not be switched off: {error}");
     }
-    let result = block_on(serve(&config)).and_then(|result| result);
-    if let Err(failure) = &result {
-        tracing::error!("{}", failure.message);
-    }
+    let result = block_on(serve(&config)).and_then(|result| result).map_err(logged);
     sink.flush(Duration::from_secs(1));
     result
+}
+
+/// Told once, where the rest is told: standard error often ends in the same journal as the log.
+fn logged(failure: Failure) -> Failure {
+    if let Some(message) = &failure.message {
+        tracing::error!("{message}");
+    }
+    Failure { message: None, ..failure }
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -102,7 +107,7 @@ async fn start(config: &Config) -> Result<Signer, Failure> {
         }
         if let Err(error) = signer.start_chain(chain, &env).await {
             tracing::error!(chain_id = %chain.id, "chain {} is not served: {error}", chain.id);
-            failures.push(Failure::from(error));
+            failures.push(Failure { message: None, ..error.into() });
         }
     }
     if !signer.serves() {
@@ -112,7 +117,7 @@ async fn start(config: &Config) -> Result<Signer, Failure> {
         if let Err(error) = signer.start_link(validator) {
             let (chain_id, peer) = (&validator.chain_id, &validator.addr);
             tracing::error!(%chain_id, %peer, "validator {peer} is not served: {error}");
-            failures.push(Failure::from(error));
+            failures.push(Failure { message: None, ..error.into() });
         }
     }
     if !signer.has_links() {

@@ -151,7 +151,7 @@ pub(super) fn init_at(
     let public_key = public_key_of(chain, public_key)?;
     let floor = Watermark::floor(Height(height), Round(0), None);
     let seams = Seams::production();
-    let header = header(chain, public_key, &seams);
+    let header = header(chain, public_key);
     if is_foreign_state(&chain.record) {
         return Err(Failure::for_safety(format!(
             "`{}` is the state of another signer\nhint: `monosign state import` takes it over",
@@ -166,15 +166,24 @@ pub(super) fn init_at(
     Ok(())
 }
 
+/// Makes the record of a key that has never signed, or keeps the one that is there, if it is that of this chain and key.
+pub(super) fn init_or_keep(chain: &ChainConfig, out: &mut dyn Write) -> Result<(), Failure> {
+    if !chain.record.exists() || is_foreign_state(&chain.record) {
+        return init_at(chain, None, 0, out);
+    }
+    let public_key = public_key_of(chain, None)?;
+    let seams = Seams::production();
+    let (header, watermark) = block_on(Record::peek(&*seams.disk, &chain.record))??;
+    header.is_of(&chain.record, &chain.id, Some(public_key.as_bytes()))?;
+    Ok(writeln!(out, "kept {}, last signed h/r/s {watermark}", chain.record.display())?)
+}
+
 fn show(chain: &ChainConfig, out: &mut dyn Write) -> Result<(), Failure> {
     let seams = Seams::production();
     let (header, watermark) = block_on(Record::peek(&*seams.disk, &chain.record))??;
-    if header.chain_id != chain.id {
-        let (found, expected) = (header.chain_id, chain.id.clone());
-        return Err(RecordError::ForeignChain { path: chain.record.clone(), found, expected }.into());
-    }
-    // Without the key there is no signature, and FilePV panics on sign bytes that have none: a floor is what a copy of this may be.
-    let state = ForeignState { sign_bytes: None, ..foreign(&watermark, None, StateDialect::CometBft) };
+    header.is_of(&chain.record, &chain.id, None)?;
+    // Without the key there is no signature: a floor is what a copy of this may be.
+    let state = foreign(&watermark, None, StateDialect::CometBft);
     Ok(writeln!(out, "{}", state.write(StateDialect::CometBft).map_err(Failure::new)?)?)
 }
 
@@ -201,15 +210,15 @@ pub(super) fn import_into(
         let path = fs::canonicalize(&chain.record)?;
         let kept = path.with_added_extension(format!("{}.bak", state.dialect));
         if !fs::read(&kept).is_ok_and(|before| before == content) {
-            create_private(&kept, &content).map_err(Failure::new)?;
+            create_private(&kept, &content)?;
         }
         writeln!(out, "kept the old file as {}", kept.display())?;
-        let header = header(chain, public_key, &seams);
+        let header = header(chain, public_key);
         block_on(Record::replace_foreign(disk, &path, &content, header, watermark))??;
     } else if chain.record.exists() {
         return raise_existing(chain, public_key, watermark, out);
     } else {
-        block_on(Record::create(disk, &chain.record, header(chain, public_key, &seams), watermark))??;
+        block_on(Record::create(disk, &chain.record, header(chain, public_key), watermark))??;
     }
     writeln!(out, "made {} for chain {} and key {public_key}", chain.record.display(), chain.id)?;
     Ok(())
@@ -253,7 +262,7 @@ fn export(chain: &ChainConfig, args: &ExportArgs, out: &mut dyn Write) -> Result
     let text = state.write(args.dialect).map_err(Failure::new)?;
     match &args.output {
         Some(path) => {
-            create_private(path, text.as_bytes()).map_err(Failure::new)?;
+            create_private(path, text.as_bytes())?;
             writeln!(
                 out,
                 "wrote {}; stop this signer for good before another one starts on it",
@@ -291,10 +300,8 @@ fn allow_jump(chain: &ChainConfig, height: i64, out: &mut dyn Write) -> Result<(
     Ok(())
 }
 
-fn header(chain: &ChainConfig, public_key: PublicKey, seams: &Seams) -> Header {
-    let mut file_id = [0; 16];
-    seams.entropy.fill(&mut file_id);
-    Header { chain_id: chain.id.clone(), public_key: *public_key.as_bytes(), file_id }
+fn header(chain: &ChainConfig, public_key: PublicKey) -> Header {
+    Header { chain_id: chain.id.clone(), public_key: *public_key.as_bytes() }
 }
 
 fn public_key_of(chain: &ChainConfig, given: Option<PublicKey>) -> Result<PublicKey, Failure> {

@@ -260,7 +260,7 @@ pub enum ImportKeyError {
         field: &'static str,
     },
     /// A key of a scheme other than Ed25519.
-    #[error("a key of type `{scheme}` can not be used\nhint: this signer signs with ed25519 keys only")]
+    #[error("a key of type `{scheme}` cannot be used\nhint: this signer signs with ed25519 keys only")]
     UnsupportedType {
         /// The scheme, by CometBFT's name.
         scheme: &'static str,

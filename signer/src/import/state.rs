@@ -65,14 +65,15 @@ impl ForeignState {
     ///
     /// # Errors
     /// If the content is no state file, shows no dialect or another one than given, or holds a value that its
-    /// signer can not have written.
+    /// signer cannot have written.
     pub fn parse(content: &[u8], dialect: Option<StateDialect>) -> Result<Self, StateError> {
         format::parse(content, dialect)
     }
 
     /// Writes the state in a dialect, byte for byte as its signer does.
     ///
-    /// What the dialect has no place for is left out: sign bytes and signature in tmkms's, the block in the others.
+    /// What the dialect has no place for is left out: sign bytes and signature in tmkms's, the block in the others, and
+    /// sign bytes without their signature in CometBFT's, whose `FilePV` panics on such a file.
     /// tmkms has no way to say that nothing was signed at a height and round, so that a floor without a step comes
     /// out as a proposal, which is the next higher state.
     ///

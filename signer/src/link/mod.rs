@@ -17,7 +17,7 @@ use monosign_protocol::{Dialect, Height, noise, secret_connection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::chain::{Arm, ChainHandle, arm_of, refused};
 use crate::config::Endpoint;
@@ -34,7 +34,7 @@ pub struct LinkSettings {
     pub endpoint: Endpoint,
     /// How the connection is protected.
     pub protection: Protection,
-    /// How long a silent peer is waited for. Nodes ping every 3.3 s.
+    /// How long a silent peer is waited for, and a handshake may take from its first byte on. Nodes ping every 3.3 s.
     pub timeout: Duration,
     /// Whether to dial again when a session ends.
     pub reconnect: bool,
@@ -83,6 +83,9 @@ pub enum LinkError {
     /// Connected, and not a byte: the node is serving another signer, or is stuck.
     #[error("no handshake within {0:?}: standing by, the validator seems to be served by another signer")]
     Standby(Duration),
+    /// The handshake began, and did not end in time.
+    #[error("the handshake was not finished within {0:?}")]
+    Handshake(Duration),
     /// The peer fell silent: nodes ping every 3.3 s.
     #[error("silent for {0:?}")]
     Silent(Duration),
@@ -119,8 +122,6 @@ pub struct Link {
     warned: bool,
     /// When the first request of this session came.
     served: Option<Instant>,
-    /// How long a peer is waited for that accepts and says nothing.
-    patience: Duration,
     refusals: LogLimit,
 }
 
@@ -133,9 +134,8 @@ impl Link {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let recognised = Recognised::default();
-        let patience = settings.timeout;
         let refusals = LogLimit::default();
-        Self { settings, chain, seams, stop, recognised, warned: false, served: None, patience, refusals }
+        Self { settings, chain, seams, stop, recognised, warned: false, served: None, refusals }
     }
 
     /// Serves session after session.
@@ -143,9 +143,10 @@ impl Link {
         let mut backoff = Backoff::default();
         let mut reports = Reports::default();
         let mut last_good = Instant::now();
+        let mut patience = self.settings.timeout;
         loop {
             self.served = None;
-            let ended = self.serve().await;
+            let ended = self.serve(patience).await;
             let Err(error) = ended else { return };
             let good = self.served.is_some_and(|since| since.elapsed() >= GOOD_SESSION);
             if good {
@@ -154,7 +155,7 @@ impl Link {
             if self.served.is_some() {
                 last_good = Instant::now();
             }
-            self.patience = match error {
+            patience = match error {
                 LinkError::Standby(patience) => (patience * 2).min(LONGEST_PATIENCE),
                 _ => self.settings.timeout,
             };
@@ -179,8 +180,8 @@ impl Link {
         }
     }
 
-    /// One session; `Ok` if the signer stops.
-    async fn serve(&mut self) -> Result<(), LinkError> {
+    /// One session; `Ok` if the signer stops. `patience` is for a peer that accepts and says nothing.
+    async fn serve(&mut self, patience: Duration) -> Result<(), LinkError> {
         let mut stop = self.stop.clone();
         let mut stream = tokio::select! {
             biased;
@@ -189,7 +190,7 @@ impl Link {
         };
         let mut session = session_for(&self.settings.protection, &*self.seams.entropy);
         let mut chunk = vec![0; READ_CHUNK];
-        let mut heard = false;
+        let mut waits = Waits::FirstByte(patience);
         loop {
             while let Some(event) = session.poll_event()? {
                 self.handle(event, &mut session).await?;
@@ -201,18 +202,19 @@ impl Link {
                 }
             }
             self.send(&mut *stream, &mut session).await?;
-            let limit = if heard { self.settings.timeout } else { self.patience };
+            if session.is_established() {
+                waits = Waits::Request(self.settings.timeout);
+            }
             let read = tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return Ok(()),
-                read = timeout(limit, stream.read(&mut chunk)) => read,
+                read = timeout_at(waits.deadline(), stream.read(&mut chunk)) => read,
             };
             match read {
-                Err(_) if heard => return Err(LinkError::Silent(limit)),
-                Err(_) => return Err(LinkError::Standby(limit)),
+                Err(_) => return Err(waits.too_long()),
                 Ok(Ok(0)) => return Err(LinkError::Closed),
                 Ok(Ok(n)) => {
-                    heard = true;
+                    waits.heard(self.settings.timeout);
                     session.handle_bytes(&chunk[..n])?;
                 }
                 Ok(Err(error)) => return Err(LinkError::Lost(error)),
@@ -358,6 +360,39 @@ impl Link {
     }
 }
 
+/// What a peer is waited for, and how long.
+enum Waits {
+    /// The peer may be serving another signer for long.
+    FirstByte(Duration),
+    /// One deadline for the whole handshake: a peer that trickles it must not hold the link.
+    Handshake { limit: Duration, until: Instant },
+    /// Each time anew.
+    Request(Duration),
+}
+
+impl Waits {
+    fn heard(&mut self, limit: Duration) {
+        if let Self::FirstByte(_) = self {
+            *self = Self::Handshake { limit, until: Instant::now() + limit };
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        match self {
+            Self::FirstByte(limit) | Self::Request(limit) => Instant::now() + *limit,
+            Self::Handshake { until, .. } => *until,
+        }
+    }
+
+    fn too_long(&self) -> LinkError {
+        match self {
+            Self::FirstByte(limit) => LinkError::Standby(*limit),
+            Self::Handshake { limit, .. } => LinkError::Handshake(*limit),
+            Self::Request(limit) => LinkError::Silent(*limit),
+        }
+    }
+}
+
 /// A fresh session, its first bytes in the outbox.
 pub fn session_for(protection: &Protection, entropy: &dyn Entropy) -> Session {
     match protection {
@@ -425,3 +460,6 @@ impl Reports {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -161,7 +161,7 @@ pub enum PrivateFileError {
         path: PathBuf,
     },
     /// Reading failed.
-    #[error("can not read `{path}`: {reason}\nhint: check the path, and the user that the signer runs as", path = path.display())]
+    #[error("cannot read `{path}`: {reason}\nhint: check the path, and the user that the signer runs as", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -171,7 +171,7 @@ pub enum PrivateFileError {
         kind: io::ErrorKind,
     },
     /// Writing failed.
-    #[error("can not write `{path}`: {reason}\nhint: check that the directory exists and has room", path = path.display())]
+    #[error("cannot write `{path}`: {reason}\nhint: check that the directory exists and has room", path = path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -181,6 +181,11 @@ pub enum PrivateFileError {
 }
 
 impl PrivateFileError {
+    /// Whether it was refused for safety: a secret that others can read, or a file that would be overwritten.
+    pub fn is_for_safety(&self) -> bool {
+        matches!(self, Self::Exposed { .. } | Self::Exists { .. })
+    }
+
     /// Whether there is no such file.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Read { kind: io::ErrorKind::NotFound, .. })

@@ -1,7 +1,7 @@
 //! The bytes of a record: a header page and slots of one page each.
 //!
 //! ```text
-//! header page   magic 8 | format 4 | slots 4 | file id 16 | public key 32 | chain id length 2, bytes 50 | … | SHA-256 32
+//! header page   magic 8 | format 4 | slots 4 | reserved 16 | public key 32 | chain id length 2, bytes 50 | … | SHA-256 32
 //! slot page     entry 512 | zeros | the same entry 512 at 2048 | zeros
 //! entry         magic 4 | sequence 8 | height 8 | round 4 | step 1 | has message 1 | seconds 8 | nanos 4
 //!               | sign bytes length 2 | SHA-256 of the entry before 32 | sign bytes | zeros | SHA-256 32
@@ -26,6 +26,8 @@ pub const FILE_LEN: usize = PAGE * (1 + SLOTS as usize);
 const MAGIC: &[u8; 8] = b"monosign";
 const FORMAT: u32 = 1;
 const HASH: usize = 32;
+/// Bytes of the header that mean nothing: any are read.
+const RESERVED: usize = 16;
 
 const ENTRY: usize = 512;
 const ENTRY_MAGIC: &[u8; 4] = b"HRS1";
@@ -44,8 +46,6 @@ pub struct Header {
     pub chain_id: ChainId,
     /// The Ed25519 public key that signs for it.
     pub public_key: [u8; 32],
-    /// Random, so that two records are told apart.
-    pub file_id: [u8; 16],
 }
 
 /// One step of the watermark.
@@ -102,7 +102,7 @@ impl Header {
         page.extend_from_slice(MAGIC);
         page.extend_from_slice(&FORMAT.to_le_bytes());
         page.extend_from_slice(&(SLOTS as u32).to_le_bytes());
-        page.extend_from_slice(&self.file_id);
+        page.extend_from_slice(&[0; RESERVED]);
         page.extend_from_slice(&self.public_key);
         let chain_id = self.chain_id.as_str().as_bytes();
         page.extend_from_slice(&(chain_id.len() as u16).to_le_bytes());
@@ -133,18 +133,23 @@ impl Header {
         if u64::from(reader.u32()?) != SLOTS {
             return None;
         }
-        let file_id = reader.array()?;
+        reader.take(RESERVED)?;
         let public_key = reader.array()?;
         let len = usize::from(reader.u16()?);
         let chain_id = std::str::from_utf8(reader.take(len)?).ok()?.parse().ok()?;
-        Some(Self { chain_id, public_key, file_id })
+        Some(Self { chain_id, public_key })
     }
 }
 
 impl Entry {
     /// The entry that follows this one.
     pub fn next(&self, watermark: Watermark) -> Self {
-        Self { sequence: self.sequence + 1, watermark, previous: self.hash() }
+        self.next_after(self.hash(), watermark)
+    }
+
+    /// The same, when this entry's hash is known: to make it again would take as long as to make the next entry's.
+    pub(super) fn next_after(&self, hash: [u8; HASH], watermark: Watermark) -> Self {
+        Self { sequence: self.sequence + 1, watermark, previous: hash }
     }
 
     /// Where the entry's page starts in the file.
@@ -162,10 +167,7 @@ impl Entry {
     }
 
     fn hash(&self) -> [u8; HASH] {
-        let entry = self.encode();
-        let mut hash = [0; HASH];
-        hash.copy_from_slice(&entry[ENTRY - HASH..]);
-        hash
+        hash_in(&self.encode())
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -277,6 +279,13 @@ fn check_sequence(entries: &[Entry]) -> Result<(), FormatError> {
     complete.then_some(()).ok_or(FormatError::BrokenSequence { sequence })
 }
 
+/// The hash of the entry that a page, or the entry alone, begins with.
+pub(super) fn hash_in(page: &[u8]) -> [u8; HASH] {
+    let mut hash = [0; HASH];
+    hash.copy_from_slice(&page[ENTRY - HASH..ENTRY]);
+    hash
+}
+
 /// Pads to `len` with zeros and ends with the SHA-256 of all before.
 fn seal(mut bytes: Vec<u8>, len: usize) -> Vec<u8> {
     bytes.resize(len - HASH, 0);
@@ -333,7 +342,7 @@ mod tests {
     use monosign_protocol::Hrs;
 
     fn header() -> Header {
-        Header { chain_id: "test-1".parse().expect("a chain id"), public_key: [7; 32], file_id: [9; 16] }
+        Header { chain_id: "test-1".parse().expect("a chain id"), public_key: [7; 32] }
     }
 
     /// A file after `signatures` signatures, and its entries.

@@ -18,6 +18,7 @@ use monosign_protocol::{ChainId, Height};
 
 use crate::guard::{Recorded, Watermark};
 use crate::seams::{Disk, DiskFile, Open};
+use format::hash_in;
 pub use format::{Entry, FILE_LEN, FormatError, Header, MAX_SIGN_BYTES, PAGE, SLOTS, decode_file};
 pub use permit::Permit;
 
@@ -27,6 +28,7 @@ pub struct Record {
     path: PathBuf,
     header: Header,
     newest: Entry,
+    newest_hash: [u8; 32],
     failed: bool,
 }
 
@@ -212,7 +214,8 @@ impl Record {
         let newest = Entry { sequence: 0, watermark: floor, previous: [0; 32] };
         let mut bytes = vec![0; FILE_LEN];
         bytes[..PAGE].copy_from_slice(&header.encode());
-        bytes[PAGE..2 * PAGE].copy_from_slice(&newest.page());
+        let page = newest.page();
+        bytes[PAGE..2 * PAGE].copy_from_slice(&page);
 
         let temporary = path.with_added_extension("new");
         // Left by a crash during creation. The name goes, never the content: it may be a second name of a record.
@@ -224,7 +227,8 @@ impl Record {
         lock(&*file, &temporary).await?;
         file.write_at(0, &bytes).await.map_err(io_error("write", &temporary))?;
         file.sync_data().await.map_err(io_error("sync", &temporary))?;
-        Ok((temporary, Self { file, path: path.into(), header, newest, failed: false }))
+        let newest_hash = hash_in(&page);
+        Ok((temporary, Self { file, path: path.into(), header, newest, newest_hash, failed: false }))
     }
 
     /// Makes the record's name durable.
@@ -243,12 +247,7 @@ impl Record {
         chain_id: &ChainId,
         public_key: &[u8; 32],
     ) -> Result<Self, RecordError> {
-        let record = Self::open_of_chain(disk, path, chain_id).await?;
-        if record.header.public_key != *public_key {
-            let (found, expected) = (record.header.public_key, *public_key);
-            return Err(RecordError::ForeignKey { path: path.into(), found, expected });
-        }
-        Ok(record)
+        Self::open_if(disk, path, |header| header.is_of(path, chain_id, Some(public_key))).await
     }
 
     /// Opens and locks the record of a chain, whatever its key: for a key that is still sealed.
@@ -260,15 +259,22 @@ impl Record {
         path: &Path,
         chain_id: &ChainId,
     ) -> Result<Self, RecordError> {
+        Self::open_if(disk, path, |header| header.is_of(path, chain_id, None)).await
+    }
+
+    /// A record that is another's is not written to.
+    async fn open_if(
+        disk: &dyn Disk,
+        path: &Path,
+        check: impl FnOnce(&Header) -> Result<(), RecordError>,
+    ) -> Result<Self, RecordError> {
         let file = existing(disk, path).await?;
         lock(&*file, path).await?;
         let (header, newest) = read(&*file, path).await?;
-        settle(disk, &*file, path, &newest).await?;
-        if header.chain_id != *chain_id {
-            let (found, expected) = (header.chain_id, chain_id.clone());
-            return Err(RecordError::ForeignChain { path: path.into(), found, expected });
-        }
-        Ok(Self { file, path: path.into(), header, newest, failed: false })
+        check(&header)?;
+        let page = newest.page();
+        settle(disk, &*file, path, newest.offset(), &page).await?;
+        Ok(Self { file, path: path.into(), header, newest, newest_hash: hash_in(&page), failed: false })
     }
 
     /// Reads a record that a signer may be running on: without a lock, and of no use for signing.
@@ -320,13 +326,39 @@ impl Record {
             let (recorded, asked) = (self.newest.watermark.to_string(), watermark.to_string());
             return Err(RecordError::NotRising { path: self.path.clone(), recorded, asked });
         }
-        let next = self.newest.next(watermark);
+        let next = self.newest.next_after(self.newest_hash, watermark);
+        let page = next.page();
         // Until the disk says otherwise, also if this future is dropped in between.
         self.failed = true;
-        self.file.write_durable(next.offset(), &next.page()).await.map_err(io_error("write", &self.path))?;
+        self.file.write_durable(next.offset(), &page).await.map_err(io_error("write", &self.path))?;
         self.failed = false;
-        self.newest = next;
+        (self.newest, self.newest_hash) = (next, hash_in(&page));
         Ok(())
+    }
+}
+
+impl Header {
+    /// That the record at `path` is that of a chain and, if one is given, of a key.
+    ///
+    /// # Errors
+    /// [`RecordError::ForeignChain`], [`RecordError::ForeignKey`].
+    pub fn is_of(
+        &self,
+        path: &Path,
+        chain_id: &ChainId,
+        public_key: Option<&[u8; 32]>,
+    ) -> Result<(), RecordError> {
+        if self.chain_id != *chain_id {
+            let (found, expected) = (self.chain_id.clone(), chain_id.clone());
+            return Err(RecordError::ForeignChain { path: path.into(), found, expected });
+        }
+        match public_key {
+            Some(expected) if self.public_key != *expected => {
+                let (found, expected) = (self.public_key, *expected);
+                Err(RecordError::ForeignKey { path: path.into(), found, expected })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -356,9 +388,10 @@ async fn settle(
     disk: &dyn Disk,
     file: &dyn DiskFile,
     path: &Path,
-    newest: &Entry,
+    offset: u64,
+    newest: &[u8],
 ) -> Result<(), RecordError> {
-    file.write_durable(newest.offset(), &newest.page()).await.map_err(io_error("write", path))?;
+    file.write_durable(offset, newest).await.map_err(io_error("write", path))?;
     sync_name(disk, path).await
 }
 

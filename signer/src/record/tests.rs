@@ -12,7 +12,7 @@ fn chain(id: &str) -> ChainId {
 }
 
 fn header() -> Header {
-    Header { chain_id: chain("test-1"), public_key: KEY, file_id: [1; 16] }
+    Header { chain_id: chain("test-1"), public_key: KEY }
 }
 
 fn watermark(height: i64) -> Watermark {

@@ -50,12 +50,24 @@ async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("`{host}` has no address"));
     for address in lookup_host((host, port)).await? {
         match timeout(PER_ADDRESS, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = error,
+            Ok(connected) => match connected.and_then(not_ourselves) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            },
             Err(_) => last = io::ErrorKind::TimedOut.into(),
         }
     }
     Err(last)
+}
+
+/// Dialing a port of this host that nobody listens on can meet itself, when the system picks that very port as the source. Such a
+/// connection would keep the node from listening there; it is reset, so that the port is free at once.
+fn not_ourselves(stream: TcpStream) -> io::Result<TcpStream> {
+    if stream.local_addr()? != stream.peer_addr()? {
+        return Ok(stream);
+    }
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
+    Err(io::ErrorKind::ConnectionRefused.into())
 }
 
 const PER_ADDRESS: Duration = Duration::from_secs(1);
@@ -71,4 +83,29 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(stream, Duration::from_secs(5))?;
     sockopt::set_tcp_keepcnt(stream, 4)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_connection_to_itself_is_refused_and_leaves_the_port_free() {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+        let port = socket.local_addr().expect("bound");
+        let stream = socket.connect(port).await.expect("connected to itself");
+        let error = not_ourselves(stream).expect_err("nobody listens there");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        TcpSocket::new_v4().expect("a socket").bind(port).expect("the node's turn");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_connection_to_a_listener_stays() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+        not_ourselves(stream).expect("somebody else");
+    }
 }

@@ -244,7 +244,7 @@ fn read_request(body: &[u8]) -> Event {
         Some(9) => Some(Arm::Raw),
         _ => None,
     };
-    match frame::decode(body) {
+    match Message::decode(body) {
         Err(error) => Event::Unreadable { arm, error: error.to_string() },
         Ok(None) => Event::Unreadable { arm: None, error: "an empty or unknown message".into() },
         Ok(Some(message)) => match message {

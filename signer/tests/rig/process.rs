@@ -34,13 +34,15 @@ impl Finished {
         self
     }
 
-    /// It ended with this exit code, and its error holds each of these texts.
+    /// It ended with this exit code, and its error, which a start tells in its log, holds each of these texts. It is told once.
     #[track_caller]
     pub(crate) fn must_fail(self, code: i32, texts: &[&str]) -> Self {
         assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
+        let told = format!("{}{}", self.stdout, self.stderr);
         for text in texts {
-            assert!(self.stderr.contains(text), "no `{text}` in: {}", self.stderr);
+            assert!(told.contains(text), "no `{text}` in: {told}");
         }
+        assert!(told.matches("hint:").count() <= 1, "told more than once: {told}");
         self
     }
 }

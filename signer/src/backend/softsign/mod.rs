@@ -1,7 +1,7 @@
 //! A consensus key in a file, signing in this process.
 //!
 //! [`key_file`] is the file at rest and [`unlock`] how it is opened at start; [`Softsign`] is what signs
-//! afterwards. Softsign alone can not stop a second copy of the disk from signing: that takes an HSM or threshold
+//! afterwards. Softsign alone cannot stop a second copy of the disk from signing: that takes an HSM or threshold
 //! signing.
 
 pub mod key_file;

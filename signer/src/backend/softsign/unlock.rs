@@ -373,6 +373,17 @@ pub enum KeyFileError {
     },
 }
 
+impl KeyFileError {
+    /// Whether it was refused for safety: a plain key without leave, or a secret that others can read.
+    pub fn is_for_safety(&self) -> bool {
+        match self {
+            Self::File(error) => error.is_for_safety(),
+            Self::Plaintext { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 fn at_line(line: usize) -> String {
     if line == 0 { String::new() } else { format!(" (line {line})") }
 }

@@ -68,13 +68,13 @@ pub enum SoftsignError {
     #[error("the passphrases differ\nhint: nothing was written; try again")]
     PassphrasesDiffer,
     /// There is no terminal to ask on.
-    #[error("can not ask for a passphrase: {reason}\nhint: run this on a terminal")]
+    #[error("cannot ask for a passphrase: {reason}\nhint: run this on a terminal")]
     Ask {
         /// What the operating system said.
         reason: String,
     },
     /// There is no randomness.
-    #[error("can not get random bytes: {reason}\nhint: do not make keys on this machine")]
+    #[error("cannot get random bytes: {reason}\nhint: do not make keys on this machine")]
     Entropy {
         /// What the operating system said.
         reason: String,
@@ -90,7 +90,7 @@ pub enum SoftsignError {
     Prefix(#[from] PrefixError),
     /// The report could not be printed. The files are written.
     #[error(
-        "can not print the report: {reason}\nhint: the key file was written; run `monosign softsign show` on it"
+        "cannot print the report: {reason}\nhint: the key file was written; run `monosign softsign show` on it"
     )]
     Report {
         /// What the operating system said.
@@ -99,6 +99,15 @@ pub enum SoftsignError {
 }
 
 impl SoftsignError {
+    /// Whether it was refused for safety, which the exit code tells.
+    pub fn is_for_safety(&self) -> bool {
+        match self {
+            Self::File(error) => error.is_for_safety(),
+            Self::KeyFile(error) => error.is_for_safety(),
+            _ => false,
+        }
+    }
+
     pub(super) fn ask(error: &io::Error) -> Self {
         Self::Ask { reason: error.to_string() }
     }

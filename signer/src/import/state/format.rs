@@ -250,7 +250,7 @@ fn write_cometbft(state: &ForeignState) -> String {
     let ForeignState { height, round, step, .. } = state;
     let step = cometbft_number(*step);
     let mut text = format!("{{\n  \"height\": \"{height}\",\n  \"round\": {round},\n  \"step\": {step}");
-    write_signature(&mut text, state);
+    write_signature(&mut text, state, StateDialect::CometBft);
     text + "\n}"
 }
 
@@ -259,12 +259,17 @@ fn write_horcrux(state: &ForeignState) -> String {
     let step = cometbft_number(*step);
     let mut text = format!("{{\n  \"height\": \"{height}\",\n  \"round\": \"{round}\",\n  \"step\": {step}");
     text.push_str(",\n  \"nonce_public\": \"\"");
-    write_signature(&mut text, state);
+    write_signature(&mut text, state, StateDialect::Horcrux);
     text + "\n}"
 }
 
-/// CometBFT omits empty fields; the order is that of its struct.
-fn write_signature(text: &mut String, state: &ForeignState) {
+/// CometBFT omits empty fields; the order is that of its struct. What its signer would not read is left out: the rest is a
+/// floor, at which nothing is signed again.
+fn write_signature(text: &mut String, state: &ForeignState, dialect: StateDialect) {
+    let (sign_bytes, signature) = (state.sign_bytes.is_some(), state.signature.is_some());
+    if check_consistency(dialect, state.step, sign_bytes, signature).is_err() {
+        return;
+    }
     if let Some(signature) = &state.signature {
         let _ = write!(text, ",\n  \"signature\": \"{}\"", BASE64.encode(signature));
     }

@@ -234,6 +234,20 @@ proptest! {
     }
 
     #[test]
+    fn whatever_is_written_can_be_read_and_is_no_lower(
+        mut state in any_state(), without_sign_bytes: bool, without_signature: bool, without_step: bool,
+    ) {
+        state.sign_bytes = state.sign_bytes.filter(|_| !without_sign_bytes);
+        state.signature = state.signature.filter(|_| !without_signature);
+        state.step = state.step.filter(|_| !without_step);
+        for dialect in [StateDialect::CometBft, StateDialect::Tmkms, StateDialect::Horcrux] {
+            let read = parse(&state.write(dialect).unwrap()).unwrap();
+            prop_assert_eq!((read.height, read.round), (state.height, state.round));
+            prop_assert!(read.step >= state.step);
+        }
+    }
+
+    #[test]
     fn never_panics_on_damaged_files(content in any::<Vec<u8>>(), at in 0..TMKMS_BLOCK.len(), byte in any::<u8>()) {
         let _ = ForeignState::parse(&content, None);
         for file in [TMKMS_BLOCK, HORCRUX] {

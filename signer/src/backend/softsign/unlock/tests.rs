@@ -8,6 +8,7 @@ use super::key_file::{Protection, seal, seal_with_work_factor};
 use super::*;
 use crate::import::key::to_tmkms_base64;
 use crate::ops::private_file::create_private;
+use crate::start::StartError;
 
 const SEED: [u8; 32] = [5; 32];
 
@@ -161,6 +162,7 @@ fn secrets_open_to_other_users_are_refused_wherever_they_are() {
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         let error = setup.load().unwrap_err();
         assert_eq!(error, KeyFileError::File(PrivateFileError::Exposed { path: path.clone(), mode: 0o640 }));
+        assert!(StartError::from(error).is_for_safety());
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     }
     let configured = setup.write_identity("configured");

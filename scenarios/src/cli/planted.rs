@@ -1,0 +1,30 @@
+//! `scenarios planted`.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::{JobArgs, Verdict};
+use crate::planted::{self, Ended, Options};
+
+/// Arguments of `scenarios planted`.
+#[derive(Debug, Args)]
+pub(super) struct PlantedArgs {
+    /// Try every third mistake only, beginning with that of this number modulo 3.
+    #[arg(long, value_name = "N", conflicts_with = "only")]
+    third: Option<usize>,
+    /// Try these mistakes only: file names in scenarios/planted, without `.patch`, with or without the number.
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    only: Vec<String>,
+    #[command(flatten)]
+    jobs: JobArgs,
+}
+
+pub(super) fn run(args: &PlantedArgs, out: &mut dyn Write) -> anyhow::Result<Verdict> {
+    let jobs = args.jobs.jobs.map(usize::from);
+    let options = Options { third: args.third, only: args.only.clone(), jobs };
+    Ok(match planted::run(&options, out)? {
+        Ended::AllCaught => Verdict::Held,
+        Ended::Missed => Verdict::Violated,
+    })
+}

@@ -1,0 +1,404 @@
+//! Scenarios made up at random: worlds and faults that a correct signer survives, whatever they are.
+
+use monosign_protocol::Dialect;
+
+use crate::run::{Mode, Run};
+use crate::scenario::{
+    Act, Chain, DeviceFault, Disk, DiskFault, Do, Network, Scenario, Signer, Span, SpanRange, Validator, When,
+};
+use crate::streams::{Stream, Streams};
+
+/// A run made up from a seed, which is also the seed that it runs under.
+///
+/// Families of faults are switched on and off for each seed, since what all of them together hide, some of them alone show (swarm
+/// testing: Groce and others, 2012). Every fault ends: what is down comes up, what is away comes back. And nothing happens that no
+/// signer survives alone: no copied state, no disk set back, no lost record.
+pub fn generate(seed: u64) -> Run {
+    let streams = Streams::new(seed);
+    let mut stream = streams.of("explore/world");
+    let mode = *stream.pick(&Mode::ALL);
+    let dialect = *stream.pick(&Dialect::ALL);
+    let mut scenario = world(&mut stream);
+    for family in Family::ALL {
+        let mut stream = streams.of(&format!("explore/{family:?}"));
+        if family.is_possible(&scenario) && stream.percent(40) {
+            let count = stream.between(1, 4);
+            let acts = (0..count).map(|_| family.act(&scenario, dialect, &mut stream)).collect::<Vec<_>>();
+            scenario.acts.extend(acts);
+        }
+    }
+    scenario.acts.sort_by_key(|act| act.when.at.from);
+    Run { scenario, name: format!("explored-{seed}"), mode, dialect, seed }
+}
+
+fn world(stream: &mut Stream) -> Scenario {
+    let nodes = 1 + usize::from(stream.percent(30));
+    let names: Vec<_> = match nodes {
+        1 => vec!["validator".to_owned()],
+        _ => (1..=nodes).map(|n| format!("sentry-{n}")).collect(),
+    };
+    let node = |name: &String| Validator { clock_skew_ms: skew(stream), ..Validator::named(name) };
+    let validators = names.iter().map(node).collect();
+    Scenario {
+        about: "Made up at random.".into(),
+        incident: None,
+        modes: Vec::new(),
+        dialects: Vec::new(),
+        seeds: 1,
+        duration: Span::millis(stream.between(20, 60) * 1000),
+        // Rounds that many faults have made long end late.
+        recovery: Span::millis(60_000),
+        tick: Span::millis(1),
+        chain: chain(stream),
+        validators,
+        signers: vec![Signer { clock_skew_ms: skew(stream), ..Signer::named("signer") }],
+        network: Network { latency: range(stream, 0, 30), chops: stream.percent(70) },
+        disk: Disk { latency: range(stream, 0, 8), ..Disk::default() },
+        acts: Vec::new(),
+        expect: Default::default(),
+        budgets: Vec::new(),
+        found: None,
+    }
+}
+
+fn chain(stream: &mut Stream) -> Chain {
+    Chain {
+        validators: stream.between(1, 7) as usize,
+        block_time: Span::millis(*stream.pick(&[100, 300, 1000, 3000])),
+        extension_bytes: *stream.pick(&[None, None, Some(0), Some(64), Some(4096)]),
+        rebuilds_blocks: stream.percent(80),
+        latency: range(stream, 1, 150),
+        loss_percent: *stream.pick(&[0, 0, 0, 5, 15]),
+        // Around the length changes of varints in sign bytes and records, too.
+        first_height: *stream.pick(&[1, 2, 127, 255, 16_383, 1_000_000, u32::MAX.into()]),
+    }
+}
+
+fn skew(stream: &mut Stream) -> i64 {
+    match stream.percent(30) {
+        true => stream.between(0, 20_000) as i64 - 10_000,
+        false => 0,
+    }
+}
+
+/// A range of milliseconds within two bounds.
+fn range(stream: &mut Stream, low: u64, high: u64) -> SpanRange {
+    let from = stream.between(low, high);
+    SpanRange::millis(from, stream.between(from, high))
+}
+
+/// Faults that go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Processes,
+    Power,
+    CrashPoints,
+    NodeCrashes,
+    Network,
+    Drops,
+    Freezes,
+    Peers,
+    Gossip,
+    Equivocation,
+    Clocks,
+    Disk,
+    Device,
+    Operations,
+}
+
+impl Family {
+    const ALL: [Self; 14] = [
+        Self::Processes,
+        Self::Power,
+        Self::CrashPoints,
+        Self::NodeCrashes,
+        Self::Network,
+        Self::Drops,
+        Self::Freezes,
+        Self::Peers,
+        Self::Gossip,
+        Self::Equivocation,
+        Self::Clocks,
+        Self::Disk,
+        Self::Device,
+        Self::Operations,
+    ];
+
+    /// Whether there is what it does something to.
+    fn is_possible(self, scenario: &Scenario) -> bool {
+        match self {
+            Self::Peers | Self::Gossip => scenario.chain.validators > 1,
+            _ => true,
+        }
+    }
+
+    fn act(self, scenario: &Scenario, dialect: Dialect, stream: &mut Stream) -> Act {
+        let mut draw = Draw { scenario, dialect, stream };
+        let act = match self {
+            Self::Processes => draw.process(),
+            Self::Power => Do::PowerCut { host: draw.host(), down: Some(draw.lasting()) },
+            Self::CrashPoints => Do::CrashPoint {
+                host: draw.signer(),
+                after: draw.stream.below(40),
+                kill: draw.stream.percent(30),
+                down: draw.lasting(),
+            },
+            Self::NodeCrashes => draw.node_crash(),
+            Self::Network => draw.network(),
+            Self::Drops => draw.drop_connection(),
+            Self::Freezes => Do::Freeze { host: draw.node(), lasts: draw.lasting() },
+            Self::Peers => draw.peers(),
+            Self::Gossip => {
+                let (latency, loss_percent) =
+                    (range(draw.stream, 10, 1500), draw.stream.between(0, 40) as u8);
+                Do::RoughGossip { latency, loss_percent, lasts: draw.lasting() }
+            }
+            Self::Equivocation => Do::Equivocate { host: draw.node(), lasts: draw.lasting() },
+            Self::Clocks => draw.clock(),
+            Self::Disk => draw.disk(),
+            Self::Device => draw.device(),
+            Self::Operations => draw.operation(),
+        };
+        Act { when: draw.when(&act), act }
+    }
+}
+
+/// What acts are drawn from.
+struct Draw<'a> {
+    scenario: &'a Scenario,
+    dialect: Dialect,
+    stream: &'a mut Stream,
+}
+
+impl Draw<'_> {
+    fn when(&mut self, act: &Do) -> When {
+        let duration = self.scenario.duration.0.as_millis() as u64;
+        let from = self.stream.between(500, duration * 2 / 3);
+        let at = SpanRange::millis(from, self.stream.between(from, duration - 1000));
+        // An upgrade and a lasting change happen once.
+        let once = matches!(act, Do::Upgrade { .. } | Do::Reload { .. } | Do::Snapshot { .. });
+        let again = !once && self.stream.percent(30);
+        let every = again.then(|| range(self.stream, 3000, 15_000));
+        When { at, every, until: None }
+    }
+
+    fn signer(&mut self) -> String {
+        "signer".into()
+    }
+
+    fn node(&mut self) -> String {
+        self.stream.pick(&self.scenario.validators).name.clone()
+    }
+
+    fn host(&mut self) -> String {
+        match self.stream.percent(60) {
+            true => self.signer(),
+            false => self.node(),
+        }
+    }
+
+    fn pair(&mut self) -> [String; 2] {
+        let (signer, node) = (self.signer(), self.node());
+        match self.stream.percent(50) {
+            true => [signer, node],
+            false => [node, signer],
+        }
+    }
+
+    /// From a moment to about the longest that a node's timeouts are.
+    fn lasting(&mut self) -> SpanRange {
+        let longest = *self.stream.pick(&[200, 2000, 12_000]);
+        range(self.stream, 1, longest)
+    }
+
+    fn process(&mut self) -> Do {
+        let down = Some(self.lasting());
+        match self.stream.percent(70) {
+            true => Do::Kill { host: self.host(), down },
+            false => Do::Stop { host: self.signer(), down },
+        }
+    }
+
+    fn node_crash(&mut self) -> Do {
+        let (host, down) = (self.node(), self.lasting());
+        match self.stream.percent(50) {
+            true => Do::CrashAwaiting { host, down },
+            false => Do::CrashAnswered { host, down },
+        }
+    }
+
+    fn network(&mut self) -> Do {
+        let (between, lasts) = (self.pair(), self.lasting());
+        match self.stream.below(4) {
+            0 => Do::Partition { between, one_way: false, lasts },
+            1 => Do::Partition { between, one_way: true, lasts },
+            2 => Do::Hold { between, lasts },
+            _ => Do::Latency { between, latency: Span::millis(self.stream.between(5, 1500)), lasts },
+        }
+    }
+
+    fn drop_connection(&mut self) -> Do {
+        let between = self.pair();
+        match self.stream.percent(50) {
+            true => Do::DropInRequest { between },
+            false => Do::DropInAnswer { between },
+        }
+    }
+
+    fn peers(&mut self) -> Do {
+        let peers = self.scenario.chain.validators as u64 - 1;
+        match self.stream.percent(50) {
+            true => Do::Isolate { host: self.node(), lasts: self.lasting() },
+            false => Do::PeersAway { peers: self.stream.between(1, peers) as usize, lasts: self.lasting() },
+        }
+    }
+
+    fn clock(&mut self) -> Do {
+        let by_ms = self.stream.between(1, 5000) as i64;
+        let by_ms = if self.stream.percent(50) { by_ms } else { -by_ms };
+        Do::ClockJump { host: self.host(), by_ms }
+    }
+
+    fn disk(&mut self) -> Do {
+        let faults = [
+            DiskFault::Eio,
+            DiskFault::SyncError,
+            DiskFault::NoSpace,
+            DiskFault::ReadOnly,
+            DiskFault::Hang,
+            DiskFault::Slow,
+        ];
+        Do::DiskFault { host: self.signer(), fault: *self.stream.pick(&faults), lasts: Some(self.lasting()) }
+    }
+
+    fn device(&mut self) -> Do {
+        let faults = [
+            DeviceFault::Error,
+            DeviceFault::AnswerLost,
+            DeviceFault::Hang,
+            DeviceFault::Slow,
+            DeviceFault::WrongSignature,
+            DeviceFault::Absent,
+        ];
+        Do::DeviceFault { host: self.signer(), fault: *self.stream.pick(&faults), lasts: self.lasting() }
+    }
+
+    /// What an operator does on a working day.
+    fn operation(&mut self) -> Do {
+        match self.stream.below(3) {
+            0 => Do::Snapshot { host: self.signer() },
+            1 => {
+                let timeout = self.stream.between(4, 20) as i64;
+                let link = toml::Table::from_iter([("timeout".to_owned(), timeout.into())]);
+                Do::Reload { host: self.signer(), chain: toml::Table::new(), link, validators: None }
+            }
+            _ => {
+                let newer: Vec<_> = Dialect::ALL.into_iter().filter(|other| *other >= self.dialect).collect();
+                Do::Upgrade { host: self.node(), to: self.stream.pick(&newer).to_string() }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::generate;
+    use crate::scenario::{Act, Do, Scenario, parse};
+
+    /// Whether a correct signer survives a plan: all that it lets happen ends by itself.
+    pub(in crate::explore) fn is_survivable(scenario: &Scenario) -> bool {
+        let lasts_for_ever = |act: &Act| match &act.act {
+            Do::Kill { down, .. } | Do::PowerCut { down, .. } | Do::Stop { down, .. } => down.is_none(),
+            Do::DiskFault { lasts, .. } => lasts.is_none(),
+            Do::RestoreDisk { .. } | Do::LoseRecord { .. } | Do::Clone { .. } => true,
+            _ => false,
+        };
+        scenario.duration.0 > Duration::ZERO && !scenario.acts.iter().any(lasts_for_ever)
+    }
+
+    const SEEDS: std::ops::Range<u64> = 0..500;
+
+    #[test]
+    fn every_plan_is_a_scenario_that_loads_back_and_that_can_be_survived() {
+        for seed in SEEDS {
+            let scenario = generate(seed).scenario;
+            let text = toml::to_string(&scenario).unwrap();
+            assert_eq!(parse(&text).as_ref(), Ok(&scenario), "seed {seed}:\n{text}");
+            assert!(is_survivable(&scenario), "seed {seed}:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_seed_makes_the_same_plan_and_others_make_others() {
+        assert_eq!(generate(7), generate(7));
+        let plans: BTreeSet<_> =
+            SEEDS.map(|seed| toml::to_string(&generate(seed).scenario).unwrap()).collect();
+        assert_eq!(plans.len() as u64, SEEDS.end);
+    }
+
+    #[test]
+    fn everything_that_may_happen_happens_in_some_plan_and_is_missing_in_another() {
+        let plans: Vec<BTreeSet<String>> = SEEDS
+            .map(|seed| generate(seed).scenario.acts.iter().map(|act| act.act.name()).collect())
+            .collect();
+        let all: BTreeSet<_> = plans.iter().flatten().map(String::as_str).collect();
+        let expected = [
+            "clock-jump",
+            "crash-answered",
+            "crash-awaiting",
+            "crash-point",
+            "device-fault",
+            "disk-fault",
+            "drop-in-answer",
+            "drop-in-request",
+            "equivocate",
+            "freeze",
+            "hold",
+            "isolate",
+            "kill",
+            "latency",
+            "partition",
+            "peers-away",
+            "power-cut",
+            "reload",
+            "rough-gossip",
+            "snapshot",
+            "stop",
+            "upgrade",
+        ];
+        assert_eq!(all.into_iter().collect::<Vec<_>>(), expected);
+        assert!(expected.iter().all(|act| plans.iter().any(|plan| !plan.contains(*act))));
+        assert!(
+            plans.iter().any(BTreeSet::is_empty),
+            "a plan without any fault is the measure of the others"
+        );
+    }
+
+    #[test]
+    fn worlds_differ_within_their_bounds() {
+        let scenarios: Vec<_> = SEEDS.map(|seed| generate(seed).scenario).collect();
+        for scenario in &scenarios {
+            assert!((20..=60).contains(&scenario.duration.0.as_secs()));
+            assert!((1..=7).contains(&scenario.chain.validators));
+            assert!(scenario.network.latency.to <= Duration::from_millis(30));
+        }
+        let sizes: BTreeSet<_> = scenarios.iter().map(|scenario| scenario.chain.validators).collect();
+        assert_eq!(sizes.len(), 7);
+        assert!(scenarios.iter().any(|scenario| scenario.validators.len() == 2));
+        assert!(scenarios.iter().any(|scenario| scenario.chain.extension_bytes.is_some()));
+    }
+
+    #[test]
+    fn a_host_that_stays_without_power_is_not_survivable() {
+        let mut scenario = generate(1).scenario;
+        scenario.acts.clear();
+        assert!(is_survivable(&scenario));
+        let act = crate::testing::run().scenario.acts[0].clone();
+        let Do::PowerCut { host, .. } = &act.act else { panic!("{act:?}") };
+        scenario.acts.push(Act { act: Do::PowerCut { host: host.clone(), down: None }, ..act.clone() });
+        assert!(!is_survivable(&scenario));
+    }
+}

@@ -1,0 +1,318 @@
+//! The judge: stands outside the signers, and sees what their keys signed, what left them and what their disks would keep.
+//!
+//! It trusts nothing that a signer says of itself. What a key signs is seen at the key, what is released where it arrives, and what is
+//! durable on the platter of the simulated disk.
+
+mod latency;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use memchr::memmem;
+use monosign::record::decode_file;
+use monosign_protocol::message::{Message, RemoteSignerError};
+use monosign_protocol::sign_bytes::{self, Canonical};
+use monosign_protocol::{ChainId, Hrs, Step};
+
+use crate::outcome::{Invariant, Latencies, Violation};
+use crate::reach::Reach;
+use latency::Samples;
+
+/// What was seen of a run, and what did not hold.
+pub struct Oracle {
+    chain_id: ChainId,
+    reach: Reach,
+    now: Duration,
+    /// What was signed, by height, round and step: all that any signer's key signed.
+    signed: BTreeMap<Hrs, Vec<Signed>>,
+    /// The highest that each signer's key signed.
+    highest: BTreeMap<String, Hrs>,
+    /// What nodes were answered.
+    released: BTreeMap<Hrs, Released>,
+    starts: u64,
+    violations: Vec<Violation>,
+    samples: BTreeMap<&'static str, Samples>,
+    clones: Clones,
+    double_signs: u64,
+    blocks: u64,
+}
+
+/// Whether two signers may hold the same key and state, which neither of them can know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clones {
+    /// No: nothing is ever signed twice.
+    Never,
+    /// Yes: each signer by itself never signs twice, and all of them together do.
+    Expected,
+}
+
+struct Signed {
+    by: String,
+    sign_bytes: Vec<u8>,
+    signature: [u8; 64],
+}
+
+#[derive(Clone, Copy)]
+struct Released {
+    signature: [u8; 64],
+    /// How often signers had been started by then.
+    starts: u64,
+}
+
+/// Enough to tell what is wrong; a signer that is wrong once is often wrong a thousand times.
+const MOST_VIOLATIONS: usize = 32;
+
+impl Oracle {
+    /// An oracle that has seen nothing.
+    pub fn new(chain_id: ChainId, clones: Clones, reach: Reach) -> Self {
+        Self {
+            chain_id,
+            reach,
+            now: Duration::ZERO,
+            signed: BTreeMap::new(),
+            highest: BTreeMap::new(),
+            released: BTreeMap::new(),
+            starts: 0,
+            violations: Vec::new(),
+            samples: BTreeMap::new(),
+            clones,
+            double_signs: 0,
+            blocks: 0,
+        }
+    }
+
+    /// The simulated time since the start, from now on.
+    pub fn set_now(&mut self, now: Duration) {
+        self.now = now;
+    }
+
+    /// Something did not hold.
+    pub fn violated(&mut self, invariant: Invariant, seen: impl Into<String>) {
+        let seen = seen.into();
+        tracing::info!(target: "sim::oracle", ?invariant, seen, "violated");
+        if self.violations.len() < MOST_VIOLATIONS {
+            self.violations.push(Violation { invariant, at_ms: self.now.as_millis() as u64, seen });
+        }
+    }
+
+    /// The key of the signer `by` has signed; `record` is its record as it is on the platter.
+    pub fn key_signed(&mut self, by: &str, bytes: &[u8], signature: [u8; 64], record: Option<&[u8]>) {
+        // Extensions and raw bytes have domains of their own and may be signed again and again.
+        let Some(hrs) = Canonical::parse(bytes).map(|canonical| canonical.hrs) else { return };
+        tracing::trace!(target: "sim::oracle", by, %hrs, "signed");
+        self.check_durable(by, hrs, bytes, record);
+        self.check_single(by, hrs, bytes);
+        let highest = self.highest.entry(by.into()).or_insert(hrs);
+        *highest = (*highest).max(hrs);
+        let all = self.signed.entry(hrs).or_default();
+        if !all.iter().any(|signed| signed.by == by && signed.sign_bytes == bytes) {
+            all.push(Signed { by: by.into(), sign_bytes: bytes.into(), signature });
+        }
+    }
+
+    fn check_durable(&mut self, by: &str, hrs: Hrs, bytes: &[u8], record: Option<&[u8]>) {
+        // That what is there can be read is judged when the signer starts on it.
+        let holds = record.is_some_and(|record| memmem::find(record, bytes).is_some());
+        if !holds {
+            let durable = record.and_then(|record| decode_file(record).ok());
+            let durable = durable.map_or("no record".into(), |(_, newest)| newest.watermark.to_string());
+            let seen = format!("{by} signed {hrs}, and its disk would keep {durable}");
+            self.violated(Invariant::DurableBeforeReleased, seen);
+        }
+    }
+
+    fn check_single(&mut self, by: &str, hrs: Hrs, bytes: &[u8]) {
+        let others = self.signed.get(&hrs).map(Vec::as_slice).unwrap_or_default();
+        let Some(other) = others.iter().find(|other| other.sign_bytes != bytes) else { return };
+        if self.clones == Clones::Expected && other.by != by {
+            self.double_signs += 1;
+            self.reach.hit("double sign by a clone");
+            return;
+        }
+        let seen = format!("{} and {by} signed {hrs} with different bytes", other.by);
+        self.violated(Invariant::OneSignature, seen);
+    }
+
+    /// A signer has started on a record at this place.
+    pub fn started(&mut self, by: &str, at: &str, place: Option<Hrs>) {
+        self.reach.hit("signer started");
+        self.starts += 1;
+        let Some(highest) = self.highest.get(by).copied() else { return };
+        if place.is_none_or(|place| place < highest) {
+            let seen = format!("{by} started at {at}, and its key had signed {highest}");
+            self.violated(Invariant::RecordsRise, seen);
+        }
+    }
+
+    /// A signer's disk was set to another state by an act: what it signed before is not held against it.
+    pub fn forget(&mut self, by: &str) {
+        self.highest.remove(by);
+    }
+
+    /// What a signer's key signed last.
+    pub fn highest(&self, by: &str) -> Option<Hrs> {
+        self.highest.get(by).copied()
+    }
+
+    /// A signer's disk was copied to another's.
+    pub fn cloned(&mut self, from: &str, to: &str) {
+        match self.highest.get(from).copied() {
+            Some(highest) => self.highest.insert(to.into(), highest),
+            None => self.highest.remove(to),
+        };
+    }
+
+    /// A node got an answer. `undisturbed` says that no fault touches the node or its signers.
+    pub fn answered(
+        &mut self,
+        request: &Message,
+        answer: Option<&Message>,
+        took: Duration,
+        undisturbed: bool,
+    ) {
+        let Some((hrs, kind)) = asked(request) else { return };
+        match answer {
+            Some(answer) => match outcome_of(answer) {
+                Some(Ok((signature, bytes))) => {
+                    self.judge_signature(hrs, signature, bytes(&self.chain_id, request));
+                    if undisturbed {
+                        self.samples.entry(kind).or_default().add(took);
+                    }
+                }
+                Some(Err(error)) => self.judge_refusal(hrs, request, error, undisturbed),
+                None => self
+                    .violated(Invariant::RefusalsAnswered, format!("{hrs} was answered by another message")),
+            },
+            None => {
+                self.violated(Invariant::RefusalsAnswered, format!("{hrs} was answered by an empty message"))
+            }
+        }
+    }
+
+    fn judge_signature(&mut self, hrs: Hrs, signature: &[u8], bytes: Vec<u8>) {
+        let all = self.signed.get(&hrs).map(Vec::as_slice).unwrap_or_default();
+        let Some(signed) = all.iter().find(|signed| signed.signature == signature) else {
+            return self.violated(
+                Invariant::SignaturesVerify,
+                format!("{hrs} was answered by what the key did not sign"),
+            );
+        };
+        if signed.sign_bytes != bytes {
+            return self.violated(
+                Invariant::SignaturesVerify,
+                format!("{hrs} was answered by the signature of other bytes"),
+            );
+        }
+        let signature = signed.signature;
+        let released = Released { signature, starts: self.starts };
+        let Some(first) = self.released.get(&hrs).copied() else {
+            self.released.insert(hrs, released);
+            self.blocks += u64::from(hrs.step == Step::Precommit);
+            return;
+        };
+        if first.signature != signature && self.clones == Clones::Never {
+            return self.violated(Invariant::SameAnswer, format!("{hrs} got a second signature"));
+        }
+        self.reach.hit("answered again");
+        if first.starts < self.starts {
+            self.reach.hit("answered again after a restart");
+        }
+    }
+
+    fn judge_refusal(&mut self, hrs: Hrs, request: &Message, error: &RemoteSignerError, undisturbed: bool) {
+        self.reach.hit("refused");
+        let above = self.highest.values().all(|highest| hrs > *highest);
+        if above && undisturbed && request_is_sound(request) {
+            let seen = format!("{hrs} is above all that was signed, and was refused: {error}");
+            self.violated(Invariant::NoNeedlessRefusal, seen);
+        }
+    }
+
+    /// How many precommits were released.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// How often two signers of the same key signed different bytes.
+    pub fn double_signs(&self) -> u64 {
+        self.double_signs
+    }
+
+    /// Whether anything did not hold yet.
+    pub fn is_violated(&self) -> bool {
+        !self.violations.is_empty()
+    }
+
+    /// The times of answers, by kind of message.
+    pub fn latencies(&self) -> BTreeMap<&'static str, Latencies> {
+        self.samples.iter().map(|(kind, samples)| (*kind, samples.summary())).collect()
+    }
+
+    /// Takes out what did not hold.
+    pub fn take_violations(&mut self) -> Vec<Violation> {
+        std::mem::take(&mut self.violations)
+    }
+}
+
+/// What a request is for, and the name of its kind; `None` for pings and keys.
+fn asked(request: &Message) -> Option<(Hrs, &'static str)> {
+    let hrs = match request {
+        Message::SignVoteRequest(request) => request.vote.as_ref()?.hrs()?,
+        Message::SignProposalRequest(request) => request.proposal.as_ref()?.hrs(),
+        _ => return None,
+    };
+    let kind = match hrs.step {
+        Step::Proposal => "proposal",
+        Step::Prevote => "prevote",
+        Step::Precommit => "precommit",
+    };
+    Some((hrs, kind))
+}
+
+type BytesOf<'a> = Box<dyn Fn(&ChainId, &Message) -> Vec<u8> + 'a>;
+
+/// The signature of an answer with what it must cover: the request, at the answer's time.
+fn outcome_of(answer: &Message) -> Option<Result<(&[u8], BytesOf<'_>), &RemoteSignerError>> {
+    match answer {
+        Message::SignedVoteResponse(answer) => Some(match &answer.error {
+            Some(error) => Err(error),
+            None => Ok((
+                &answer.vote.signature,
+                Box::new(|chain_id, request| match request {
+                    Message::SignVoteRequest(request) => request
+                        .vote
+                        .as_ref()
+                        .map(|vote| sign_bytes::vote_at(chain_id.as_str(), vote, answer.vote.timestamp))
+                        .unwrap_or_default(),
+                    _ => Vec::new(),
+                }),
+            )),
+        }),
+        Message::SignedProposalResponse(answer) => Some(match &answer.error {
+            Some(error) => Err(error),
+            None => Ok((
+                &answer.proposal.signature,
+                Box::new(|chain_id, request| match request {
+                    Message::SignProposalRequest(request) => request
+                        .proposal
+                        .as_ref()
+                        .map(|p| sign_bytes::proposal_at(chain_id.as_str(), p, answer.proposal.timestamp))
+                        .unwrap_or_default(),
+                    _ => Vec::new(),
+                }),
+            )),
+        }),
+        _ => None,
+    }
+}
+
+/// Whether CometBFT's own signer would take the request, its height, round and step aside.
+fn request_is_sound(request: &Message) -> bool {
+    match request {
+        Message::SignVoteRequest(request) => request.vote.as_ref().is_some_and(|vote| {
+            let is_block_precommit = vote.vote_type == 2 && !vote.block_id.is_nil();
+            vote.extension.is_empty() || is_block_precommit
+        }),
+        _ => true,
+    }
+}

@@ -1,0 +1,55 @@
+//! The settings of signers, judged by the signer's own parser.
+
+use std::path::Path;
+
+use monosign::config::{Config, ConfigError};
+use toml::Table;
+
+use super::super::place::Place;
+use super::super::signer_toml::{CHAIN_KEYS, LINK_KEYS, SignerFiles, signer_toml};
+use super::super::{Do, Scenario};
+use super::Findings;
+
+pub(super) fn check(scenario: &Scenario, found: &mut Findings) {
+    for (n, signer) in scenario.signers.iter().enumerate() {
+        settings(&Place::top("signer").index(n), &signer.chain, &signer.link, found);
+    }
+    for (n, act) in scenario.acts.iter().enumerate() {
+        if let Do::Reload { chain, link, .. } = &act.act {
+            settings(&Place::top("act").index(n), chain, link, found);
+        }
+    }
+}
+
+fn settings(place: &Place, chain: &Table, link: &Table, found: &mut Findings) {
+    // One after the other, so that it is known which of them is wrong.
+    table(&place.key("chain"), chain, &CHAIN_KEYS, |table| text(table, &Table::new()), found);
+    table(&place.key("link"), link, &LINK_KEYS, |table| text(&Table::new(), table), found);
+}
+
+fn table(place: &Place, table: &Table, ours: &[&str], text: impl Fn(&Table) -> String, found: &mut Findings) {
+    for key in ours.iter().filter(|key| table.contains_key(**key)) {
+        found.add(&place.key(key), "the simulator sets this key itself");
+    }
+    let Err(error) = Config::parse(&text(table), Path::new("monosign.toml")) else { return };
+    let what = match &error {
+        ConfigError::Parse { source, .. } => source.message().to_owned(),
+        ConfigError::Invalid { what, .. } => what.clone(),
+        other => other.to_string(),
+    };
+    // The parser names the key where it is the key that is wrong; a value it shows by a key alone in the table.
+    let named = table.keys().find(|key| what.contains(&format!("`{key}`")) || what.starts_with(key.as_str()));
+    let alone = table.keys().next().filter(|_| table.len() == 1);
+    let place = named.or(alone).map_or_else(|| place.clone(), |key| place.key(key));
+    found.add(&place, format!("the signer refuses it: {what}"));
+}
+
+fn text(chain: &Table, link: &Table) -> String {
+    let (record, consensus_key, identity) = ("record", "consensus.key", "identity.key");
+    let files = SignerFiles {
+        record: record.as_ref(),
+        consensus_key: consensus_key.as_ref(),
+        identity: identity.as_ref(),
+    };
+    signer_toml("sim-1", files, &["tcp://validator:26658".into()], chain, link)
+}

@@ -1,0 +1,104 @@
+//! A crash at every single point of input and output of a fixed piece of work, each followed by a restart and by every conflict that an
+//! equivocating node can ask for: complete, not sampled.
+
+use monosign_protocol::Dialect;
+
+use crate::run::{Mode, Run};
+use crate::scenario::{Act, Chain, Disk, Do, Network, PowerCut, Scenario, Signer, Span, SpanRange, When};
+use crate::world;
+
+/// How a process dies at a crash point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Death {
+    /// By a power cut that loses all that was not synced.
+    Loses,
+    /// By a power cut after which all of it happens to be there.
+    Keeps,
+    /// By a power cut that keeps this and loses that.
+    Random,
+    /// The process alone, and a power cut follows that loses all that was not synced by then.
+    KilledThenLoses,
+}
+
+impl Death {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Loses, Self::Keeps, Self::Random, Self::KilledThenLoses];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Loses => "all lost",
+            Self::Keeps => "all kept",
+            Self::Random => "some kept",
+            Self::KilledThenLoses => "killed, then all lost",
+        }
+    }
+
+    fn power_cut(self) -> PowerCut {
+        match self {
+            Self::Loses | Self::KilledThenLoses => PowerCut::Loses,
+            Self::Keeps => PowerCut::Keeps,
+            Self::Random => PowerCut::Random,
+        }
+    }
+}
+
+/// The runs of the sweep: the work is done once without a crash to count the points.
+pub fn runs(mode: Mode, dialect: Dialect) -> Vec<Run> {
+    let calm = run(mode, dialect, "sweep without a crash".into(), scenario(Death::Loses, None));
+    let points = world::run(&calm).disk_points;
+    let deaths = Death::ALL.into_iter().flat_map(|death| (0..points).map(move |point| (death, point)));
+    let crashes = deaths.map(|(death, point)| {
+        run(mode, dialect, format!("sweep at point {point}, {}", death.name()), scenario(death, Some(point)))
+    });
+    std::iter::once(calm.clone()).chain(crashes).collect()
+}
+
+fn run(mode: Mode, dialect: Dialect, name: String, scenario: Scenario) -> Run {
+    Run { scenario, name, mode, dialect, seed: 1 }
+}
+
+/// The only validator of a chain, which starts on an empty disk, and equivocates all the time.
+fn scenario(death: Death, point: Option<u64>) -> Scenario {
+    let host = || "signer".to_owned();
+    let at = |millis, act| Act {
+        when: When { at: SpanRange::millis(millis, millis), every: None, until: None },
+        act,
+    };
+    let mut acts =
+        vec![at(0, Do::Equivocate { host: "validator".into(), lasts: SpanRange::millis(60_000, 60_000) })];
+    acts.extend(point.map(|after| {
+        let kill = death == Death::KilledThenLoses;
+        at(0, Do::CrashPoint { host: host(), after, kill, down: SpanRange::millis(20, 20) })
+    }));
+    if death == Death::KilledThenLoses {
+        acts.push(at(WORK + 200, Do::PowerCut { host: host(), down: Some(SpanRange::millis(20, 20)) }));
+    }
+    Scenario {
+        about: "A crash at one point of input and output, and every conflict after it.".into(),
+        chain: Chain { validators: 1, block_time: Span::millis(100), ..Chain::default() },
+        signers: vec![Signer { fresh: true, ..Signer::named("signer") }],
+        network: Network { latency: SpanRange::millis(0, 0), chops: false },
+        disk: Disk { latency: SpanRange::millis(0, 0), power_cut: death.power_cut() },
+        acts,
+        ..Scenario::lasting(Span::millis(WORK + 400))
+    }
+}
+
+/// How long the work is, in milliseconds: some blocks. That the record's slots are used in turn is tested with the record.
+const WORK: u64 = 600;
+
+#[cfg(test)]
+mod tests {
+    use monosign_protocol::Dialect;
+
+    use super::{Death, runs};
+    use crate::run::Mode;
+
+    #[test]
+    fn every_point_is_there_for_every_death() {
+        let runs = runs(Mode::Softsign, Dialect::V0_38);
+        let points = (runs.len() - 1) / Death::ALL.len();
+        assert!(points > 60, "{points}");
+        assert_eq!(runs.len(), 1 + points * Death::ALL.len());
+    }
+}

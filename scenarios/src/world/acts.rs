@@ -1,0 +1,397 @@
+//! What befalls the hosts, and how it ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::hosts::Power;
+use super::signer_host::{Control, RECORD, SignerHost};
+use super::timeline::Happening;
+use super::validator_host::ValidatorHost;
+use super::{Event, World};
+use crate::disk::Loss;
+use crate::scenario::{Do, PowerCut, SpanRange};
+
+/// The end of something that lasts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ending {
+    Start(String),
+    Join { from: String, to: String },
+    Release(String, String),
+    Latency(String, String),
+    Thaw(String),
+    Connect(String),
+    PeersBack(Vec<usize>),
+    Gossip,
+    Disk(String),
+    Device(String),
+    Honest(String),
+}
+
+/// What is wrong now, and was a moment ago.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    wanted_down: BTreeSet<String>,
+    crash: BTreeMap<String, Crash>,
+    /// How many faults are there now that can delay an answer.
+    faults: usize,
+    /// Whether devices or disks failed, so that signatures were refused.
+    refusals: bool,
+    /// Signers whose disk has failed since they started: they sign nothing until they are started anew.
+    disks: BTreeSet<String>,
+}
+
+impl Trouble {
+    pub(super) fn wanted_down(&mut self, host: &str, down: bool) {
+        match down {
+            true => self.wanted_down.insert(host.into()),
+            false => self.wanted_down.remove(host),
+        };
+    }
+
+    pub(super) fn is_wanted_down(&self, host: &str) -> bool {
+        self.wanted_down.contains(host)
+    }
+
+    /// How a signer is to die at the crash point that it has come to.
+    pub(super) fn take_crash(&mut self, host: &str) -> Crash {
+        self.crash.remove(host).unwrap_or_default()
+    }
+}
+
+/// A death at a crash point.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Crash {
+    /// The process alone dies.
+    pub(super) kill: bool,
+    pub(super) down: Duration,
+}
+
+/// How long the world is disturbed after a fault has ended: a node's retries, and redials.
+const AFTERMATH: Duration = Duration::from_secs(10);
+
+impl World<'_> {
+    /// Something happens.
+    pub(super) fn act(&mut self, happening: Happening) {
+        let Happening { act, mut stream } = happening;
+        tracing::info!(target: "sim::act", at = self.sim.elapsed().as_millis() as u64, ?act, "happens");
+        self.disturb();
+        let mut draw = |range: SpanRange| range.draw(&mut stream);
+        match act {
+            Do::Kill { host, down } => {
+                self.kill(&host);
+                self.down_for(host, down.map(&mut draw));
+            }
+            Do::PowerCut { host, down } => {
+                self.cut_power(&host);
+                self.down_for(host, down.map(&mut draw));
+            }
+            Do::Start { host } => self.start(&host),
+            Do::Stop { host, down } => {
+                if let Some(signer) = self.signer(&host) {
+                    signer.tell(Control::Stop);
+                }
+                // Not an exit that a supervisor answers.
+                self.trouble.wanted_down(&host, true);
+                self.down_for(host, down.map(&mut draw));
+            }
+            Do::CrashPoint { host, after, kill, down } => {
+                if let Some(signer) = self.signer(&host) {
+                    signer.disk.crash_at(after);
+                    self.trouble.crash.insert(host, Crash { kill, down: draw(down) });
+                }
+            }
+            Do::SecondProcess { host } => {
+                if let Some(signer) = self.signer(&host) {
+                    signer.tell(Control::Twin);
+                }
+            }
+            Do::CrashAwaiting { host, down } => self.with_validator(&host, |v| v.crash_awaiting(draw(down))),
+            Do::CrashAnswered { host, down } => self.with_validator(&host, |v| v.crash_answered(draw(down))),
+            Do::Partition { between: [a, b], one_way, lasts } => {
+                let lasts = draw(lasts);
+                self.cut(&a, &b, lasts);
+                if !one_way {
+                    self.cut(&b, &a, lasts);
+                }
+            }
+            Do::Hold { between: [a, b], lasts } => {
+                self.sim.hold(a.as_str(), b.as_str());
+                self.end_later(draw(lasts), Ending::Release(a, b));
+            }
+            Do::Latency { between: [a, b], latency, lasts } => {
+                self.sim.set_link_latency(a.as_str(), b.as_str(), latency.0);
+                self.end_later(draw(lasts), Ending::Latency(a, b));
+            }
+            Do::DropInRequest { between: [a, b] } => self.break_in_request(&a, &b),
+            Do::DropInAnswer { between: [a, b] } => self.break_in_answer(&a, &b),
+            Do::Freeze { host, lasts } => {
+                self.with_validator(&host, |v| v.tap.freeze(true));
+                self.end_later(draw(lasts), Ending::Thaw(host));
+            }
+            Do::Isolate { host, lasts } => {
+                self.with_validator(&host, |v| v.isolate(true));
+                self.end_later(draw(lasts), Ending::Connect(host));
+            }
+            Do::PeersAway { peers, lasts } => {
+                let away = self.chain.peers_away(peers);
+                self.end_later(draw(lasts), Ending::PeersBack(away));
+            }
+            Do::RoughGossip { latency, loss_percent, lasts } => {
+                self.chain.set_gossip(latency, loss_percent);
+                self.end_later(draw(lasts), Ending::Gossip);
+            }
+            Do::Equivocate { host, lasts } => {
+                self.with_validator(&host, |v| v.equivocate(true));
+                // It delays nobody's answers but its own, so the world is not disturbed by it.
+                self.timeline.enter(self.sim.elapsed() + draw(lasts), Event::End(Ending::Honest(host)));
+            }
+            Do::ClockJump { host, by_ms } => self.with_validator(&host, |v| v.jump(by_ms)),
+            Do::DiskFault { host, fault, lasts } => {
+                if let Some(signer) = self.signer(&host) {
+                    signer.disk.set_fault(Some(fault));
+                    self.trouble.disks.insert(host.clone());
+                    self.trouble.refusals = true;
+                }
+                if let Some(lasts) = lasts {
+                    self.end_later(draw(lasts), Ending::Disk(host));
+                }
+            }
+            Do::DeviceFault { host, fault, lasts } => {
+                if let Some(signer) = self.signer(&host) {
+                    signer.device.set_fault(Some(fault));
+                    self.trouble.refusals = true;
+                }
+                self.end_later(draw(lasts), Ending::Device(host));
+            }
+            Do::Snapshot { host } => {
+                if let Some(signer) = self.signer(&host) {
+                    *signer.picture.borrow_mut() = Some(signer.disk.snapshot());
+                }
+            }
+            Do::RestoreDisk { host } => self.restore(&host),
+            Do::LoseRecord { host } => {
+                self.kill(&host);
+                if let Some(signer) = self.signer(&host) {
+                    signer.disk.remove_file(RECORD);
+                }
+                self.start(&host);
+            }
+            Do::Clone { from, to } => self.clone_signer(&from, &to),
+            Do::Upgrade { host, to } => {
+                if let Ok(dialect) = to.parse() {
+                    self.kill(&host);
+                    self.with_validator(&host, |v| v.upgrade(dialect));
+                    self.start(&host);
+                }
+            }
+            Do::Reload { host, chain, link, validators } => {
+                if let Some(signer) = self.signer(&host) {
+                    {
+                        let mut settings = signer.settings.borrow_mut();
+                        settings.chain.extend(chain);
+                        settings.link.extend(link);
+                        settings.validators = validators.unwrap_or_else(|| settings.validators.clone());
+                    }
+                    signer.tell(Control::Reload);
+                }
+            }
+        }
+    }
+
+    /// Something that lasted ends.
+    pub(super) fn end(&mut self, ending: Ending) {
+        tracing::info!(target: "sim::act", at = self.sim.elapsed().as_millis() as u64, ?ending, "ends");
+        if let Ending::Honest(host) = &ending {
+            return self.with_validator(host, |v| v.equivocate(false));
+        }
+        self.trouble.faults = self.trouble.faults.saturating_sub(1);
+        self.disturb();
+        match ending {
+            Ending::Start(host) => self.start(&host),
+            Ending::Join { from, to } => {
+                self.hosts.set_cut(&from, &to, false);
+                self.sim.repair_oneway(from.as_str(), to.as_str());
+            }
+            Ending::Release(a, b) => self.sim.release(a.as_str(), b.as_str()),
+            Ending::Latency(a, b) => {
+                let usual = self.scenario.network.latency;
+                self.sim.set_link_latency(a.as_str(), b.as_str(), usual.from);
+                self.sim.set_link_max_message_latency(a.as_str(), b.as_str(), usual.to);
+            }
+            Ending::Thaw(host) => self.with_validator(&host, |v| v.tap.freeze(false)),
+            Ending::Connect(host) => self.with_validator(&host, |v| v.isolate(false)),
+            Ending::PeersBack(away) => self.chain.peers_back(&away),
+            Ending::Gossip => {
+                self.chain.set_gossip(self.scenario.chain.latency, self.scenario.chain.loss_percent)
+            }
+            Ending::Disk(host) => {
+                if let Some(signer) = self.signer(&host) {
+                    signer.disk.set_fault(None);
+                }
+            }
+            Ending::Device(host) => {
+                if let Some(signer) = self.signer(&host) {
+                    signer.device.set_fault(None);
+                }
+            }
+            Ending::Honest(_) => {}
+        }
+    }
+
+    /// Ends everything that lasts, and starts what is down and was not meant to stay so. An operator starts a signer anew whose
+    /// disk has failed.
+    pub(super) fn heal(&mut self) {
+        let endings: Vec<_> = self.timeline.drain().collect();
+        for event in endings {
+            if let Event::End(ending) = event {
+                self.end(ending);
+            }
+        }
+        for signer in self.signers.clone() {
+            signer.disk.set_fault(None);
+            signer.device.set_fault(None);
+            if self.trouble.disks.contains(&*signer.name) && self.hosts.power(&signer.name) == Power::On {
+                self.kill(&signer.name);
+            }
+        }
+        // A chain whose votes were refused can stand still for good: CometBFT has no timer below two thirds of the votes, and its
+        // operators start the node anew, which asks again.
+        if self.trouble.refusals {
+            for validator in self.validators.clone() {
+                self.kill(&validator.name);
+            }
+        }
+        for host in self.host_names() {
+            if !self.trouble.is_wanted_down(&host) {
+                self.start(&host);
+            }
+        }
+        self.disturb();
+    }
+
+    pub(super) fn end_later(&mut self, after: Duration, ending: Ending) {
+        self.trouble.faults += 1;
+        self.disturb();
+        self.timeline.enter(self.sim.elapsed() + after, Event::End(ending));
+    }
+
+    /// From now on, and for a while after the last fault, nothing is said about how fast answers are.
+    fn disturb(&mut self) {
+        let calm = self.trouble.faults == 0 && self.trouble.wanted_down.is_empty();
+        let until = calm.then(|| self.sim.elapsed() + AFTERMATH);
+        self.chain.disturbed_until(until);
+    }
+
+    fn down_for(&mut self, host: String, down: Option<Duration>) {
+        match down {
+            Some(down) => self.end_later(down, Ending::Start(host)),
+            None => self.trouble.wanted_down(&host, true),
+        }
+    }
+
+    /// A process is gone; its kernel closes its sockets.
+    pub(super) fn kill(&mut self, host: &str) {
+        if self.hosts.power(host) != Power::On {
+            return;
+        }
+        self.hosts.set_power(host, Power::ProcessDown);
+        if let Some(signer) = self.signer(host) {
+            signer.disk.kill();
+        }
+        self.with_validator(host, |validator| validator.died());
+        self.sim.crash(host);
+    }
+
+    /// A host loses power: what its sockets would have said on their way down is never heard.
+    pub(super) fn cut_power(&mut self, host: &str) {
+        if self.hosts.power(host) != Power::On {
+            return;
+        }
+        self.hosts.set_power(host, Power::Off);
+        let others: Vec<_> = self.host_names().into_iter().filter(|other| other != host).collect();
+        for other in &others {
+            self.sim.partition(host, other.as_str());
+        }
+        if let Some(signer) = self.signer(host) {
+            signer.disk.power_cut(match self.scenario.disk.power_cut {
+                PowerCut::Random => Loss::Random,
+                PowerCut::Loses => Loss::All,
+                PowerCut::Keeps => Loss::None,
+            });
+        }
+        self.with_validator(host, |validator| validator.died());
+        self.sim.crash(host);
+        for other in &others {
+            self.sim.repair(host, other.as_str());
+            for (from, to) in [(host, other.as_str()), (other.as_str(), host)] {
+                if self.hosts.is_cut(from, to) {
+                    self.sim.partition_oneway(from, to);
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, host: &str) {
+        self.trouble.wanted_down(host, false);
+        if self.hosts.power(host) == Power::On {
+            if self.sim.is_host_running(host) {
+                return;
+            }
+            self.kill(host);
+        }
+        self.trouble.disks.remove(host);
+        self.hosts.set_power(host, Power::On);
+        self.sim.bounce(host);
+    }
+
+    fn cut(&mut self, from: &str, to: &str, lasts: Duration) {
+        self.hosts.set_cut(from, to, true);
+        self.sim.partition_oneway(from, to);
+        self.end_later(lasts, Ending::Join { from: from.into(), to: to.into() });
+    }
+
+    fn restore(&mut self, host: &str) {
+        let Some(signer) = self.signer(host) else { return };
+        self.kill(host);
+        if let Some(picture) = &*signer.picture.borrow() {
+            signer.disk.restore(picture);
+            self.oracle.borrow_mut().forget(host);
+            self.reach.hit("old disk restored");
+        }
+        self.start(host);
+    }
+
+    fn clone_signer(&mut self, from: &str, to: &str) {
+        let (Some(source), Some(target)) = (self.signer(from), self.signer(to)) else { return };
+        self.kill(to);
+        target.disk.restore(&source.disk.snapshot());
+        self.oracle.borrow_mut().cloned(from, to);
+        self.reach.hit("key and state cloned");
+        self.start(to);
+    }
+
+    fn break_in_request(&mut self, a: &str, b: &str) {
+        for host in [a, b] {
+            self.with_validator(host, |validator| validator.tap.cut_next_write());
+        }
+    }
+
+    fn break_in_answer(&mut self, a: &str, b: &str) {
+        for (signer, node) in [(a, b), (b, a)] {
+            if let Some(signer) = self.signer(signer) {
+                signer.tap(node).cut_next_write();
+            }
+        }
+    }
+
+    fn signer(&self, name: &str) -> Option<Rc<SignerHost>> {
+        self.signers.iter().find(|signer| &*signer.name == name).cloned()
+    }
+
+    fn with_validator(&self, name: &str, act: impl FnOnce(&ValidatorHost)) {
+        if let Some(validator) = self.validators.iter().find(|validator| &*validator.name == name) {
+            act(validator);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What every host knows of the others without asking: whether they have power, and who is cut off from whom.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Whether a host runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Power {
+    /// Its process runs.
+    On,
+    /// Its process is gone, its kernel runs.
+    ProcessDown,
+    /// It has no power.
+    Off,
+}
+
+/// The hosts of a world.
+pub(super) struct Hosts {
+    power: RefCell<BTreeMap<String, Power>>,
+    cut: RefCell<BTreeSet<(String, String)>>,
+    /// Whether writes are chopped.
+    pub(super) chops: bool,
+}
+
+impl Hosts {
+    pub(super) fn new(chops: bool) -> Self {
+        Self { power: RefCell::default(), cut: RefCell::default(), chops }
+    }
+
+    pub(super) fn power(&self, host: &str) -> Power {
+        self.power.borrow().get(host).copied().unwrap_or(Power::Off)
+    }
+
+    pub(super) fn set_power(&self, host: &str, power: Power) {
+        self.power.borrow_mut().insert(host.into(), power);
+    }
+
+    /// Whether what `from` sends never reaches `to`.
+    pub(super) fn is_cut(&self, from: &str, to: &str) -> bool {
+        self.cut.borrow().contains(&(from.into(), to.into()))
+    }
+
+    pub(super) fn set_cut(&self, from: &str, to: &str, cut: bool) {
+        let pair = (from.to_owned(), to.to_owned());
+        match cut {
+            true => self.cut.borrow_mut().insert(pair),
+            false => self.cut.borrow_mut().remove(&pair),
+        };
+    }
+}

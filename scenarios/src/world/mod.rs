@@ -1,0 +1,406 @@
+//! The world of a run: hosts, network, disks, clocks and devices, and the acts that befall them.
+//!
+//! turmoil gives hosts, time and network. What it cannot do is done here: connections in pieces, dials that hang, power cuts that
+//! say no goodbye, clocks of their own for each host, and disks (see [`crate::disk`]). Peers of our validators live outside of it, in the
+//! event loop of [`mock_validator::network`], and gossip with ours through seats.
+
+mod acts;
+mod device;
+mod hosts;
+mod keys;
+mod net;
+mod signer_host;
+mod timeline;
+mod validator_host;
+mod wire;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use monosign_protocol::ChainId;
+
+use crate::disk::HostDisk;
+use crate::oracle::{Clones, Oracle};
+use crate::outcome::{Invariant, Outcome};
+use crate::reach::Reach;
+use crate::run::Run;
+use crate::scenario::{self, Scenario};
+use crate::streams::Streams;
+use crate::trace::{self, Detail, Trace, panics};
+use acts::{Ending, Trouble};
+use hosts::{Hosts, Power};
+use keys::Keys;
+use signer_host::{SignerHost, SignerShared};
+use timeline::{Happening, Timeline};
+use validator_host::{ValidatorHost, ValidatorShared};
+
+/// Runs a scenario once.
+pub fn run(run: &Run) -> Outcome {
+    run_traced(run, Detail::Hash).0
+}
+
+/// Runs a scenario once and traces it as closely as asked.
+pub fn run_traced(run: &Run, detail: Detail) -> (Outcome, Trace) {
+    let ((outcome, panics), trace) =
+        trace::traced(detail, || panics::watched(|| World::new(run).and_then(World::run)));
+    let mut outcome = outcome.unwrap_or_else(|error| {
+        let mut outcome = Outcome::default();
+        outcome.violated(Invariant::Expected, 0, format!("the world could not be made: {error:#}"));
+        outcome
+    });
+    for panic in panics {
+        outcome.violated(Invariant::NoPanic, outcome.simulated_ms, panic);
+    }
+    outcome.trace = trace.hash.clone();
+    outcome.events = trace.events;
+    (outcome, trace)
+}
+
+/// The world's clocks start here: 14 November 2023.
+const EPOCH: Duration = Duration::from_secs(1_700_000_000);
+
+/// A process that ended by itself is started again after this, as systemd does with `Restart=always`.
+const SUPERVISOR: Duration = Duration::from_secs(1);
+
+/// How many ticks lie between two looks at what has ended by itself.
+const LOOK_EVERY: u64 = 10;
+
+/// How many more heights have to be signed for after the faults, for signing to have resumed.
+const HEIGHTS_TO_RESUME: u64 = 2;
+
+/// What happens at a time.
+enum Event {
+    Act(Box<Happening>),
+    End(Ending),
+}
+
+struct World<'a> {
+    scenario: &'a Scenario,
+    sim: turmoil::Sim<'static>,
+    hosts: Rc<Hosts>,
+    oracle: Rc<RefCell<Oracle>>,
+    reach: Reach,
+    signers: Vec<Rc<SignerHost>>,
+    validators: Vec<Rc<ValidatorHost>>,
+    chain: Rc<ValidatorShared>,
+    timeline: Timeline<Event>,
+    trouble: Trouble,
+    ticks: u64,
+    mode: crate::run::Mode,
+}
+
+impl<'a> World<'a> {
+    fn new(run: &'a Run) -> anyhow::Result<Self> {
+        let scenario = &run.scenario;
+        let streams = Streams::new(run.seed);
+        let reach = Reach::default();
+        let chain_id: ChainId = CHAIN_ID.parse()?;
+        let clones = match scenario.expect.double_sign_by_clone {
+            true => Clones::Expected,
+            false => Clones::Never,
+        };
+        let oracle = Rc::new(RefCell::new(Oracle::new(chain_id.clone(), clones, reach.clone())));
+        let hosts = Rc::new(Hosts::new(scenario.network.chops));
+        let keys = Keys::provide()?;
+        let mut sim = builder(scenario, run.seed);
+
+        let validator_settings = scenario.node_hosts();
+        let chain =
+            ValidatorShared::new(run, &validator_settings, &keys, &hosts, &oracle, &reach, &chain_id)?;
+        let shared = Rc::new(SignerShared {
+            chain_id: chain_id.clone(),
+            keys: keys.clone(),
+            hosts: Rc::clone(&hosts),
+            oracle: Rc::clone(&oracle),
+            reach: reach.clone(),
+            streams,
+        });
+        let record = signer_host::fresh_record(&chain_id, keys.key.verifying_key().to_bytes(), streams)?;
+        let signers: Vec<_> = scenario
+            .signer_hosts()
+            .iter()
+            .map(|signer| {
+                let disk = HostDisk::new(
+                    &signer.name,
+                    scenario.disk.latency,
+                    streams.of(&format!("disk/{}", signer.name)),
+                    reach.clone(),
+                );
+                if !signer.fresh {
+                    disk.restore(&record);
+                }
+                let device = device::Device::new(
+                    run.mode,
+                    streams.of(&format!("device/{}", signer.name)),
+                    reach.clone(),
+                );
+                let served = validator_settings
+                    .iter()
+                    .filter(|validator| {
+                        validator.signers.is_empty() || validator.signers.contains(&signer.name)
+                    })
+                    .map(|validator| validator.name.clone());
+                SignerHost::new(signer, served.collect(), disk, device, Rc::clone(&shared))
+            })
+            .collect();
+        let validators: Vec<_> = validator_settings
+            .iter()
+            .enumerate()
+            .map(|(n, validator)| ValidatorHost::new(n, validator, run.dialect, Rc::clone(&chain)))
+            .collect::<anyhow::Result<_>>()?;
+
+        for validator in &validators {
+            let host = Rc::clone(validator);
+            sim.host(&*validator.name, move || Rc::clone(&host).process());
+        }
+        for signer in &signers {
+            let host = Rc::clone(signer);
+            sim.host(&*signer.name, move || Rc::clone(&host).process());
+        }
+        let mut world = Self {
+            scenario,
+            sim,
+            hosts,
+            oracle,
+            reach,
+            signers,
+            validators,
+            chain,
+            timeline: Timeline::new(),
+            trouble: Trouble::default(),
+            ticks: 0,
+            mode: run.mode,
+        };
+        world.power_up(&validator_settings);
+        for (at, happening) in timeline::happenings(scenario, &streams) {
+            world.timeline.enter(at, Event::Act(Box::new(happening)));
+        }
+        Ok(world)
+    }
+
+    fn power_up(&mut self, settings: &[scenario::Validator]) {
+        let off: Vec<String> = self
+            .scenario
+            .signer_hosts()
+            .into_iter()
+            .filter(|signer| signer.off)
+            .map(|signer| signer.name)
+            .chain(settings.iter().filter(|validator| validator.off).map(|validator| validator.name.clone()))
+            .collect();
+        for name in self.host_names() {
+            if off.contains(&name) {
+                self.trouble.wanted_down(&name, true);
+            }
+            let power = if off.contains(&name) { Power::ProcessDown } else { Power::On };
+            self.hosts.set_power(&name, power);
+        }
+    }
+
+    fn host_names(&self) -> Vec<String> {
+        let signers = self.signers.iter().map(|signer| signer.name.to_string());
+        signers.chain(self.validators.iter().map(|validator| validator.name.to_string())).collect()
+    }
+
+    fn run(mut self) -> anyhow::Result<Outcome> {
+        let duration = self.scenario.duration.0;
+        while self.sim.elapsed() < duration && self.step()? {}
+        let resumed = self.recover()?;
+        Ok(self.judge(resumed))
+    }
+
+    /// One tick; false if the run is over, because what happened cannot go on.
+    fn step(&mut self) -> anyhow::Result<bool> {
+        let now = self.sim.elapsed();
+        self.oracle.borrow_mut().set_now(now);
+        while let Some(event) = self.timeline.next_due(now) {
+            match event {
+                Event::Act(happening) => self.act(*happening),
+                Event::End(ending) => self.end(ending),
+            }
+        }
+        self.chain.advance_to(now);
+        if let Err(error) = self.sim.step() {
+            self.oracle.borrow_mut().violated(Invariant::NoPanic, format!("a host failed: {error}"));
+            return Ok(false);
+        }
+        self.look_after_hosts();
+        Ok(true)
+    }
+
+    /// Does between two ticks what processes cannot do to themselves: die at the point where they were told to, and be started
+    /// again when they ended.
+    fn look_after_hosts(&mut self) {
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(LOOK_EVERY) {
+            self.restart_what_ended();
+        }
+        for n in 0..self.signers.len() {
+            let signer = Rc::clone(&self.signers[n]);
+            if signer.disk.crash_hit().is_some() {
+                let crash = self.trouble.take_crash(&signer.name);
+                match crash.kill {
+                    true => self.kill(&signer.name),
+                    false => self.cut_power(&signer.name),
+                }
+                self.end_later(crash.down, Ending::Start(signer.name.to_string()));
+            }
+        }
+        for n in 0..self.validators.len() {
+            let validator = Rc::clone(&self.validators[n]);
+            if let Some(down) = validator.take_crash() {
+                self.kill(&validator.name);
+                self.end_later(down, Ending::Start(validator.name.to_string()));
+            }
+        }
+    }
+
+    /// What systemd does, and a look at what should not pile up.
+    fn restart_what_ended(&mut self) {
+        for signer in self.signers.clone() {
+            if signer.leaks_connections() {
+                let seen = format!("{} holds two connections to one node", signer.name);
+                self.oracle.borrow_mut().violated(Invariant::Bounded, seen);
+            }
+            if self.hosts.power(&signer.name) == Power::On && !self.sim.is_host_running(&*signer.name) {
+                self.hosts.set_power(&signer.name, Power::ProcessDown);
+                signer.disk.kill();
+                if !self.trouble.is_wanted_down(&signer.name) {
+                    self.end_later(SUPERVISOR, Ending::Start(signer.name.to_string()));
+                }
+            }
+        }
+        for validator in self.validators.clone() {
+            if self.hosts.power(&validator.name) == Power::On && !self.sim.is_host_running(&*validator.name) {
+                self.hosts.set_power(&validator.name, Power::ProcessDown);
+                validator.died();
+                if !self.trouble.is_wanted_down(&validator.name) {
+                    self.end_later(SUPERVISOR, Ending::Start(validator.name.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Ends all faults, and waits until signing goes on.
+    fn recover(&mut self) -> anyhow::Result<bool> {
+        self.heal();
+        let healed = self.sim.elapsed();
+        let before: Vec<u64> = self.validators.iter().map(|validator| validator.heights_signed()).collect();
+        let deadline = healed + self.scenario.recovery.0;
+        while self.sim.elapsed() < deadline {
+            let resumed = self.validators.iter().zip(&before).all(|(validator, before)| {
+                self.trouble.is_wanted_down(&validator.name)
+                    || validator.heights_signed() >= before + HEIGHTS_TO_RESUME
+            });
+            if resumed {
+                return Ok(true);
+            }
+            if !self.step()? {
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    fn judge(self, resumed: bool) -> Outcome {
+        let expect = &self.scenario.expect;
+        let mut oracle = self.oracle.borrow_mut();
+        if resumed == expect.signer_stays_down {
+            let seen = match resumed {
+                false => format!(
+                    "no signature for {HEIGHTS_TO_RESUME} heights within {} after the faults",
+                    self.scenario.recovery
+                ),
+                true => "signing goes on, and the signer was to stay down".into(),
+            };
+            oracle.violated(Invariant::Resumes, seen);
+        }
+        if oracle.blocks() < expect.blocks {
+            let seen =
+                format!("{} precommits were released, and {} are expected", oracle.blocks(), expect.blocks);
+            oracle.violated(Invariant::Expected, seen);
+        }
+        if expect.double_sign_by_clone && oracle.double_signs() == 0 {
+            oracle.violated(
+                Invariant::Expected,
+                "the clone was to sign twice, and did not: say what keeps it from it",
+            );
+        }
+        let reached = self.reach.counts();
+        for name in expect.reached.iter().filter(|name| !reached.contains_key(name.as_str())) {
+            oracle.violated(Invariant::Expected, format!("\"{name}\" was to be reached, and was not"));
+        }
+        for name in expect.never.iter().filter(|name| reached.contains_key(name.as_str())) {
+            oracle.violated(Invariant::Expected, format!("\"{name}\" was never to be reached, and was"));
+        }
+        let latencies = oracle.latencies();
+        for seen in budget_overruns(self.scenario, self.mode, &latencies) {
+            oracle.violated(Invariant::InTime, seen);
+        }
+        // With a clone there are two validators of one key: what the chain sees of that is what the scenario shows.
+        let seen_by_chain = if expect.double_sign_by_clone { Vec::new() } else { self.chain.violations() };
+        for seen in seen_by_chain {
+            oracle.violated(Invariant::OneSignature, format!("the chain saw {seen}"));
+        }
+        drop(oracle);
+        let mut outcome = Outcome {
+            reached,
+            latencies,
+            disk_points: self.signers.iter().map(|signer| signer.disk.points_passed()).sum(),
+            simulated_ms: self.sim.elapsed().as_millis() as u64,
+            ..Outcome::default()
+        };
+        let oracle = Rc::clone(&self.oracle);
+        drop(self);
+        outcome.blocks = oracle.borrow().blocks();
+        outcome.violations = oracle.borrow_mut().take_violations();
+        outcome
+    }
+}
+
+/// The chain of every world.
+const CHAIN_ID: &str = "simulated-1";
+
+fn builder(scenario: &Scenario, seed: u64) -> turmoil::Sim<'static> {
+    turmoil::Builder::new()
+        .rng_seed(seed)
+        .epoch(SystemTime::UNIX_EPOCH + EPOCH)
+        .simulation_duration(Duration::from_secs(u64::from(u32::MAX)))
+        .tick_duration(scenario.tick.0)
+        .min_message_latency(scenario.network.latency.from)
+        .max_message_latency(scenario.network.latency.to)
+        .tcp_capacity(1 << 16)
+        .enable_random_order()
+        .build()
+}
+
+fn budget_overruns(
+    scenario: &Scenario,
+    mode: crate::run::Mode,
+    latencies: &std::collections::BTreeMap<&'static str, crate::outcome::Latencies>,
+) -> Vec<String> {
+    let mut overruns = Vec::new();
+    for budget in &scenario.budgets {
+        let for_mode = budget.modes.is_empty() || budget.modes.iter().any(|name| name.parse() == Ok(mode));
+        let kinds = latencies.iter().filter(|(kind, _)| budget.of.as_deref().is_none_or(|of| of == **kind));
+        for (kind, seen) in kinds.filter(|_| for_mode) {
+            let limits = [
+                ("p50", budget.p50, seen.p50_ms),
+                ("p99", budget.p99, seen.p99_ms),
+                ("max", budget.max, seen.max_ms),
+            ];
+            for (name, limit, millis) in limits {
+                if let Some(limit) = limit.filter(|limit| Duration::from_millis(millis) > limit.0) {
+                    overruns.push(format!(
+                        "{kind}: {name} is {millis} ms of {} answers, and {limit} is the budget",
+                        seen.count
+                    ));
+                }
+            }
+        }
+    }
+    overruns
+}
+
+#[cfg(test)]
+mod tests;

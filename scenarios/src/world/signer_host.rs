@@ -1,0 +1,291 @@
+//! A host that runs the production signer.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use monosign::backend::softsign::unlock::UnlockEnv;
+use monosign::config::Config;
+use monosign::guard::Watermark;
+use monosign::record::{Header, Record, RecordError};
+use monosign::seams::Seams;
+use monosign::start::{self, Signer, StartError};
+use monosign_protocol::{ChainId, Hrs};
+use tokio::sync::mpsc;
+use tokio::task::spawn_local;
+
+use super::device::{Device, WatchedKey};
+use super::hosts::{Hosts, Power};
+use super::keys::Keys;
+use super::net::{SimEntropy, SimNet};
+use super::wire::Tap;
+use crate::disk::{HostDisk, Image};
+use crate::oracle::Oracle;
+use crate::outcome::Invariant;
+use crate::reach::Reach;
+use crate::scenario::{self, SignerFiles, signer_toml};
+use crate::streams::Streams;
+
+/// Where the record lies on a signer's disk.
+pub(super) const RECORD: &str = "/var/lib/monosign/record";
+
+/// What a host of a signer keeps while its processes come and go.
+pub(super) struct SignerHost {
+    pub(super) name: Rc<str>,
+    pub(super) disk: Rc<HostDisk>,
+    pub(super) device: Rc<Device>,
+    taps: RefCell<BTreeMap<String, Tap>>,
+    /// The last picture of its disk.
+    pub(super) picture: RefCell<Option<Image>>,
+    pub(super) settings: RefCell<SignerSettings>,
+    pub(super) control: RefCell<Option<mpsc::UnboundedSender<Control>>>,
+    starts: Cell<u64>,
+    is_initialized: Cell<bool>,
+    shared: Rc<SignerShared>,
+}
+
+/// What the configuration file of a signer is made from.
+#[derive(Debug, Clone)]
+pub(super) struct SignerSettings {
+    pub(super) chain: toml::Table,
+    pub(super) link: toml::Table,
+    pub(super) validators: Vec<String>,
+}
+
+/// What all signers of a world share.
+pub(super) struct SignerShared {
+    pub(super) chain_id: ChainId,
+    pub(super) keys: Keys,
+    pub(super) hosts: Rc<Hosts>,
+    pub(super) oracle: Rc<RefCell<Oracle>>,
+    pub(super) reach: Reach,
+    pub(super) streams: Streams,
+}
+
+/// What a process is told from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Control {
+    /// SIGHUP.
+    Reload,
+    /// SIGTERM.
+    Stop,
+    /// Somebody starts a second process with the same files.
+    Twin,
+}
+
+impl SignerHost {
+    pub(super) fn new(
+        signer: &scenario::Signer,
+        validators: Vec<String>,
+        disk: Rc<HostDisk>,
+        device: Rc<Device>,
+        shared: Rc<SignerShared>,
+    ) -> Rc<Self> {
+        let settings = SignerSettings { chain: signer.chain.clone(), link: signer.link.clone(), validators };
+        Rc::new(Self {
+            name: signer.name.as_str().into(),
+            disk,
+            device,
+            taps: RefCell::default(),
+            picture: RefCell::new(None),
+            settings: RefCell::new(settings),
+            control: RefCell::new(None),
+            starts: Cell::new(0),
+            is_initialized: Cell::new(!signer.fresh),
+            shared,
+        })
+    }
+
+    /// Whether it holds more connections than it serves nodes: one that is of no use any more must be closed.
+    pub(super) fn leaks_connections(&self) -> bool {
+        self.taps.borrow().values().any(|tap| tap.open() > 1)
+    }
+
+    /// Tells the running process something; nothing happens if none runs.
+    pub(super) fn tell(&self, control: Control) {
+        if let Some(process) = &*self.control.borrow() {
+            let _ = process.send(control);
+        }
+    }
+
+    /// What can be done to the connections to a node.
+    pub(super) fn tap(&self, node: &str) -> Tap {
+        self.taps.borrow_mut().entry(node.into()).or_default().clone()
+    }
+
+    /// The text of `monosign.toml`.
+    fn config_text(&self) -> String {
+        let (settings, keys) = (self.settings.borrow(), &self.shared.keys);
+        let files =
+            SignerFiles { record: RECORD.as_ref(), consensus_key: &keys.consensus, identity: &keys.identity };
+        let addrs: Vec<_> = settings.validators.iter().map(|name| format!("tcp://{name}:{PORT}")).collect();
+        signer_toml(self.shared.chain_id.as_str(), files, &addrs, &settings.chain, &settings.link)
+    }
+
+    /// One process, from its start to its end.
+    pub(super) async fn process(self: Rc<Self>) -> turmoil::Result {
+        // Hosts begin with a process. That of one that is off ends at once.
+        if self.shared.hosts.power(&self.name) != Power::On {
+            return Ok(());
+        }
+        self.starts.set(self.starts.get() + 1);
+        self.taps.borrow_mut().clear();
+        let (control, told) = mpsc::unbounded_channel();
+        *self.control.borrow_mut() = Some(control);
+        let config = Config::parse(&self.config_text(), Path::new("/etc/monosign/monosign.toml"))?;
+        let seams = self.seams();
+        self.init(&seams).await;
+        let mut signer = Signer::new(seams.clone());
+        match self.start(&mut signer, &config, &seams).await {
+            Ok(()) => self.serve(signer, told).await,
+            Err(error) => {
+                tracing::info!(target: "sim::signer", host = &*self.name, %error, "does not start");
+                self.shared.reach.hit(match error.is_for_safety() {
+                    true => "signer refused to start",
+                    false => "signer could not start",
+                });
+                Ok(())
+            }
+        }
+    }
+
+    fn seams(self: &Rc<Self>) -> Seams {
+        let (name, start, streams) = (&self.name, self.starts.get(), self.shared.streams);
+        let entropy = streams.of(&format!("entropy/{name}/{start}"));
+        let net = SimNet {
+            host: Rc::clone(name),
+            hosts: Rc::clone(&self.shared.hosts),
+            signer: Rc::clone(self),
+            streams,
+            dialed: Cell::new(start << 32),
+        };
+        Seams {
+            net: Rc::new(net),
+            disk: self.disk.mount(),
+            entropy: Rc::new(SimEntropy(RefCell::new(entropy))),
+        }
+    }
+
+    async fn start(
+        self: &Rc<Self>,
+        signer: &mut Signer,
+        config: &Config,
+        seams: &Seams,
+    ) -> Result<(), StartError> {
+        let env = UnlockEnv::default();
+        for chain in &config.chains {
+            let (vault, record) = start::open(chain, &env, seams).await?;
+            self.saw_start(&record);
+            let vault = Rc::new(vault);
+            let key = WatchedKey {
+                key: Rc::clone(&vault) as _,
+                device: Rc::clone(&self.device),
+                host: Rc::clone(&self.name),
+                disk: Rc::clone(&self.disk),
+                record: RECORD.into(),
+                oracle: Rc::clone(&self.shared.oracle),
+                reach: self.shared.reach.clone(),
+            };
+            signer.serve_chain(chain, record, vault, Rc::new(key))?;
+        }
+        for validator in &config.validators {
+            signer.start_link(validator)?;
+        }
+        Ok(())
+    }
+
+    /// What an operator does who starts the signer twice.
+    async fn second_process(self: Rc<Self>) {
+        let path = Path::new(RECORD);
+        let disk = self.disk.mount();
+        let key = self.shared.keys.key.verifying_key().to_bytes();
+        let opened = Record::open(&*disk, path, &self.shared.chain_id, &key).await;
+        self.shared.reach.hit(match opened {
+            Ok(_) => "second process started",
+            Err(_) => "second process refused",
+        });
+        if opened.is_ok() {
+            let seen = format!("{}: two processes hold one record", self.name);
+            self.shared.oracle.borrow_mut().violated(Invariant::OneSignature, seen);
+        }
+    }
+
+    /// Makes the record of a signer that never had one, and says whether it may be started: `monosign state init`, repeated by
+    /// an operator whom a crash interrupted.
+    async fn init(&self, seams: &Seams) {
+        if self.is_initialized.get() {
+            return;
+        }
+        let header = Header {
+            chain_id: self.shared.chain_id.clone(),
+            public_key: self.shared.keys.key.verifying_key().to_bytes(),
+        };
+        let made = Record::create(&*seams.disk, Path::new(RECORD), header, Watermark::default()).await;
+        self.is_initialized.set(matches!(made, Ok(_) | Err(RecordError::Exists { .. })));
+    }
+
+    fn saw_start(&self, record: &Record) {
+        let watermark = record.watermark();
+        let step = watermark.step;
+        let place = step.map(|step| Hrs { height: watermark.height, round: watermark.round, step });
+        self.shared.oracle.borrow_mut().started(&self.name, &watermark.to_string(), place);
+    }
+
+    async fn serve(
+        self: &Rc<Self>,
+        mut signer: Signer,
+        mut told: mpsc::UnboundedReceiver<Control>,
+    ) -> turmoil::Result {
+        loop {
+            tokio::select! {
+                biased;
+                control = told.recv() => match control {
+                    Some(Control::Reload) => {
+                        let config = Config::parse(&self.config_text(), Path::new("/etc/monosign/monosign.toml"))?;
+                        let report = signer.reload(&config).await;
+                        tracing::info!(target: "sim::signer", host = &*self.name, ?report, "reloaded");
+                        self.shared.reach.hit("configuration reloaded");
+                    }
+                    Some(Control::Twin) => {
+                        let twin = Rc::clone(self);
+                        spawn_local(async move { twin.second_process().await });
+                    }
+                    Some(Control::Stop) | None => break,
+                },
+                () = signer.wait() => {
+                    tracing::info!(target: "sim::signer", host = &*self.name, "nothing is left to serve");
+                    self.shared.reach.hit("signer ended by itself");
+                    return Ok(());
+                }
+            }
+        }
+        signer.stop().await;
+        self.shared.reach.hit("signer stopped in good order");
+        Ok(())
+    }
+}
+
+/// Where nodes listen.
+pub(super) const PORT: u16 = 26658;
+
+/// A record that has signed nothing, as `monosign state init` makes it, on a disk of its own.
+pub(super) fn fresh_record(
+    chain_id: &ChainId,
+    public_key: [u8; 32],
+    streams: Streams,
+) -> anyhow::Result<Image> {
+    let disk = HostDisk::new(
+        "template",
+        scenario::SpanRange::millis(0, 0),
+        streams.of("template"),
+        Reach::default(),
+    );
+    let mounted = disk.mount();
+    let header = Header { chain_id: chain_id.clone(), public_key };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let floor = Watermark::default();
+    let path = PathBuf::from(RECORD);
+    tokio::task::LocalSet::new().block_on(&runtime, Record::create(&*mounted, &path, header, floor))?;
+    Ok(disk.snapshot())
+}
