@@ -71,8 +71,10 @@ impl Recorder {
 
     fn record(&mut self, event: &Event<'_>) {
         self.line.clear();
-        // Outside of a host's turn, which is where acts happen, there is no time to ask for: the events before tell it.
-        let at = turmoil::sim_elapsed().map_or(0, micros);
+        // Only inside a host's runtime is the clock a simulated one. What acts do between turns, among it what is dropped and
+        // started, has no time of its own: turmoil would tell that of the machine. The events before tell it.
+        let in_turn = tokio::runtime::Handle::try_current().is_ok();
+        let at = turmoil::sim_elapsed().filter(|_| in_turn).map_or(0, micros);
         let _ = write!(self.line, "{at} {}", event.metadata().target());
         event.record(&mut Fields { line: &mut self.line, is_told_again: false });
         self.hash.update((self.line.len() as u64).to_le_bytes());
