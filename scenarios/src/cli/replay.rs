@@ -9,12 +9,17 @@ use clap::Args;
 use super::Verdict;
 use crate::jobs::{Done, Runner};
 use crate::library::Entry;
+use crate::trace::Detail;
+use crate::world;
 
 /// Arguments of `scenarios replay`.
 #[derive(Debug, Args)]
 pub(super) struct ReplayArgs {
     /// The saved failure: a scenario with `[found]`.
     file: PathBuf,
+    /// Print every event, down to the packets, each with its simulated time in microseconds (0 between two turns of hosts).
+    #[arg(long)]
+    events: bool,
 }
 
 pub(super) fn run(args: &ReplayArgs, runner: Runner<'_>, out: &mut dyn Write) -> anyhow::Result<Verdict> {
@@ -22,6 +27,11 @@ pub(super) fn run(args: &ReplayArgs, runner: Runner<'_>, out: &mut dyn Write) ->
     let no_found = || format!("`{}` is no saved failure: it has no `[found]`", args.file.display());
     let run = entry.found().with_context(no_found)?;
     let found = entry.scenario.found.as_ref().with_context(no_found)?;
+    if args.events {
+        for line in world::run_traced(&run, Detail::Lines).1.lines {
+            writeln!(out, "{line}")?;
+        }
+    }
     let Done { run, outcome, .. } = Done::carry_out(&run, runner);
     writeln!(out, "{run}")?;
     writeln!(out, "found at {}: {}", found.commit, found.violation)?;

@@ -67,8 +67,11 @@ pub(super) struct Crash {
     pub(super) down: Duration,
 }
 
-/// How long the world is disturbed after a fault has ended: a node's retries, and redials.
+/// How long the world is disturbed after a fault has ended and everybody has noticed: a node's retries, and redials.
 const AFTERMATH: Duration = Duration::from_secs(10);
+
+/// How long a node waits for a signer to connect (`privval/signer_listener_endpoint.go`, `defaultTimeoutAcceptSeconds`).
+const NODE_PATIENCE: Duration = Duration::from_secs(3);
 
 impl World<'_> {
     /// Something happens.
@@ -248,7 +251,11 @@ impl World<'_> {
                 self.end(ending);
             }
         }
+        for validator in &self.validators {
+            validator.tap.spare();
+        }
         for signer in self.signers.clone() {
+            signer.spare_connections();
             signer.disk.set_fault(None);
             signer.device.set_fault(None);
             if self.trouble.disks.contains(&*signer.name) && self.hosts.power(&signer.name) == Power::On {
@@ -277,9 +284,11 @@ impl World<'_> {
     }
 
     /// From now on, and for a while after the last fault, nothing is said about how fast answers are.
-    fn disturb(&mut self) {
+    pub(super) fn disturb(&mut self) {
         let calm = self.trouble.faults == 0 && self.trouble.wanted_down.is_empty();
-        let until = calm.then(|| self.sim.elapsed() + AFTERMATH);
+        // A connection that died without a word is held for as long as the settings say, which may be longer.
+        let noticed = self.signers.iter().map(|signer| signer.link_timeout()).max().unwrap_or_default();
+        let until = calm.then(|| self.sim.elapsed() + AFTERMATH.max(noticed + NODE_PATIENCE));
         self.chain.disturbed_until(until);
     }
 

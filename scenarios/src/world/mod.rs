@@ -255,8 +255,12 @@ impl<'a> World<'a> {
         }
     }
 
-    /// What systemd does, and a look at what should not pile up.
+    /// What systemd does, and a look at what should not pile up, and at connections that broke.
     fn restart_what_ended(&mut self) {
+        let signers = self.signers.iter().fold(false, |broken, signer| signer.take_broken() | broken);
+        if self.validators.iter().fold(signers, |broken, validator| validator.tap.take_broken() | broken) {
+            self.disturb();
+        }
         for signer in self.signers.clone() {
             if signer.leaks_connections() {
                 let seen = format!("{} holds two connections to one node", signer.name);

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use monosign::backend::softsign::unlock::UnlockEnv;
 use monosign::config::Config;
@@ -26,6 +27,9 @@ use crate::outcome::Invariant;
 use crate::reach::Reach;
 use crate::scenario::{self, SignerFiles, signer_toml};
 use crate::streams::Streams;
+
+/// Where its configuration would be.
+const CONFIG: &str = "/etc/monosign/monosign.toml";
 
 /// Where the record lies on a signer's disk.
 pub(super) const RECORD: &str = "/var/lib/monosign/record";
@@ -102,6 +106,23 @@ impl SignerHost {
         self.taps.borrow().values().any(|tap| tap.open() > 1)
     }
 
+    /// Whether one of its connections has broken, or still is to, since this was asked last.
+    pub(super) fn take_broken(&self) -> bool {
+        self.taps.borrow().values().fold(false, |broken, tap| tap.take_broken() | broken)
+    }
+
+    /// Its connections break no more.
+    pub(super) fn spare_connections(&self) {
+        self.taps.borrow().values().for_each(Tap::spare);
+    }
+
+    /// How long it takes its links to notice a peer that is gone without a word.
+    pub(super) fn link_timeout(&self) -> Duration {
+        let config = Config::parse(&self.config_text(), Path::new(CONFIG));
+        let validators = config.map(|config| config.validators).unwrap_or_default();
+        validators.iter().map(|validator| validator.timeout).max().unwrap_or_default()
+    }
+
     /// Tells the running process something; nothing happens if none runs.
     pub(super) fn tell(&self, control: Control) {
         if let Some(process) = &*self.control.borrow() {
@@ -133,7 +154,7 @@ impl SignerHost {
         self.taps.borrow_mut().clear();
         let (control, told) = mpsc::unbounded_channel();
         *self.control.borrow_mut() = Some(control);
-        let config = Config::parse(&self.config_text(), Path::new("/etc/monosign/monosign.toml"))?;
+        let config = Config::parse(&self.config_text(), Path::new(CONFIG))?;
         let seams = self.seams();
         self.init(&seams).await;
         let mut signer = Signer::new(seams.clone());
@@ -242,7 +263,7 @@ impl SignerHost {
                 biased;
                 control = told.recv() => match control {
                     Some(Control::Reload) => {
-                        let config = Config::parse(&self.config_text(), Path::new("/etc/monosign/monosign.toml"))?;
+                        let config = Config::parse(&self.config_text(), Path::new(CONFIG))?;
                         let report = signer.reload(&config).await;
                         tracing::info!(target: "sim::signer", host = &*self.name, ?report, "reloaded");
                         self.shared.reach.hit("configuration reloaded");

@@ -21,6 +21,7 @@ pub(super) struct Tap(Rc<TapState>);
 #[derive(Debug, Default)]
 struct TapState {
     cut_next_write: Cell<bool>,
+    has_broken: Cell<bool>,
     frozen: Cell<bool>,
     open: Cell<usize>,
     wake: tokio::sync::Notify,
@@ -35,6 +36,16 @@ impl Tap {
     /// Whether a break was asked for and has not come yet.
     pub(super) fn is_cut_due(&self) -> bool {
         self.0.cut_next_write.get()
+    }
+
+    /// What was asked for and has not come yet comes no more.
+    pub(super) fn spare(&self) {
+        self.0.cut_next_write.set(false);
+    }
+
+    /// Whether a connection has broken, or still is to, since this was asked last.
+    pub(super) fn take_broken(&self) -> bool {
+        self.0.has_broken.take() || self.is_cut_due()
     }
 
     /// Nothing is read nor written any more, and nothing closed; or all goes on.
@@ -59,7 +70,7 @@ impl Tap {
 
     /// A new process: what was asked of the old one is void.
     pub(super) fn reset(&self) {
-        self.0.cut_next_write.set(false);
+        self.spare();
         self.freeze(false);
     }
 
@@ -165,7 +176,8 @@ impl AsyncWrite for Wire {
         };
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &bytes[..len]));
         if self.tap.is_cut_due() {
-            self.tap.0.cut_next_write.set(false);
+            self.tap.spare();
+            self.tap.0.has_broken.set(true);
             self.broken = true;
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }

@@ -102,6 +102,9 @@ pub enum LinkError {
 
 /// The time to make a connection.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// The time for a handshake from the peer's first byte on. Nodes give up as early (`privval/socket_listeners.go`,
+/// `defaultTimeoutReadWriteSeconds`), and those before v0.39 do not close the socket of one that failed.
+const LONGEST_HANDSHAKE: Duration = Duration::from_secs(5);
 /// A session that lasted so long and served a request is a good one: the next is dialed at once.
 const GOOD_SESSION: Duration = Duration::from_secs(1);
 /// How long a standby waits on one connection at the most. Each that it gives up stays in the node's queue of connections until
@@ -373,6 +376,7 @@ enum Waits {
 impl Waits {
     fn heard(&mut self, limit: Duration) {
         if let Self::FirstByte(_) = self {
+            let limit = limit.min(LONGEST_HANDSHAKE);
             *self = Self::Handshake { limit, until: Instant::now() + limit };
         }
     }
