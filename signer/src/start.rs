@@ -9,7 +9,7 @@ use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
 use monosign_protocol::ChainId;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::{AbortHandle, JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout_at};
 
 use crate::backend::Backend;
@@ -93,6 +93,8 @@ struct RunningLink {
     config: ValidatorConfig,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    /// Drops the link, and with it its connection.
+    abort: AbortHandle,
 }
 
 /// How long a stop waits for requests that are being answered.
@@ -155,8 +157,10 @@ impl Signer {
         let settings = link_settings(config)?;
         let (stop, stopped) = watch::channel(false);
         let link = Link::new(settings, chain, self.seams.clone(), stopped);
-        let task = self.watch(spawn_local(link.run()), Ended::Link);
-        self.links.push(RunningLink { config: config.clone(), stop, task });
+        let link = spawn_local(link.run());
+        let abort = link.abort_handle();
+        let task = self.watch(link, Ended::Link);
+        self.links.push(RunningLink { config: config.clone(), stop, task, abort });
         self.count();
         Ok(())
     }
@@ -165,7 +169,9 @@ impl Signer {
     fn watch(&self, task: JoinHandle<()>, what: Ended) -> JoinHandle<()> {
         let ended = self.ended.0.clone();
         spawn_local(async move {
-            if let Err(error) = task.await {
+            if let Err(error) = task.await
+                && !error.is_cancelled()
+            {
                 tracing::error!("an internal error ended a task: {error}");
             }
             let _ = ended.send(what);
@@ -281,6 +287,8 @@ async fn end(links: Vec<RunningLink>) {
     for link in links {
         if timeout_at(deadline, link.task).await.is_err() {
             tracing::warn!(peer = %link.config.addr, "a request was still unanswered after {DRAIN:?}");
+            // It waits for its chain, and its node for it: another link of the same node could not get through.
+            link.abort.abort();
         }
     }
 }

@@ -6,9 +6,11 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use monosign_reports::{Case, Report, Status, Suite};
 
-use super::Verdict;
+use super::{ReportArgs, Verdict, commit};
 use crate::explore::generate;
+use crate::jobs::Done;
 use crate::trace::Detail;
 use crate::world;
 
@@ -24,6 +26,8 @@ pub(super) struct DeterminismArgs {
     /// Print the hash of each seed's events and nothing else: what the other process does.
     #[arg(long, hide = true)]
     hashes: bool,
+    #[command(flatten)]
+    reports: ReportArgs,
 }
 
 /// Each seed is run by this process and, in another order, by another one; what happened must be the same, down to the packets.
@@ -42,30 +46,48 @@ pub(super) fn run(args: &DeterminismArgs, out: &mut dyn Write) -> anyhow::Result
         .stdout(std::process::Stdio::piped())
         .spawn()
         .context("cannot start a second process")?;
-    let ours: BTreeMap<u64, String> =
-        seeds.iter().map(|seed| (*seed, world::run(&generate(*seed)).trace)).collect();
+    let ours: Vec<Done> = seeds.iter().map(|seed| Done::carry_out(&generate(*seed), &world::run)).collect();
     let other = other.wait_with_output()?;
     if !other.status.success() {
         bail!("the second process failed: {}", other.status);
     }
-    let text = String::from_utf8(other.stdout)?;
-    let theirs: BTreeMap<u64, &str> = text
-        .lines()
+    let printed = String::from_utf8(other.stdout)?;
+    let theirs = hashes_in(&printed);
+    let cases: Vec<Case> = ours.iter().map(|done| case(done, theirs.get(&done.run.seed))).collect();
+    let differ = cases.iter().filter(|case| case.status == Status::Failed);
+    writeln!(out, "{} seeds in two processes, {} differ", seeds.len(), differ.clone().count())?;
+    for case in differ.clone() {
+        writeln!(out, "DIFFERS {}: {}", case.name, case.message.as_deref().unwrap_or_default())?;
+    }
+    let verdict = match differ.count() {
+        0 => Verdict::Held,
+        _ => Verdict::Violated,
+    };
+    let about = "Each seed in two processes, in another order: the same events, down to the packets.".into();
+    let suite = Suite { name: "determinism".into(), about, properties: BTreeMap::new(), cases };
+    let report =
+        Report { title: "monosign determinism".into(), commit: commit::described(), suites: vec![suite] };
+    report.write(&args.reports.dir(), "determinism")?;
+    Ok(verdict)
+}
+
+/// What the other process printed.
+fn hashes_in(text: &str) -> BTreeMap<u64, &str> {
+    text.lines()
         .filter_map(|line| line.split_once(' '))
         .filter_map(|(seed, hash)| Some((seed.parse().ok()?, hash)))
-        .collect();
-    let differ: Vec<u64> = seeds
-        .iter()
-        .copied()
-        .filter(|seed| ours.get(seed).map(String::as_str) != theirs.get(seed).copied())
-        .collect();
-    writeln!(out, "{} seeds in two processes, {} differ", seeds.len(), differ.len())?;
-    for seed in &differ {
-        writeln!(out, "DIFFERS seed {seed}: {}", first_difference(*seed))?;
-    }
-    match differ.is_empty() {
-        true => Ok(Verdict::Held),
-        false => Ok(Verdict::Violated),
+        .collect()
+}
+
+fn case(ours: &Done, theirs: Option<&&str>) -> Case {
+    let (seed, trace) = (ours.run.seed, &ours.outcome.trace);
+    let is_same = theirs.is_some_and(|theirs| theirs == trace);
+    Case {
+        name: format!("seed {seed}"),
+        status: if is_same { Status::Passed } else { Status::Failed },
+        duration: ours.cpu,
+        message: (!is_same).then(|| first_difference(seed)),
+        properties: [("trace".to_owned(), trace.clone())].into(),
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) enum Stage {
     Library,
     /// Scenarios made up at random.
     Explore,
+    /// The same events in two processes.
+    Determinism,
     /// Recorded data of real nodes, and the tests of guard and record: what simulator and production code have in common, no simulation
     /// of both shows.
     Vectors,
@@ -119,6 +121,9 @@ impl<'a> Detector<'a> {
                     "--save".into(),
                     reports.into(),
                 ]
+            }
+            Stage::Determinism => {
+                return ["determinism".into(), "--reports".into(), reports.into()].into();
             }
             Stage::Vectors => Vec::new(),
         };
@@ -228,6 +233,7 @@ impl fmt::Display for Stage {
             Self::Scenario(_) | Self::Library => "run",
             Self::Sweep => "sweep",
             Self::Explore => "explore",
+            Self::Determinism => "determinism",
             Self::Vectors => "vectors",
         })
     }

@@ -87,7 +87,7 @@ impl Options {
 /// The tree as it is must pass all that the chosen mistakes have to fail, or a failure would say nothing.
 fn pass_clean(detector: &Detector<'_>, patches: &[Patch]) -> anyhow::Result<()> {
     let tried: Vec<_> = patches.iter().flat_map(Patch::stages).collect();
-    let stages = [Stage::Sweep, Stage::Library, Stage::Explore, Stage::Vectors];
+    let stages = [Stage::Determinism, Stage::Sweep, Stage::Library, Stage::Explore, Stage::Vectors];
     let stages: Vec<_> = stages.into_iter().filter(|stage| tried.contains(stage)).collect();
     let seeds = patches.iter().map(|patch| patch.runs).max().unwrap_or(1);
     match detector.first_failure("clean", &stages, seeds)? {

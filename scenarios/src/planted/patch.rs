@@ -16,7 +16,7 @@ pub(super) struct Patch {
     pub(super) what: String,
     /// Within how many runs of the part that catches it, it must be caught.
     pub(super) runs: u64,
-    /// What should see it: `sweep`, `run`, `explore`, `vectors`, or a scenario of the library by its name.
+    /// What should see it: `sweep`, `run`, `explore`, `determinism`, `vectors`, or a scenario of the library by its name.
     pub(super) seen_by: Vec<String>,
     /// The files that it changes, from the root of the repository.
     pub(super) files: Vec<PathBuf>,
@@ -32,7 +32,8 @@ pub(super) struct InvalidPatch {
 
 /// The parts of the simulator that a header can name; any other word is a scenario.
 const PARTS: [&str; 3] = ["sweep", "run", "explore"];
-const VECTORS: &str = "vectors";
+/// Parts that are tried only where they are named.
+const OTHERS: [(&str, Stage); 2] = [("determinism", Stage::Determinism), ("vectors", Stage::Vectors)];
 
 /// All planted mistakes of a directory, by number.
 ///
@@ -92,12 +93,14 @@ impl Patch {
 
     /// What is tried until it is caught: the scenarios that are named, and then the simulator's parts, cheapest first.
     pub(super) fn stages(&self) -> Vec<Stage> {
-        let is_part = |word: &&String| PARTS.contains(&word.as_str()) || *word == VECTORS;
+        let is_other = |word: &str| OTHERS.iter().any(|(name, _)| *name == word);
+        let is_part = |word: &str| PARTS.contains(&word) || is_other(word);
         let scenarios = self.seen_by.iter().filter(|word| !is_part(word)).cloned().map(Stage::Scenario);
-        let vectors = self.seen_by.iter().any(|word| word == VECTORS).then_some(Stage::Vectors);
-        if self.seen_by == [VECTORS] {
-            return vectors.into_iter().collect();
+        let named = OTHERS.into_iter().filter(|(name, _)| self.seen_by.iter().any(|word| word == name));
+        let others = named.map(|(_, stage)| stage);
+        if self.seen_by.iter().all(|word| is_other(word)) {
+            return others.collect();
         }
-        scenarios.chain([Stage::Sweep, Stage::Library, Stage::Explore]).chain(vectors).collect()
+        scenarios.chain([Stage::Sweep, Stage::Library, Stage::Explore]).chain(others).collect()
     }
 }
