@@ -1,5 +1,6 @@
 //! `scenarios run`.
 
+use std::cmp::Reverse;
 use std::io::Write;
 use std::path::Path;
 
@@ -47,9 +48,15 @@ pub(super) fn run(args: &RunArgs, runner: Runner<'_>, out: &mut dyn Write) -> an
     let commit = commit::hash();
     let fresh = args.fresh.then_some(commit.as_str());
     let choice = Choice { mode: args.mode, dialect: args.dialect, seed: args.seed, fresh };
-    let runs: Vec<Run> = entries.iter().flat_map(|entry| entry.runs(choice)).collect();
+    let mut runs: Vec<Run> = entries.iter().flat_map(|entry| entry.runs(choice)).collect();
     if runs.is_empty() {
         bail!("no scenario makes sense for this mode and release");
+    }
+    match args.stop_at_first {
+        // Where the first failure ends it, what is long comes last.
+        true => runs.sort_by_key(ticks),
+        // What is long begins first, so that no processor waits for it in the end.
+        false => runs.sort_by_key(|run| Reverse(ticks(run))),
     }
     let mut progress = Progress::new(Some(runs.len()));
     let done =
@@ -57,10 +64,33 @@ pub(super) fn run(args: &RunArgs, runner: Runner<'_>, out: &mut dyn Write) -> an
     drop(progress);
     let dir = args.reports.dir();
     summary::table(&done, out)?;
-    summary::counters(&done, out)?;
+    let missed = summary::counters(&done, out)?;
     let verdict = failures(&done, &dir, args, out)?;
     report::write(&dir, "scenarios", &done)?;
+    if args.is_everything() && !args.stop_at_first && !missed.is_empty() {
+        writeln!(
+            out,
+            "\nFAILED the whole library must reach every counter, or it does not test what it seems to"
+        )?;
+        return Ok(Verdict::Violated);
+    }
     Ok(verdict)
+}
+
+/// How long a run takes, about.
+fn ticks(run: &Run) -> u128 {
+    run.scenario.duration.0.as_nanos() / run.scenario.tick.0.as_nanos().max(1)
+}
+
+impl RunArgs {
+    /// Whether all that the project has is run, in every mode and against every release.
+    fn is_everything(&self) -> bool {
+        self.names.is_empty()
+            && self.mode.is_none()
+            && self.dialect.is_none()
+            && self.seed.is_none()
+            && self.library.library.is_none()
+    }
 }
 
 fn chosen(args: &RunArgs) -> anyhow::Result<Vec<Entry>> {

@@ -74,11 +74,14 @@ pub(super) fn table(done: &[Done], out: &mut dyn Write) -> std::io::Result<()> {
     )
 }
 
-/// What the runs came by, all together.
-pub(super) fn counters(done: &[Done], out: &mut dyn Write) -> std::io::Result<()> {
+/// What the runs came by, all together. Gives the counters that none of them reached.
+pub(super) fn counters(done: &[Done], out: &mut dyn Write) -> std::io::Result<Vec<&'static str>> {
     let mut reached: BTreeMap<&str, u64> = BTreeMap::new();
     for (counter, count) in done.iter().flat_map(|done| &done.outcome.reached) {
         *reached.entry(counter).or_default() += count;
+    }
+    for counter in reached.keys() {
+        assert!(counters::ALL.contains(counter), "`{counter}` is missing among the counters");
     }
     let list: Vec<_> =
         reached.iter().filter(|(_, n)| **n > 0).map(|(counter, n)| format!("{counter} {n}")).collect();
@@ -90,7 +93,7 @@ pub(super) fn counters(done: &[Done], out: &mut dyn Write) -> std::io::Result<()
     if !missed.is_empty() {
         writeln!(out, "never reached: {}", missed.join(", "))?;
     }
-    Ok(())
+    Ok(missed)
 }
 
 fn dialects(dialects: &BTreeSet<Dialect>) -> String {

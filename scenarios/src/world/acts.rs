@@ -37,8 +37,8 @@ pub(super) struct Trouble {
     faults: usize,
     /// Whether devices or disks failed, so that signatures were refused.
     refusals: bool,
-    /// Signers whose disk has failed since they started: they sign nothing until they are started anew.
-    disks: BTreeSet<String>,
+    /// Signers whose disk has failed since they started: they may sign nothing until they are started anew.
+    failed_disks: BTreeSet<String>,
 }
 
 impl Trouble {
@@ -153,7 +153,7 @@ impl World<'_> {
             Do::DiskFault { host, fault, lasts } => {
                 if let Some(signer) = self.signer(&host) {
                     signer.disk.set_fault(Some(fault));
-                    self.trouble.disks.insert(host.clone());
+                    self.trouble.failed_disks.insert(host.clone());
                     self.trouble.refusals = true;
                 }
                 if let Some(lasts) = lasts {
@@ -258,7 +258,9 @@ impl World<'_> {
             signer.spare_connections();
             signer.disk.set_fault(None);
             signer.device.set_fault(None);
-            if self.trouble.disks.contains(&*signer.name) && self.hosts.power(&signer.name) == Power::On {
+            if self.trouble.failed_disks.contains(&*signer.name)
+                && self.hosts.power(&signer.name) == Power::On
+            {
                 self.kill(&signer.name);
             }
         }
@@ -285,7 +287,8 @@ impl World<'_> {
 
     /// From now on, and for a while after the last fault, nothing is said about how fast answers are.
     pub(super) fn disturb(&mut self) {
-        let calm = self.trouble.faults == 0 && self.trouble.wanted_down.is_empty();
+        let trouble = &self.trouble;
+        let calm = trouble.faults == 0 && trouble.wanted_down.is_empty() && trouble.failed_disks.is_empty();
         // A connection that died without a word is held for as long as the settings say, which may be longer.
         let noticed = self.signers.iter().map(|signer| signer.link_timeout()).max().unwrap_or_default();
         let until = calm.then(|| self.sim.elapsed() + AFTERMATH.max(noticed + NODE_PATIENCE));
@@ -349,7 +352,7 @@ impl World<'_> {
             }
             self.kill(host);
         }
-        self.trouble.disks.remove(host);
+        self.trouble.failed_disks.remove(host);
         self.hosts.set_power(host, Power::On);
         self.sim.bounce(host);
     }
