@@ -13,6 +13,7 @@ use super::{JobArgs, LibraryArgs, ReportArgs, Verdict, commit, report, save, sum
 use crate::jobs::{self, Done, Runner};
 use crate::library::{self, Choice, Entry};
 use crate::run::{Mode, Run};
+use crate::scenario::Span;
 
 /// Arguments of `scenarios run`.
 #[derive(Debug, Args)]
@@ -32,6 +33,9 @@ pub(super) struct RunArgs {
     /// Under other seeds at each commit.
     #[arg(long, conflicts_with = "seed")]
     fresh: bool,
+    /// Leave out scenarios that last longer, in simulated time: `90s`, `1h`.
+    #[arg(long, value_name = "DURATION")]
+    at_most: Option<Span>,
     /// Stop at the first failure.
     #[arg(long)]
     stop_at_first: bool,
@@ -49,8 +53,9 @@ pub(super) fn run(args: &RunArgs, runner: Runner<'_>, out: &mut dyn Write) -> an
     let fresh = args.fresh.then_some(commit.as_str());
     let choice = Choice { mode: args.mode, dialect: args.dialect, seed: args.seed, fresh };
     let mut runs: Vec<Run> = entries.iter().flat_map(|entry| entry.runs(choice)).collect();
+    runs.retain(|run| args.at_most.is_none_or(|most| run.scenario.duration <= most));
     if runs.is_empty() {
-        bail!("no scenario makes sense for this mode and release");
+        bail!("no scenario makes sense for this mode, release and duration");
     }
     match args.stop_at_first {
         // Where the first failure ends it, what is long comes last.
@@ -89,6 +94,7 @@ impl RunArgs {
             && self.mode.is_none()
             && self.dialect.is_none()
             && self.seed.is_none()
+            && self.at_most.is_none()
             && self.library.library.is_none()
     }
 }

@@ -114,7 +114,8 @@ impl<'a> Detector<'a> {
         let command: Vec<OsString> = match stage {
             Stage::Scenario(scenario) => vec!["run".into(), scenario.into()],
             Stage::Sweep => vec!["sweep".into()],
-            Stage::Library => vec!["run".into()],
+            // What a mistake does in a day, it does in an hour.
+            Stage::Library => vec!["run".into(), "--at-most".into(), "1h".into()],
             // What it finds is no regression of the tree.
             Stage::Explore => {
                 vec![

@@ -27,6 +27,8 @@ pub struct Options {
     pub third: Option<usize>,
     /// These only, by name, with or without the number. None means all.
     pub only: Vec<String>,
+    /// Whether the tree without any mistake is known to pass, as where all of it was just run.
+    pub trust_tree: bool,
     /// How many runs at once; none means what the simulator takes by itself.
     pub jobs: Option<usize>,
 }
@@ -51,9 +53,11 @@ pub fn run(options: &Options, out: &mut dyn Write) -> anyhow::Result<Ended> {
     let tree = Tree::copy(&root, &work.join("tree"))?;
     let detector = Detector::new(&tree, &work, options.jobs);
 
-    let started = stopwatch();
-    pass_clean(&detector, &patches)?;
-    row(out, "(no mistake)", "held", "", started.elapsed())?;
+    if !options.trust_tree {
+        let started = stopwatch();
+        pass_clean(&detector, &patches)?;
+        row(out, "(no mistake)", "held", "", started.elapsed())?;
+    }
     let mut findings = Vec::new();
     for patch in &patches {
         let started = stopwatch();
