@@ -34,7 +34,7 @@ pub struct LinkSettings {
     pub endpoint: Endpoint,
     /// How the connection is protected.
     pub protection: Protection,
-    /// How long a silent peer is waited for, and a handshake may take from its first byte on. Nodes ping every 3.3 s.
+    /// How long a silent peer is waited for. Nodes ping every 3.3 s. No handshake takes longer from its first byte on, nor than 5 s.
     pub timeout: Duration,
     /// Whether to dial again when a session ends.
     pub reconnect: bool,
