@@ -72,6 +72,8 @@ pub enum Invariant {
     RefusalsAnswered,
     /// Nothing is refused that CometBFT's own signer would sign.
     NoNeedlessRefusal,
+    /// No height is signed that is further above the last one than the signer's limit.
+    JumpsRefused,
     /// Memory and queues stay within their bounds.
     Bounded,
     /// Answers come within the scenario's budgets.

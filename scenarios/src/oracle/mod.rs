@@ -27,6 +27,8 @@ pub struct Oracle {
     signed: BTreeMap<Hrs, Vec<Signed>>,
     /// The highest that each signer's key signed.
     highest: BTreeMap<String, Hrs>,
+    /// How far each signer may jump above that; one that is not here may do so without limit.
+    jump_limits: BTreeMap<String, u64>,
     /// What nodes were answered.
     released: BTreeMap<Hrs, Released>,
     starts: u64,
@@ -71,6 +73,7 @@ impl Oracle {
             now: Duration::ZERO,
             signed: BTreeMap::new(),
             highest: BTreeMap::new(),
+            jump_limits: BTreeMap::new(),
             released: BTreeMap::new(),
             starts: 0,
             violations: Vec::new(),
@@ -102,6 +105,7 @@ impl Oracle {
         tracing::trace!(target: "sim::oracle", by, %hrs, "signed");
         self.check_durable(by, hrs, bytes, record);
         self.check_single(by, hrs, bytes);
+        self.check_jump(by, hrs);
         let highest = self.highest.entry(by.into()).or_insert(hrs);
         *highest = (*highest).max(hrs);
         let all = self.signed.entry(hrs).or_default();
@@ -118,6 +122,16 @@ impl Oracle {
             let durable = durable.map_or("no record".into(), |(_, newest)| newest.watermark.to_string());
             let seen = format!("{by} signed {hrs}, and its disk would keep {durable}");
             self.violated(Invariant::DurableBeforeReleased, seen);
+        }
+    }
+
+    fn check_jump(&mut self, by: &str, hrs: Hrs) {
+        // The first signature is exempt.
+        let (Some(highest), Some(limit)) = (self.highest.get(by), self.jump_limits.get(by)) else { return };
+        let jump = hrs.height.0.saturating_sub(highest.height.0);
+        if u64::try_from(jump).is_ok_and(|jump| jump > *limit) {
+            let seen = format!("{by} signed {hrs} after {highest}, and may jump {limit} heights");
+            self.violated(Invariant::JumpsRefused, seen);
         }
     }
 
@@ -142,6 +156,14 @@ impl Oracle {
             let seen = format!("{by} started at {at}, and its key had signed {highest}");
             self.violated(Invariant::RecordsRise, seen);
         }
+    }
+
+    /// How far a signer may jump above what it signed last, from now on; `None` is as far as it is asked to.
+    pub fn limit_jumps(&mut self, by: &str, limit: Option<u64>) {
+        match limit {
+            Some(limit) => self.jump_limits.insert(by.into(), limit),
+            None => self.jump_limits.remove(by),
+        };
     }
 
     /// A signer's disk was set to another state by an act: what it signed before is not held against it.

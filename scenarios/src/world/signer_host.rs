@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use monosign::backend::softsign::unlock::UnlockEnv;
 use monosign::config::Config;
-use monosign::guard::Watermark;
+use monosign::guard::{JumpLimit, Watermark};
 use monosign::record::{Header, Record, RecordError};
 use monosign::seams::Seams;
 use monosign::start::{self, Signer, StartError};
@@ -195,6 +195,7 @@ impl SignerHost {
         seams: &Seams,
     ) -> Result<(), StartError> {
         let env = UnlockEnv::default();
+        self.limit_jumps(config);
         for chain in &config.chains {
             let (vault, record) = start::open(chain, &env, seams).await?;
             self.saw_start(&record);
@@ -246,6 +247,16 @@ impl SignerHost {
         self.is_initialized.set(matches!(made, Ok(_) | Err(RecordError::Exists { .. })));
     }
 
+    fn limit_jumps(&self, config: &Config) {
+        for chain in &config.chains {
+            let limit = match chain.rules.jump_limit {
+                JumpLimit::Heights(limit) => Some(limit),
+                JumpLimit::Off => None,
+            };
+            self.shared.oracle.borrow_mut().limit_jumps(&self.name, limit);
+        }
+    }
+
     fn saw_start(&self, record: &Record) {
         let watermark = record.watermark();
         let step = watermark.step;
@@ -264,6 +275,7 @@ impl SignerHost {
                 control = told.recv() => match control {
                     Some(Control::Reload) => {
                         let config = Config::parse(&self.config_text(), Path::new(CONFIG))?;
+                        self.limit_jumps(&config);
                         let report = signer.reload(&config).await;
                         tracing::info!(target: "sim::signer", host = &*self.name, ?report, "reloaded");
                         self.shared.reach.hit("configuration reloaded");
