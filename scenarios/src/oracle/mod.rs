@@ -27,6 +27,10 @@ pub struct Oracle {
     signed: BTreeMap<Hrs, Vec<Signed>>,
     /// The highest that each signer's key signed.
     highest: BTreeMap<String, Hrs>,
+    /// Where each signer's record stood when it started: an entry that was written and not signed any more is a floor, too.
+    floors: BTreeMap<String, Hrs>,
+    /// Whether a disk or a device has failed, so that more than the guard refuses.
+    has_failures: bool,
     /// How far each signer may jump above that; one that is not here may do so without limit.
     jump_limits: BTreeMap<String, u64>,
     /// What nodes were answered.
@@ -73,6 +77,8 @@ impl Oracle {
             now: Duration::ZERO,
             signed: BTreeMap::new(),
             highest: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            has_failures: false,
             jump_limits: BTreeMap::new(),
             released: BTreeMap::new(),
             starts: 0,
@@ -126,13 +132,19 @@ impl Oracle {
     }
 
     fn check_jump(&mut self, by: &str, hrs: Hrs) {
-        // The first signature is exempt.
-        let (Some(highest), Some(limit)) = (self.highest.get(by), self.jump_limits.get(by)) else { return };
-        let jump = hrs.height.0.saturating_sub(highest.height.0);
-        if u64::try_from(jump).is_ok_and(|jump| jump > *limit) {
-            let seen = format!("{by} signed {hrs} after {highest}, and may jump {limit} heights");
+        if self.jumps_too_far(by, hrs) {
+            let highest = self.highest.get(by).copied().unwrap_or(hrs);
+            let seen = format!("{by} signed {hrs} after {highest}, and may not jump as far");
             self.violated(Invariant::JumpsRefused, seen);
         }
+    }
+
+    /// Whether a place is too far above what a signer signed last. The first signature is exempt.
+    fn jumps_too_far(&self, by: &str, hrs: Hrs) -> bool {
+        let (Some(highest), Some(limit)) = (self.highest.get(by), self.jump_limits.get(by)) else {
+            return false;
+        };
+        u64::try_from(hrs.height.0.saturating_sub(highest.height.0)).is_ok_and(|jump| jump > *limit)
     }
 
     fn check_single(&mut self, by: &str, hrs: Hrs, bytes: &[u8]) {
@@ -151,11 +163,20 @@ impl Oracle {
     pub fn started(&mut self, by: &str, at: &str, place: Option<Hrs>) {
         self.reach.hit("signer started");
         self.starts += 1;
+        match place {
+            Some(place) => self.floors.insert(by.into(), place),
+            None => self.floors.remove(by),
+        };
         let Some(highest) = self.highest.get(by).copied() else { return };
         if place.is_none_or(|place| place < highest) {
             let seen = format!("{by} started at {at}, and its key had signed {highest}");
             self.violated(Invariant::RecordsRise, seen);
         }
+    }
+
+    /// A disk or a device has failed.
+    pub fn saw_failure(&mut self) {
+        self.has_failures = true;
     }
 
     /// How far a signer may jump above what it signed last, from now on; `None` is as far as it is asked to.
@@ -243,8 +264,11 @@ impl Oracle {
 
     fn judge_refusal(&mut self, hrs: Hrs, request: &Message, error: &RemoteSignerError, undisturbed: bool) {
         self.reach.hit("refused");
-        let above = self.highest.values().all(|highest| hrs > *highest);
-        if above && undisturbed && request_is_sound(request) {
+        let above = self.highest.values().chain(self.floors.values()).all(|place| hrs > *place);
+        let jumps = self.highest.keys().any(|by| self.jumps_too_far(by, hrs));
+        // The network makes a signer refuse nothing.
+        let is_sound = undisturbed || !self.has_failures;
+        if above && !jumps && is_sound && request_is_sound(request) {
             let seen = format!("{hrs} is above all that was signed, and was refused: {error}");
             self.violated(Invariant::NoNeedlessRefusal, seen);
         }

@@ -155,6 +155,7 @@ impl World<'_> {
                     signer.disk.set_fault(Some(fault));
                     self.trouble.failed_disks.insert(host.clone());
                     self.trouble.refusals = true;
+                    self.oracle.borrow_mut().saw_failure();
                 }
                 if let Some(lasts) = lasts {
                     self.end_later(draw(lasts), Ending::Disk(host));
@@ -164,6 +165,7 @@ impl World<'_> {
                 if let Some(signer) = self.signer(&host) {
                     signer.device.set_fault(Some(fault));
                     self.trouble.refusals = true;
+                    self.oracle.borrow_mut().saw_failure();
                 }
                 self.end_later(draw(lasts), Ending::Device(host));
             }
