@@ -1,7 +1,7 @@
 //! What a run may come by. Each is hit somewhere in the whole set of scenarios, or the set does not test what it seems to.
 
 /// The names of all counters.
-pub const ALL: [&str; 67] = [
+pub const ALL: [&str; 69] = [
     "answered again",
     "answered again after a restart",
     "block decided in a later round",
@@ -33,6 +33,7 @@ pub const ALL: [&str; 67] = [
     "double sign asked for",
     "double sign by a clone",
     "handshake failed",
+    "height jump refused",
     "key and state cloned",
     "key device absent",
     "key device gave a wrong signature",
@@ -57,6 +58,7 @@ pub const ALL: [&str; 67] = [
     "refused",
     "refused while another request was in flight",
     "request asked again with the same bytes",
+    "round skipped",
     "second process refused",
     "signer connected",
     "signer could not start",

@@ -112,6 +112,13 @@ impl Oracle {
         self.check_durable(by, hrs, bytes, record);
         self.check_single(by, hrs, bytes);
         self.check_jump(by, hrs);
+        if self
+            .highest
+            .get(by)
+            .is_some_and(|last| last.height == hrs.height && hrs.round.0 > last.round.0 + 1)
+        {
+            self.reach.hit("round skipped");
+        }
         let highest = self.highest.entry(by.into()).or_insert(hrs);
         *highest = (*highest).max(hrs);
         let all = self.signed.entry(hrs).or_default();
@@ -266,6 +273,9 @@ impl Oracle {
         self.reach.hit("refused");
         let above = self.highest.values().chain(self.floors.values()).all(|place| hrs > *place);
         let jumps = self.highest.keys().any(|by| self.jumps_too_far(by, hrs));
+        if above && jumps {
+            self.reach.hit("height jump refused");
+        }
         // The network makes a signer refuse nothing.
         let is_sound = undisturbed || !self.has_failures;
         if above && !jumps && is_sound && request_is_sound(request) {
