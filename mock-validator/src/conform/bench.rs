@@ -210,7 +210,12 @@ impl Bench {
             match timeout(self.limits.answer, link).await {
                 Ok(Ok(link)) => {
                     self.links[which] = Some(link.with_read_limit(read_limit(self.dialect)));
-                    return Ok(());
+                    // Without a handshake, a dial that was given up long ago looks like any other.
+                    let is_alive = transport != Transport::Plain
+                        || !matches!(self.reply_on(which, &Message::PingRequest).await, Reply::Lost(_));
+                    if is_alive {
+                        return Ok(());
+                    }
                 }
                 Ok(Err(_)) | Err(_) if Instant::now() < deadline => {}
                 _ => return Err(Failed::NotConnected { limit }),

@@ -6,7 +6,7 @@ use ed25519_dalek::VerifyingKey;
 use tokio::time::Instant;
 
 use super::bench::{FIRST, SECOND};
-use super::case::{Case, Ended, Failed, Level, Outcome};
+use super::case::{Case, Ended, Failed, Level, Need, Outcome};
 use super::pubkey::key_in;
 use super::{Bench, Options, cases};
 
@@ -136,7 +136,7 @@ async fn try_case(bench: &mut Bench, case: &Case) -> Finding {
     let missing = case.needs.iter().find(|need| !bench.has(**need));
     let verdict = match missing {
         Some(need) => Err(Ended::Skipped(need.missing())),
-        None => match bench.ready().await {
+        None => match is_ready(bench, case).await {
             Ok(()) => (case.run)(bench).await,
             Err(failed) => Err(failed.into()),
         },
@@ -151,6 +151,15 @@ async fn try_case(bench: &mut Bench, case: &Case) -> Finding {
         }
     };
     result(case, outcome, std::mem::take(&mut bench.notes), begin.elapsed())
+}
+
+/// The validators that a case needs have their connections. One that was not asked for a while may have lost its.
+async fn is_ready(bench: &mut Bench, case: &Case) -> Result<(), Failed> {
+    bench.ready().await?;
+    if case.needs.contains(&Need::SecondValidator) {
+        bench.ready_on(SECOND).await?;
+    }
+    Ok(())
 }
 
 fn result(case: &Case, outcome: Outcome, notes: Vec<String>, took: Duration) -> Finding {
