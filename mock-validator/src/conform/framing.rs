@@ -11,9 +11,9 @@ use crate::node::Answer;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::required(
+        Case::advisory(
             "framing/split-message",
-            "A message may come in pieces, its length too.",
+            "A message may come in pieces, its length too. Nodes send short ones in one.",
             source::PROTOIO,
             |bench| Box::pin(split_message(bench)),
         ),
