@@ -350,7 +350,6 @@ pub const EXPECTED: &[Row] = &[
             "situation/C9-socket-file-made-anew",
             "situation/L5-signer-restarted-between-heights",
             "situation/L7-left-in-the-backlog",
-            "situation/A1-two-nodes-with-one-key",
         ],
     ),
     (NewSocketNotDialed, V0_38, "situation/C9-socket-file-made-anew", &["reconnect/after-a-refused-port"]),
