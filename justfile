@@ -56,6 +56,21 @@ interop *VERSIONS:
     cargo build --release
     interop/run {{VERSIONS}}
 
+# What every validator wants of its signer, tried on monosign for every release, or for those named; pages in target/reports.
+conform *DIALECTS:
+    cargo build --release -p monosign -p mock-validator
+    mock-validator/conform/monosign {{DIALECTS}}
+
+# The same on other signers, which are installed for it, side by side with monosign.
+conform-peers DIALECT="v0.38":
+    cargo build --release -p monosign -p mock-validator
+    mock-validator/conform/peers {{DIALECT}}
+
+# The same on CometBFT's own signer, which has to fail what it is known to get wrong, and nothing else.
+conform-reference *VERSIONS:
+    cargo build --release -p mock-validator
+    interop/conform {{VERSIONS}}
+
 # Plants mistakes in a copy of the tree, one after the other, and sees that the simulator catches each.
 planted *ARGS:
     cd scenarios && cargo run --release -- planted {{ARGS}}

@@ -228,9 +228,12 @@ func Reference(dial DialFunc) func(suite.ReferenceSigner) error {
 		if err != nil {
 			return err
 		}
-		endpoint := privval.NewSignerDialerEndpoint(logger(), redialing(dialer),
-			privval.SignerDialerEndpointConnRetries(math.MaxInt32),
-			privval.SignerDialerEndpointRetryWaitInterval(20*time.Millisecond))
+		endpoint := privval.NewSignerDialerEndpoint(logger(), dialer)
+		if !with.Stock {
+			endpoint = privval.NewSignerDialerEndpoint(logger(), redialing(dialer),
+				privval.SignerDialerEndpointConnRetries(math.MaxInt32),
+				privval.SignerDialerEndpointRetryWaitInterval(20*time.Millisecond))
+		}
 		key := privval.LoadFilePV(with.KeyFile, with.StateFile)
 		server := privval.NewSignerServer(endpoint, with.ChainID, key)
 		if err := server.Start(); err != nil {

@@ -193,7 +193,7 @@ func (s settings) newSigner(v version, t transport, clientBinary, dir, keyFile s
 	}
 	setup := signerSetup{
 		dir: filepath.Join(dir, "signer"), address: at.signer, keyFile: keyFile,
-		identity: identity, nonRPExtensions: v.nonRPExtensions,
+		identity: identity, dialect: v.dialect, nonRPExtensions: v.nonRPExtensions,
 	}
 	var under *signer
 	if s.reference {

@@ -49,6 +49,8 @@ type signerSetup struct {
 	keyFile string
 	// identity is the seed of the signer's connection key.
 	identity []byte
+	// dialect is what the node speaks.
+	dialect string
 	// nonRPExtensions switches the signing of non-replay-protected extensions on.
 	nonRPExtensions bool
 }
@@ -75,6 +77,8 @@ func newMonosign(binary string, setup signerSetup) (*signer, error) {
 	for _, args := range [][]string{
 		{"softsign", "import", setup.keyFile, "--output", path("secrets", "consensus.key"), "--plaintext"},
 		{"state", "init", "-c", config, "--chain", chainID},
+		// What it foretells is what the rest of the test shows.
+		{"check-upgrade", "-c", config, "--to", setup.dialect},
 	} {
 		if err := runToEnd(log, binary, args...); err != nil {
 			return nil, err

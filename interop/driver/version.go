@@ -8,6 +8,8 @@ type version struct {
 	name string
 	// release is what people call it.
 	release string
+	// dialect is what monosign calls it.
+	dialect string
 	// nodePackage is the release's own node command.
 	nodePackage string
 	// transports to test, each with a node and with a client.
@@ -34,21 +36,21 @@ var (
 
 // versions lists all releases, oldest first.
 var versions = []version{
-	{name: "tm034", release: "Tendermint v0.34.24", nodePackage: "github.com/tendermint/tendermint/cmd/tendermint",
+	{name: "tm034", release: "Tendermint v0.34.24", dialect: "v0.34", nodePackage: "github.com/tendermint/tendermint/cmd/tendermint",
 		transports: []transport{tcp}},
-	{name: "cmt034", release: "CometBFT v0.34.35", nodePackage: "github.com/tendermint/tendermint/cmd/cometbft",
+	{name: "cmt034", release: "CometBFT v0.34.35", dialect: "v0.34", nodePackage: "github.com/tendermint/tendermint/cmd/cometbft",
 		transports: []transport{tcp}},
-	{name: "cmt037", release: "CometBFT v0.37.18", nodePackage: "github.com/cometbft/cometbft/cmd/cometbft",
+	{name: "cmt037", release: "CometBFT v0.37.18", dialect: "v0.37", nodePackage: "github.com/cometbft/cometbft/cmd/cometbft",
 		transports: []transport{tcp}},
-	{name: "cmt038", release: "CometBFT v0.38.26", nodePackage: "github.com/cometbft/cometbft/cmd/cometbft",
+	{name: "cmt038", release: "CometBFT v0.38.26", dialect: "v0.38", nodePackage: "github.com/cometbft/cometbft/cmd/cometbft",
 		transports: []transport{tcp, unix}, extensions: abciParams},
-	{name: "cmt039", release: "CometBFT v0.39.4", nodePackage: "github.com/cometbft/cometbft/cmd/cometbft",
+	{name: "cmt039", release: "CometBFT v0.39.4", dialect: "v0.39", nodePackage: "github.com/cometbft/cometbft/cmd/cometbft",
 		transports: []transport{tcp}, extensions: abciParams},
-	{name: "cmt040", release: "CometBFT v0.40.0", nodePackage: "github.com/cometbft/cometbft/cmd/cometbft",
+	{name: "cmt040", release: "CometBFT v0.40.0", dialect: "v0.40", nodePackage: "github.com/cometbft/cometbft/cmd/cometbft",
 		transports: []transport{tcp, noise}, extensions: abciParams},
-	{name: "cmt10", release: "CometBFT v1.0.1", nodePackage: "github.com/cometbft/cometbft/cmd/cometbft",
+	{name: "cmt10", release: "CometBFT v1.0.1", dialect: "v1.0", nodePackage: "github.com/cometbft/cometbft/cmd/cometbft",
 		transports: []transport{tcp}, extensions: featureParams},
-	{name: "cmt20", release: "CometBFT v2.0.0-rc1", nodePackage: "github.com/cometbft/cometbft/v2/cmd/cometbft",
+	{name: "cmt20", release: "CometBFT v2.0.0-rc1", dialect: "v2.0-rc", nodePackage: "github.com/cometbft/cometbft/v2/cmd/cometbft",
 		transports: []transport{tcp}, extensions: featureParams, nonRPExtensions: true},
 }
 

@@ -18,7 +18,7 @@ func Main(release Release) {
 	if options.reference {
 		fatal(release.Reference(ReferenceSigner{
 			Address: options.address, ChainID: options.chainID, Seed: options.seed,
-			KeyFile: options.keyFile, StateFile: options.stateFile,
+			KeyFile: options.keyFile, StateFile: options.stateFile, Stock: options.stock,
 		}))
 	}
 	report := run(release, options)
@@ -43,6 +43,7 @@ type options struct {
 	outages          []time.Duration
 	json             bool
 	reference        bool
+	stock            bool
 	againstReference bool
 }
 
@@ -57,6 +58,7 @@ func parseOptions() options {
 	flag.BoolVar(&o.json, "json", false, "print the report as JSON")
 	flag.BoolVar(&o.againstReference, "against-reference", false, "skip what CometBFT's own signer is known to get wrong")
 	flag.BoolVar(&o.reference, "reference", false, "be CometBFT's own signer and dial -address")
+	flag.BoolVar(&o.stock, "stock", false, "with -reference: as CometBFT ships it, its faults on lost connections included")
 	flag.StringVar(&o.stateFile, "state", "", "priv_validator_state.json, with -reference")
 	seed := flag.String("seed", "", "base64 of the Ed25519 seed of this side's identity (noise:// only)")
 	flag.Parse()

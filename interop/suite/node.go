@@ -49,6 +49,8 @@ type ReferenceSigner struct {
 	Seed []byte
 	// KeyFile and StateFile are FilePV's files.
 	KeyFile, StateFile string
+	// Stock leaves the faults in that it has when its connection is lost.
+	Stock bool
 }
 
 // Node is a validator's side of one privval connection.

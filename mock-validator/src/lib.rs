@@ -26,6 +26,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod conform;
 pub mod consensus;
 pub mod endpoint;
 pub mod link;

@@ -12,7 +12,9 @@ pub(super) fn report(report: &Report) -> quick_junit::Report {
 
 fn of_suite(suite: &Suite, commit: &str) -> TestSuite {
     let mut junit = TestSuite::new(suite.name.as_str());
-    junit.add_property(Property::new("commit", commit));
+    if !commit.is_empty() {
+        junit.add_property(Property::new("commit", commit));
+    }
     if !suite.about.is_empty() {
         junit.add_property(Property::new("about", suite.about.as_str()));
     }

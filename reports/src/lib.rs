@@ -1,4 +1,4 @@
-//! Reports of monosign's simulations and tests: results in, JSON and JUnit out.
+//! Reports of monosign's simulations and tests: results in; JSON, JUnit and HTML out.
 //!
 //! It knows results only, not what made them: no signer, no simulator. A [`Report`] holds suites of cases;
 //! [`Report::write`] writes it in each form there is.
@@ -19,6 +19,7 @@
 //! # Ok::<(), monosign_reports::ReportError>(())
 //! ```
 
+mod html;
 mod junit;
 
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ use serde::{Deserialize, Serialize};
 pub struct Report {
     /// What was tested.
     pub title: String,
-    /// The commit that was tested, and whether there were changes beside it.
+    /// The commit that was tested, and whether there were changes beside it; empty if what was tested is none of ours.
     pub commit: String,
     /// The results.
     pub suites: Vec<Suite>,
@@ -107,7 +108,7 @@ pub enum ReportError {
 }
 
 impl Report {
-    /// Writes `NAME.json` and `NAME.junit.xml` into a directory, which is made if there is none.
+    /// Writes `NAME.json`, `NAME.junit.xml` and `NAME.html` into a directory, which is made if there is none.
     ///
     /// # Errors
     /// [`ReportError`].
@@ -117,7 +118,7 @@ impl Report {
             move |source| ReportError::Write { path, source }
         };
         fs::create_dir_all(dir).map_err(failed(dir))?;
-        for (form, text) in [("json", self.json()?), ("junit.xml", self.junit()?)] {
+        for (form, text) in [("json", self.json()?), ("junit.xml", self.junit()?), ("html", self.html())] {
             let path = dir.join(format!("{name}.{form}"));
             fs::write(&path, text).map_err(failed(&path))?;
         }
@@ -138,6 +139,16 @@ impl Report {
     /// [`ReportError::Junit`].
     pub fn junit(&self) -> Result<String, ReportError> {
         Ok(junit::report(self).to_string()?)
+    }
+
+    /// The report as an HTML page that needs nothing but itself.
+    pub fn html(&self) -> String {
+        html::page(self)
+    }
+
+    /// An HTML page with a column for each of several reports on the same cases.
+    pub fn side_by_side(title: &str, reports: &[Self]) -> String {
+        html::side_by_side(title, reports)
     }
 }
 

@@ -44,11 +44,32 @@ fn junit_counts_and_names_what_failed() {
 }
 
 #[test]
-fn both_forms_are_written() {
+fn every_form_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let reports = dir.path().join("target/reports");
     report().write(&reports, "scenarios").unwrap();
-    for file in ["scenarios.json", "scenarios.junit.xml"] {
+    for file in ["scenarios.json", "scenarios.junit.xml", "scenarios.html"] {
         assert!(reports.join(file).metadata().unwrap().len() > 0, "{file}");
     }
+}
+
+#[test]
+fn html_shows_what_failed_and_escapes_it() {
+    let html = report().html();
+    assert!(html.contains("1 passed") && html.contains("1 skipped"), "{html}");
+    assert!(html.contains("OneSignature at 12 ms: &lt;two&gt; &amp; more"), "{html}");
+    assert!(!html.contains("http://") && !html.contains("https://"), "it needs nothing but itself");
+}
+
+#[test]
+fn side_by_side_has_a_column_for_each_and_a_dash_for_what_was_not_tried() {
+    let mut other = report();
+    other.title = "other".into();
+    other.suites[0].cases.remove(0);
+    let html = Report::side_by_side("both", &[report(), other]);
+    assert!(html.contains("<th>scenarios</th><th>other</th>"), "{html}");
+    assert!(
+        html.contains(r#"<code>holds</code></td><td class="passed">passed</td><td class="faint">–</td>"#),
+        "{html}"
+    );
 }

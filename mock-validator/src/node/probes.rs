@@ -353,7 +353,7 @@ impl List {
     }
 }
 
-fn shifted(request: &Message, seconds: i64) -> Message {
+pub(crate) fn shifted(request: &Message, seconds: i64) -> Message {
     let mut request = request.clone();
     if let Some(time) = time_of(&mut request) {
         time.seconds += seconds;
@@ -361,7 +361,7 @@ fn shifted(request: &Message, seconds: i64) -> Message {
     request
 }
 
-fn nil(request: &Message) -> Message {
+pub(crate) fn nil(request: &Message) -> Message {
     let mut request = extended(request, Vec::new());
     if let Some(block) = block_of(&mut request) {
         *block = BlockId::default();
@@ -373,7 +373,7 @@ fn is_nil(request: &Message) -> bool {
     block_of(&mut request.clone()).is_none_or(|block| block.is_nil())
 }
 
-fn other_parts(request: &Message) -> Message {
+pub(crate) fn other_parts(request: &Message) -> Message {
     let mut request = request.clone();
     if let Some(byte) = block_of(&mut request).and_then(|block| block.part_set_header.hash.first_mut()) {
         *byte ^= 1;
@@ -381,7 +381,7 @@ fn other_parts(request: &Message) -> Message {
     request
 }
 
-fn more_parts(request: &Message) -> Message {
+pub(crate) fn more_parts(request: &Message) -> Message {
     let mut request = request.clone();
     if let Some(block) = block_of(&mut request) {
         block.part_set_header.total += 1;
@@ -389,7 +389,7 @@ fn more_parts(request: &Message) -> Message {
     request
 }
 
-fn extended(request: &Message, extension: Vec<u8>) -> Message {
+pub(crate) fn extended(request: &Message, extension: Vec<u8>) -> Message {
     let mut request = request.clone();
     if let Message::SignVoteRequest(request) = &mut request {
         // v1.0 would not look at the extension otherwise.
@@ -401,7 +401,7 @@ fn extended(request: &Message, extension: Vec<u8>) -> Message {
     request
 }
 
-fn as_another_voter(request: &Message) -> Message {
+pub(crate) fn as_another_voter(request: &Message) -> Message {
     let mut request = request.clone();
     if let Message::SignVoteRequest(request) = &mut request
         && let Some(vote) = &mut request.vote
@@ -411,7 +411,7 @@ fn as_another_voter(request: &Message) -> Message {
     request
 }
 
-fn of_another_chain(request: &Message) -> Message {
+pub(crate) fn of_another_chain(request: &Message) -> Message {
     let mut request = request.clone();
     let other = Text::from("some-other-chain");
     match &mut request {
@@ -422,7 +422,7 @@ fn of_another_chain(request: &Message) -> Message {
     request
 }
 
-fn block_of(request: &mut Message) -> Option<&mut BlockId> {
+pub(crate) fn block_of(request: &mut Message) -> Option<&mut BlockId> {
     match request {
         Message::SignVoteRequest(request) => request.vote.as_mut().map(|vote| &mut vote.block_id),
         Message::SignProposalRequest(request) => request.proposal.as_mut().map(|p| &mut p.block_id),
@@ -430,7 +430,7 @@ fn block_of(request: &mut Message) -> Option<&mut BlockId> {
     }
 }
 
-fn time_of(request: &mut Message) -> Option<&mut Timestamp> {
+pub(crate) fn time_of(request: &mut Message) -> Option<&mut Timestamp> {
     match request {
         Message::SignVoteRequest(request) => request.vote.as_mut().map(|vote| &mut vote.timestamp),
         Message::SignProposalRequest(request) => request.proposal.as_mut().map(|p| &mut p.timestamp),

@@ -3,6 +3,7 @@
 //! Exit codes: 0 ok, 1 error, 2 wrong usage, 3 refused for safety.
 
 mod check;
+mod check_upgrade;
 mod completions;
 mod demo;
 mod init;
@@ -48,6 +49,11 @@ enum Command {
     Start(start::StartArgs),
     /// Check a configuration, its keys, records, disk and validators, and say what to do.
     Check(check::CheckArgs),
+    /// Try whether this signer, as it is configured, will sign for another release of CometBFT, and say what has to change.
+    ///
+    /// Exit codes: 0 ready, 1 the configuration has to change or the trial has failed. The consensus key is not opened: the
+    /// trial has a key and a chain id of its own.
+    CheckUpgrade(check_upgrade::CheckUpgradeArgs),
     /// Show a chain's public key, or the signer's peer ids.
     Pubkey(pubkey::PubkeyArgs),
     /// Make, import and show consensus key files.
@@ -139,6 +145,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Init(args) => init::run(&args, out),
         Command::Start(args) => start::run(&args),
         Command::Check(args) => check::run(&args, out),
+        Command::CheckUpgrade(args) => check_upgrade::run(&args, out),
         Command::Pubkey(args) => pubkey::run(&args, out),
         Command::Softsign(args) => Ok(softsign::run(&args, out)?),
         Command::State(args) => state::run(&args, out),

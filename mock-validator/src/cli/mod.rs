@@ -1,0 +1,8 @@
+//! One file for each command.
+
+pub(crate) mod compare;
+pub(crate) mod conform;
+mod key_file;
+pub(crate) mod run;
+mod table;
+mod values;

@@ -1,0 +1,42 @@
+//! Results on the terminal: a line for each case, as soon as it is known.
+
+use std::io::{self, Write};
+
+use data_encoding::HEXLOWER;
+use mock_validator::conform::{Finding, Level, Outcome, Summary};
+
+/// Prints a case. Reasons and what else was seen follow on lines of their own.
+pub(crate) fn line(out: &mut dyn Write, finding: &Finding) -> io::Result<()> {
+    let (word, reason) = match (&finding.outcome, finding.level) {
+        (Outcome::Passed, _) => ("pass", None),
+        (Outcome::Failed { reason }, Level::Required) => ("FAIL", Some(reason)),
+        (Outcome::Failed { reason }, Level::Advisory) => ("fail", Some(reason)),
+        (Outcome::Skipped { reason }, _) => ("skip", Some(reason)),
+    };
+    let millis = finding.took.as_millis();
+    writeln!(out, "{word}  {:<50} {:<8} {millis:>6} ms", finding.id, finding.level.name())?;
+    if let Outcome::Failed { .. } = finding.outcome {
+        writeln!(out, "      rule: {} ({})", finding.rule, finding.source)?;
+    }
+    if let Some(reason) = reason {
+        writeln!(out, "      {}", reason.replace('\n', "\n      "))?;
+    }
+    for note in &finding.notes {
+        writeln!(out, "      seen: {note}")?;
+    }
+    out.flush()
+}
+
+/// Prints what it comes to.
+pub(crate) fn end(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+    writeln!(out, "\npublic key: ed25519 {}", HEXLOWER.encode(summary.public_key.as_bytes()))?;
+    for (name, value) in &summary.measured {
+        writeln!(out, "{name}: {value}")?;
+    }
+    for level in [Level::Required, Level::Advisory] {
+        let [passed, failed, skipped] = summary.count(level);
+        writeln!(out, "{}: {passed} passed, {failed} failed, {skipped} skipped", level.name())?;
+    }
+    let verdict = if summary.is_conformant() { "conformant" } else { "NOT CONFORMANT" };
+    writeln!(out, "{verdict} in what was tried")
+}
