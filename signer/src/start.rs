@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
@@ -13,12 +14,17 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout_at};
 
 use crate::backend::Backend;
+use crate::backend::device::{Device, Failover, OwnThread};
 use crate::backend::softsign::unlock::{self, KeyFileError, Loaded, UnlockEnv};
 use crate::backend::softsign::vault::Vault;
+use crate::backend::yubihsm::YubihsmDriver;
 use crate::chain::{Chain, ChainHandle, InvalidPublicKey};
-use crate::config::{ChainConfig, Config, PinnedPeer, ValidatorConfig};
+use crate::config::{
+    ChainConfig, Config, KeyConfig, PinnedPeer, ValidatorConfig, YubihsmKey, YubihsmProvider,
+};
 use crate::link::{Link, LinkSettings, Protection};
 use crate::ops::private_file::{self, PrivateFileError};
+use crate::ops::secret_source::SecretError;
 use crate::pubkey::PublicKey;
 use crate::record::{Record, RecordError};
 use crate::seams::Seams;
@@ -30,6 +36,9 @@ pub enum StartError {
     /// The consensus key.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// The password of a device.
+    #[error(transparent)]
+    Password(#[from] SecretError),
     /// The record.
     #[error("{source}\nhint: {}", source.hint())]
     Record {
@@ -59,6 +68,7 @@ impl StartError {
     pub fn is_for_safety(&self) -> bool {
         match self {
             Self::Key(error) => error.is_for_safety(),
+            Self::Password(error) => error.is_for_safety(),
             Self::Record { source } => !matches!(source, RecordError::Io { .. }),
             Self::Identity(error) => error.is_for_safety(),
             _ => false,
@@ -70,6 +80,7 @@ impl StartError {
 pub struct Signer {
     seams: Seams,
     chains: BTreeMap<ChainId, RunningChain>,
+    devices: Devices,
     links: Vec<RunningLink>,
     ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
 }
@@ -85,7 +96,8 @@ enum Ended {
 
 struct RunningChain {
     handle: ChainHandle,
-    vault: Rc<Vault>,
+    /// For keys that can be sealed.
+    vault: Option<Rc<Vault>>,
     config: ChainConfig,
 }
 
@@ -101,7 +113,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 impl Signer {
     /// A signer that serves nothing yet. It must live within a [`tokio::task::LocalSet`].
     pub fn new(seams: Seams) -> Self {
-        Self { seams, chains: BTreeMap::new(), links: Vec::new(), ended: mpsc::unbounded_channel() }
+        let (chains, devices) = (BTreeMap::new(), Devices::default());
+        Self { seams, chains, devices, links: Vec::new(), ended: mpsc::unbounded_channel() }
     }
 
     /// Opens a chain's key and record and serves it.
@@ -109,14 +122,13 @@ impl Signer {
     /// # Errors
     /// [`StartError`]; other chains are not touched.
     pub async fn start_chain(&mut self, config: &ChainConfig, env: &UnlockEnv) -> Result<(), StartError> {
-        let (vault, record) = open(config, env, &self.seams).await?;
-        let vault = Rc::new(vault);
-        let backend = Rc::clone(&vault) as _;
+        let Opened { record, backend, vault } = open(config, env, &self.seams, &mut self.devices).await?;
         self.serve_chain(config, record, vault, backend)
     }
 
     /// Serves a chain whose key and record are open already. `backend` is what signs, and `vault` is the key that
-    /// [`sealed`](Self::sealed) tells of: the vault itself, or the key behind a backend that stands in front of it.
+    /// [`sealed`](Self::sealed) tells of, if it can be sealed: the vault itself, or the key behind a backend that stands in
+    /// front of it.
     ///
     /// # Errors
     /// [`StartError::PublicKey`]; other chains are not touched.
@@ -124,7 +136,7 @@ impl Signer {
         &mut self,
         config: &ChainConfig,
         record: Record,
-        vault: Rc<Vault>,
+        vault: Option<Rc<Vault>>,
         backend: Rc<dyn Backend>,
     ) -> Result<(), StartError> {
         let (chain_id, public_key, ready) = (&config.id, backend.public_key(), backend.ready());
@@ -210,7 +222,7 @@ impl Signer {
             report.push(format!("chain `{}` is new: it needs a restart", new.id));
             return;
         };
-        if running.config.record != new.record || running.config.key.path != new.key.path {
+        if running.config.record != new.record || !running.config.key.is_same(&new.key) {
             report.push(format!("chain `{}`: another state_file or key needs a restart", new.id));
         }
         match running.handle.reload(new.rules) {
@@ -253,8 +265,9 @@ impl Signer {
 
     /// The chains whose keys are sealed, with their vaults.
     pub fn sealed(&self) -> Vec<(ChainId, Rc<Vault>)> {
-        let sealed = self.chains.iter().filter(|(_, chain)| chain.vault.ready().is_err());
-        sealed.map(|(id, chain)| (id.clone(), Rc::clone(&chain.vault))).collect()
+        let vaults = self.chains.iter().filter_map(|(id, chain)| Some((id, chain.vault.as_ref()?)));
+        let sealed = vaults.filter(|(_, vault)| vault.ready().is_err());
+        sealed.map(|(id, vault)| (id.clone(), Rc::clone(vault))).collect()
     }
 
     /// Whether any chain is served.
@@ -285,7 +298,61 @@ async fn end(links: Vec<RunningLink>) {
     }
 }
 
-/// A chain's key, open or sealed, and its record, which belong together.
+/// Devices by name: each has one owner, whatever number of chains it signs for.
+#[derive(Default)]
+pub struct Devices {
+    devices: BTreeMap<String, Device>,
+    /// How many keys were put on several devices. Chains take turns in which one they ask first.
+    turn: usize,
+}
+
+impl Devices {
+    /// The owner of a device. It must live within a [`tokio::task::LocalSet`].
+    ///
+    /// # Errors
+    /// [`StartError::Password`]
+    pub fn yubihsm(&mut self, provider: &YubihsmProvider, env: &UnlockEnv) -> Result<Device, StartError> {
+        let name = provider.name();
+        if let Some(device) = self.devices.get(&name) {
+            return Ok(device.clone());
+        }
+        let settings = Arc::new(provider.settings(env)?);
+        let limits = settings.limits();
+        let thread = OwnThread::new("yubihsm", move || Box::new(YubihsmDriver::new(Arc::clone(&settings))));
+        let device = Device::new(&name, Rc::new(thread), limits);
+        self.devices.insert(name, device.clone());
+        Ok(device)
+    }
+
+    fn failover(
+        &mut self,
+        keys: &[YubihsmKey],
+        public_key: PublicKey,
+        env: &UnlockEnv,
+    ) -> Result<Failover, StartError> {
+        let mut on_devices = Vec::new();
+        for YubihsmKey { provider, key } in keys {
+            on_devices.push(self.yubihsm(provider, env)?.key(*key, public_key));
+        }
+        let first = self.turn % on_devices.len();
+        on_devices.rotate_left(first);
+        self.turn += 1;
+        Ok(Failover::new(public_key, on_devices))
+    }
+}
+
+/// A chain's record and its key, which belong together.
+pub struct Opened {
+    /// The record.
+    pub record: Record,
+    /// What signs.
+    pub backend: Rc<dyn Backend>,
+    /// The same, if it is a key file.
+    pub vault: Option<Rc<Vault>>,
+}
+
+/// Opens a chain's record and its key. The key may be sealed, or on a device that is not there yet: then the record says which
+/// key it is.
 ///
 /// # Errors
 /// [`StartError`]: the record must be there, and be of this chain and key.
@@ -293,20 +360,32 @@ pub async fn open(
     config: &ChainConfig,
     env: &UnlockEnv,
     seams: &Seams,
-) -> Result<(Vault, Record), StartError> {
-    match unlock::load(&config.key, env)? {
+    devices: &mut Devices,
+) -> Result<Opened, StartError> {
+    let disk = &*seams.disk;
+    let vault = match &config.key {
+        KeyConfig::Yubihsm(keys) => {
+            let record = Record::open_of_chain(disk, &config.record, &config.id).await?;
+            let public_key = PublicKey::from_bytes(record.header().public_key);
+            let backend = Rc::new(devices.failover(keys, public_key, env)?);
+            return Ok(Opened { record, backend, vault: None });
+        }
+        KeyConfig::Softsign(source) => unlock::load(source, env)?,
+    };
+    let (vault, record) = match vault {
         Loaded::Open(key) => {
             let public_key = *key.public_key();
-            let record =
-                Record::open(&*seams.disk, &config.record, &config.id, public_key.as_bytes()).await?;
-            Ok((Vault::open(key), record))
+            let record = Record::open(disk, &config.record, &config.id, public_key.as_bytes()).await?;
+            (Vault::open(key), record)
         }
         Loaded::Sealed(sealed) => {
-            let record = Record::open_of_chain(&*seams.disk, &config.record, &config.id).await?;
+            let record = Record::open_of_chain(disk, &config.record, &config.id).await?;
             let public_key = PublicKey::from_bytes(record.header().public_key);
-            Ok((Vault::sealed(sealed, public_key), record))
+            (Vault::sealed(sealed, public_key), record)
         }
-    }
+    };
+    let vault = Rc::new(vault);
+    Ok(Opened { record, backend: Rc::clone(&vault) as _, vault: Some(vault) })
 }
 
 /// What a link needs, with its identity read.

@@ -5,6 +5,7 @@
 mod check;
 mod completions;
 mod demo;
+mod device_key;
 mod init;
 mod man;
 mod pubkey;
