@@ -169,12 +169,7 @@ impl Chain {
                 Job::Sign { request, peer, arrived, answer }
                     if answer.is_closed() || arrived.elapsed() > PATIENCE =>
                 {
-                    self.dropped.set(self.dropped.get() + 1);
-                    let waited_ms = arrived.elapsed().as_millis() as u64;
-                    tracing::warn!(
-                        chain_id = %self.id, peer = &*peer, waited_ms,
-                        "dropped a request after {waited_ms} ms: nobody waits for its answer any more"
-                    );
+                    self.log_dropped(&peer, arrived.elapsed());
                     let late = "the signer was busy for too long: nobody waits for this answer any more";
                     let _ = answer.send(refused(arm_of(&request), late));
                 }
@@ -189,6 +184,15 @@ impl Chain {
                 Job::Reload(rules) => self.rules = rules,
             }
         }
+    }
+
+    fn log_dropped(&self, peer: &str, waited: Duration) {
+        self.dropped.set(self.dropped.get() + 1);
+        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(
+            chain_id = %self.id, peer, waited_ms,
+            "dropped a request after {waited_ms} ms: nobody waits for its answer any more"
+        );
     }
 
     /// The whole path for one question.
@@ -297,12 +301,11 @@ impl Chain {
     /// The backend's signature, verified. The only place where a signature comes from.
     async fn signed(&self, permit: &Permit<'_>) -> Result<[u8; 64], SignError> {
         let signature = self.backend.sign(permit).await?;
-        self.verifying_key.verify_strict(permit.bytes(), &Signature::from_bytes(&signature)).map_err(
-            |_| {
-                self.backend.distrust();
-                SignError::WrongSignature(self.backend.public_key())
-            },
-        )?;
+        let made = Signature::from_bytes(&signature);
+        if self.verifying_key.verify_strict(permit.bytes(), &made).is_err() {
+            self.backend.distrust();
+            return Err(SignError::WrongSignature(self.backend.public_key()));
+        }
         Ok(signature)
     }
 }

@@ -13,6 +13,7 @@ pub mod softsign;
 mod start;
 mod state;
 mod unlock;
+mod yubihsm;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -53,6 +54,8 @@ enum Command {
     Pubkey(pubkey::PubkeyArgs),
     /// Make, import and show consensus key files.
     Softsign(softsign::SoftsignArgs),
+    /// Set up YubiHSM 2 devices, and make, import, export and try keys on them.
+    Yubihsm(yubihsm::YubihsmArgs),
     /// Make, show, import, export and raise the record of what was signed last.
     State(state::StateArgs),
     /// Give a running signer the passphrase of a sealed key.
@@ -142,6 +145,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Check(args) => check::run(&args, out),
         Command::Pubkey(args) => pubkey::run(&args, out),
         Command::Softsign(args) => Ok(softsign::run(&args, out)?),
+        Command::Yubihsm(args) => yubihsm::run(&args, out),
         Command::State(args) => state::run(&args, out),
         Command::Unlock(args) => unlock::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
