@@ -14,14 +14,13 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout_at};
 
 use crate::backend::Backend;
-use crate::backend::device::{Device, Failover, OwnThread};
+use crate::backend::device::{self, Device, Failover, OwnThread};
+use crate::backend::pkcs11::ChildProcess;
 use crate::backend::softsign::unlock::{self, KeyFileError, Loaded, UnlockEnv};
 use crate::backend::softsign::vault::Vault;
 use crate::backend::yubihsm::YubihsmDriver;
 use crate::chain::{Chain, ChainHandle, InvalidPublicKey};
-use crate::config::{
-    ChainConfig, Config, KeyConfig, PinnedPeer, ValidatorConfig, YubihsmKey, YubihsmProvider,
-};
+use crate::config::{ChainConfig, Config, DeviceKey, KeyConfig, PinnedPeer, ValidatorConfig};
 use crate::link::{Link, LinkSettings, Protection};
 use crate::ops::private_file::{self, PrivateFileError};
 use crate::ops::secret_source::SecretError;
@@ -39,6 +38,16 @@ pub enum StartError {
     /// The password of a device.
     #[error(transparent)]
     Password(#[from] SecretError),
+    /// The configuration and the record name different keys.
+    #[error(
+        "the configuration names public key `{configured}`, and the record is that of `{recorded}`\nhint: find out which one the chain knows"
+    )]
+    OtherKey {
+        /// That of the configuration.
+        configured: PublicKey,
+        /// That of the record.
+        recorded: PublicKey,
+    },
     /// The record.
     #[error("{source}\nhint: {}", source.hint())]
     Record {
@@ -69,6 +78,7 @@ impl StartError {
         match self {
             Self::Key(error) => error.is_for_safety(),
             Self::Password(error) => error.is_for_safety(),
+            Self::OtherKey { .. } => true,
             Self::Record { source } => !matches!(source, RecordError::Io { .. }),
             Self::Identity(error) => error.is_for_safety(),
             _ => false,
@@ -307,37 +317,60 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// The owner of a device. It must live within a [`tokio::task::LocalSet`].
+    /// A key on its device. It must be called within a [`tokio::task::LocalSet`].
     ///
     /// # Errors
-    /// [`StartError::Password`]
-    pub fn yubihsm(&mut self, provider: &YubihsmProvider, env: &UnlockEnv) -> Result<Device, StartError> {
-        let name = provider.name();
-        if let Some(device) = self.devices.get(&name) {
-            return Ok(device.clone());
+    /// [`StartError::Password`], [`StartError::OtherKey`]
+    pub fn key(
+        &mut self,
+        key: &DeviceKey,
+        public_key: PublicKey,
+        env: &UnlockEnv,
+    ) -> Result<device::DeviceKey, StartError> {
+        if let Some(configured) = key.public_key().filter(|configured| *configured != public_key) {
+            return Err(StartError::OtherKey { configured, recorded: public_key });
         }
-        let settings = Arc::new(provider.settings(env)?);
-        let limits = settings.limits();
-        let thread = OwnThread::new("yubihsm", move || Box::new(YubihsmDriver::new(Arc::clone(&settings))));
-        let device = Device::new(&name, Rc::new(thread), limits);
-        self.devices.insert(name, device.clone());
-        Ok(device)
+        let name = key.device();
+        let device = match self.devices.get(&name) {
+            Some(device) => device.clone(),
+            None => own(key, env)?,
+        };
+        let key = device.key(key.number(), public_key);
+        self.devices.insert(name, device);
+        Ok(key)
     }
 
     fn failover(
         &mut self,
-        keys: &[YubihsmKey],
+        keys: &[DeviceKey],
         public_key: PublicKey,
         env: &UnlockEnv,
     ) -> Result<Failover, StartError> {
         let mut on_devices = Vec::new();
-        for YubihsmKey { provider, key } in keys {
-            on_devices.push(self.yubihsm(provider, env)?.key(*key, public_key));
+        for key in keys {
+            on_devices.push(self.key(key, public_key, env)?);
         }
         let first = self.turn % on_devices.len();
         on_devices.rotate_left(first);
         self.turn += 1;
         Ok(Failover::new(public_key, on_devices))
+    }
+}
+
+/// Takes a device over.
+fn own(key: &DeviceKey, env: &UnlockEnv) -> Result<Device, StartError> {
+    match key {
+        DeviceKey::Yubihsm(key) => {
+            let settings = Arc::new(key.provider.settings(env)?);
+            let (name, limits) = (settings.name(), settings.limits());
+            let make = move || Box::new(YubihsmDriver::new(Arc::clone(&settings))) as _;
+            Ok(Device::new(&name, Rc::new(OwnThread::new("yubihsm", make)), limits))
+        }
+        DeviceKey::Pkcs11(key) => {
+            let settings = Rc::new(key.provider.settings(env)?);
+            let (name, limits) = (settings.name(), settings.limits());
+            Ok(Device::new(&name, Rc::new(ChildProcess::new(settings)), limits))
+        }
     }
 }
 
@@ -364,7 +397,7 @@ pub async fn open(
 ) -> Result<Opened, StartError> {
     let disk = &*seams.disk;
     let vault = match &config.key {
-        KeyConfig::Yubihsm(keys) => {
+        KeyConfig::OnDevices(keys) => {
             let record = Record::open_of_chain(disk, &config.record, &config.id).await?;
             let public_key = PublicKey::from_bytes(record.header().public_key);
             let backend = Rc::new(devices.failover(keys, public_key, env)?);

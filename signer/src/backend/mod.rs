@@ -1,9 +1,10 @@
 //! What holds the consensus key.
 //!
-//! [`softsign`] keeps it in this process. [`yubihsm`] keeps it on devices, and [`device`] is what all devices share: one
-//! owner of each, deadlines, reconnection, failover.
+//! [`softsign`] keeps it in this process. [`yubihsm`] and [`pkcs11`] keep it on devices, and [`device`] is what all
+//! devices share: one owner of each, deadlines, reconnection, failover.
 
 pub mod device;
+pub mod pkcs11;
 pub mod softsign;
 pub mod yubihsm;
 

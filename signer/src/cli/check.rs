@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
 use super::{ConfigArgs, Failure, block_on, unlock_env};
-use crate::config::{ChainConfig, KeyConfig, ValidatorConfig, YubihsmKey};
+use crate::config::{ChainConfig, KeyConfig, ValidatorConfig};
 use crate::link::{Protection, session_for};
 use crate::pubkey::PublicKey;
 use crate::record::{Record, RecordError};
@@ -120,14 +120,14 @@ async fn open(chain: &ChainConfig, seams: &Seams) -> Result<(Result<PublicKey, S
     let (env, mut devices) = (unlock_env(), Devices::default());
     let Opened { record, backend, .. } = start::open(chain, &env, seams, &mut devices).await?;
     let public_key = backend.public_key();
-    let KeyConfig::Yubihsm(keys) = &chain.key else {
+    let KeyConfig::OnDevices(keys) = &chain.key else {
         let sealed = "the key is sealed: `monosign unlock` is needed after each start".to_owned();
         return Ok((backend.ready().map(|()| public_key).map_err(|_| sealed), record));
     };
     // Each device, where one alone would do to sign.
     let mut waits_for = Vec::new();
-    for YubihsmKey { provider, key } in keys {
-        let key = devices.yubihsm(provider, &env)?.key(*key, public_key);
+    for key in keys {
+        let key = devices.key(key, public_key, &env)?;
         if timeout(DIAL, key.until_ready()).await.is_err() {
             waits_for.extend(key.ready().err().map(|error| error.to_string()));
         }

@@ -71,8 +71,8 @@ pub(super) fn run(args: &PubkeyArgs, out: &mut dyn Write) -> Result<(), Failure>
 fn public_key(chain: &ChainConfig) -> Result<PublicKey, Failure> {
     let source = match &chain.key {
         KeyConfig::Softsign(source) => source,
-        KeyConfig::Yubihsm(keys) if !chain.record.exists() => return device_key::public_key(keys),
-        KeyConfig::Yubihsm(_) => return recorded(chain),
+        KeyConfig::OnDevices(keys) if !chain.record.exists() => return device_key::public_key(keys),
+        KeyConfig::OnDevices(_) => return recorded(chain),
     };
     match load(source, &unlock_env()).map_err(StartError::from)? {
         Loaded::Open(key) => Ok(*key.public_key()),

@@ -315,8 +315,8 @@ fn public_key_of(chain: &ChainConfig, given: Option<PublicKey>) -> Result<Public
     let source = match (&chain.key, given) {
         (KeyConfig::Softsign(source), _) => source,
         // A device that is elsewhere.
-        (KeyConfig::Yubihsm(_), Some(given)) => return Ok(given),
-        (KeyConfig::Yubihsm(keys), None) => return device_key::public_key(keys),
+        (KeyConfig::OnDevices(_), Some(given)) => return Ok(given),
+        (KeyConfig::OnDevices(keys), None) => return device_key::public_key(keys),
     };
     let loaded = load(source, &unlock_env()).map_err(StartError::from)?;
     match (loaded, given) {

@@ -5,6 +5,7 @@
 
 mod endpoint;
 mod key;
+mod pkcs11;
 mod schema;
 mod template;
 mod yubihsm;
@@ -24,7 +25,7 @@ use crate::chain::{RawSigning, Rules};
 use crate::guard::JumpLimit;
 use crate::import::key::PlainFormat;
 pub use endpoint::{Addr, Endpoint, InvalidAddr, PinnedPeer};
-pub use key::{KeyConfig, YubihsmKey, YubihsmProvider};
+pub use key::{DeviceKey, KeyConfig, Pkcs11Key, Pkcs11Provider, YubihsmKey, YubihsmProvider};
 pub use schema::KeyFormat;
 pub use template::{TemplateChain, template};
 
@@ -39,6 +40,8 @@ pub struct Config {
     pub validators: Vec<ValidatorConfig>,
     /// The YubiHSM devices, in the order of the file.
     pub yubihsm: Vec<Arc<YubihsmProvider>>,
+    /// The PKCS#11 tokens, in the order of the file.
+    pub pkcs11: Vec<Arc<Pkcs11Provider>>,
     /// Where `monosign unlock` finds the running signer.
     pub admin_socket: PathBuf,
     /// What is read and has no effect.
@@ -157,8 +160,11 @@ impl Config {
 /// The keys by chain.
 type ChainKeys = BTreeMap<String, KeyConfig>;
 
-/// The YubiHSM devices.
-type Devices = Vec<Arc<YubihsmProvider>>;
+/// A chain, and its key on a device.
+type ChainKey = (String, KeyConfig);
+
+/// The devices, by kind.
+type Devices = (Vec<Arc<YubihsmProvider>>, Vec<Arc<Pkcs11Provider>>);
 
 struct Resolver<'a> {
     dir: &'a Path,
@@ -180,7 +186,7 @@ impl Invalid {
 impl Resolver<'_> {
     fn config(&mut self, file: schema::File, path: &Path) -> Result<Config, Invalid> {
         refuse_other_providers(&file.providers)?;
-        let (mut keys, yubihsm) = self.keys(file.providers, &file.chain)?;
+        let (mut keys, (yubihsm, pkcs11)) = self.keys(file.providers, &file.chain)?;
         let chains = file
             .chain
             .into_iter()
@@ -194,7 +200,8 @@ impl Resolver<'_> {
             .collect::<Result<Vec<_>, _>>()?;
         check_no_twins(&validators)?;
         let admin_socket = self.path(file.admin_socket.unwrap_or_else(|| "monosign.sock".into()));
-        Ok(Config { path: path.into(), chains, validators, yubihsm, admin_socket, warnings: Vec::new() })
+        let warnings = Vec::new();
+        Ok(Config { path: path.into(), chains, validators, yubihsm, pkcs11, admin_socket, warnings })
     }
 
     fn path(&self, path: PathBuf) -> PathBuf {
@@ -225,7 +232,17 @@ impl Resolver<'_> {
             devices.push(device);
         }
         yubihsm::check_devices(&devices)?;
-        Ok((keys, devices))
+        let mut tokens = Vec::new();
+        for table in providers.pkcs11 {
+            let (token, keys_there) = self.pkcs11(table)?;
+            let table = format!("[[providers.pkcs11]] {}", token.token_label);
+            for (id, key) in keys_there {
+                add_key(&mut keys, id, key, &table, chains)?;
+            }
+            tokens.push(token);
+        }
+        pkcs11::check_tokens(&tokens)?;
+        Ok((keys, (devices, tokens)))
     }
 
     fn key_source(&self, provider: &schema::Softsign) -> Result<KeySource, String> {
@@ -259,7 +276,10 @@ impl Resolver<'_> {
             return Err(Invalid::new(table, what));
         }
         let key = keys.remove(&chain.id).ok_or_else(|| {
-            Invalid::new(&table, "it has no key: name it in the chain_ids of a [[providers.softsign]] or [[providers.yubihsm]]")
+            Invalid::new(
+                &table,
+                "it has no key: name it in the chain_ids of a [[providers.softsign]], yubihsm or pkcs11",
+            )
         })?;
         let record = chain.state_file.unwrap_or_else(|| format!("{id}_priv_validator_state.json").into());
         let jump_limit = match chain.max_height_jump.unwrap_or(DEFAULT_MAX_HEIGHT_JUMP) {
@@ -332,9 +352,8 @@ fn add_key(
     match (keys.get_mut(&id), key) {
         (None, key) => drop(keys.insert(id, key)),
         // The same key on another device, to fail over to. That it is the same is seen when the device shows it.
-        (Some(KeyConfig::Yubihsm(there)), KeyConfig::Yubihsm(more)) => {
-            let same_device =
-                more.iter().any(|key| there.iter().any(|other| Arc::ptr_eq(&key.provider, &other.provider)));
+        (Some(KeyConfig::OnDevices(there)), KeyConfig::OnDevices(more)) => {
+            let same_device = more.iter().any(|key| there.iter().any(|other| key.device() == other.device()));
             if same_device {
                 return Err(second());
             }
@@ -350,7 +369,7 @@ fn refuse_other_providers(providers: &schema::Providers) -> Result<(), Invalid> 
     match others.into_iter().find(|(_, table)| table.is_some()) {
         Some((name, _)) => Err(Invalid::new(
             format!("[providers.{name}]"),
-            "this version does not sign with such devices: use [[providers.softsign]] or [[providers.yubihsm]]",
+            "this version does not sign with such devices: use [[providers.softsign]], yubihsm or pkcs11",
         )),
         None => Ok(()),
     }

@@ -82,6 +82,8 @@ pub(super) struct Providers {
     pub(super) softsign: Vec<Softsign>,
     #[serde(default)]
     pub(super) yubihsm: Vec<Yubihsm>,
+    #[serde(default)]
+    pub(super) pkcs11: Vec<Pkcs11>,
     pub(super) ledgertm: Option<toml::Value>,
     pub(super) fortanixdsm: Option<toml::Value>,
 }
@@ -144,6 +146,29 @@ pub(super) struct YubihsmKey {
     pub(super) key: u16,
     #[serde(rename = "type")]
     pub(super) key_type: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pkcs11 {
+    pub(super) module: PathBuf,
+    pub(super) token_label: String,
+    pub(super) pin_file: Option<PathBuf>,
+    pub(super) pin_env: Option<String>,
+    pub(super) credential: Option<String>,
+    pub(super) timeout_ms: Option<u64>,
+    #[serde(default)]
+    pub(super) keys: Vec<Pkcs11Key>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pkcs11Key {
+    #[serde(default)]
+    pub(super) chain_ids: Vec<String>,
+    pub(super) label: Option<String>,
+    pub(super) id: Option<String>,
+    pub(super) public_key: Option<String>,
 }
 
 fn yes() -> bool {

@@ -72,8 +72,10 @@ fn reads_the_yubihsm_table_of_tmkms() {
         [(on_yubihsm(YUBIHSM), Adapter::Http { host: "127.0.0.1".into(), port: 12345 }), (text, Adapter::Usb)]
     {
         let config = parse(&text).expect("valid");
-        let KeyConfig::Yubihsm(keys) = &config.chains[0].key else { panic!("a key on a device") };
-        let [YubihsmKey { provider, key: 1 }] = keys.as_slice() else { panic!("one key") };
+        let KeyConfig::OnDevices(keys) = &config.chains[0].key else { panic!("a key on a device") };
+        let [DeviceKey::Yubihsm(YubihsmKey { provider, key: 1 })] = keys.as_slice() else {
+            panic!("one key")
+        };
         assert_eq!((&provider.adapter, provider.auth_key), (&adapter, 4));
         assert_eq!(provider.name(), "yubihsm 0123456789");
         assert!(config.chains[0].key.softsign().is_none() && config.warnings.is_empty());
@@ -84,10 +86,38 @@ fn reads_the_yubihsm_table_of_tmkms() {
 fn one_key_may_be_on_two_devices_and_each_device_in_one_table() {
     let other = YUBIHSM.replace("12345\"", "12346\"").replace("0123456789", "0000000042");
     let config = parse(&on_yubihsm(&format!("{YUBIHSM}{other}"))).expect("valid");
-    let KeyConfig::Yubihsm(keys) = &config.chains[0].key else { panic!("a key on devices") };
+    let KeyConfig::OnDevices(keys) = &config.chains[0].key else { panic!("a key on devices") };
     assert_eq!(keys.len(), 2);
     let twice = YUBIHSM.replace("keys = [{ chain_ids = [\"cosmoshub-4\"], key = 1 }]", "keys = []");
     assert!(error(&on_yubihsm(&format!("{YUBIHSM}{twice}"))).contains("named twice"));
+}
+
+const PKCS11: &str = r#"
+[[providers.pkcs11]]
+module = "/usr/lib/softhsm/libsofthsm2.so"
+token_label = "val"
+pin_file = "pin"
+keys = [{ chain_ids = ["cosmoshub-4"], label = "consensus", id = "01" }]
+"#;
+
+#[test]
+fn reads_a_token_and_its_keys_by_label_and_id() {
+    let config = parse(&on_yubihsm(PKCS11)).expect("valid");
+    let KeyConfig::OnDevices(keys) = &config.chains[0].key else { panic!("a key on a device") };
+    assert_eq!((keys[0].device().as_str(), keys[0].number()), ("pkcs11 token val", 0));
+    assert_eq!(config.pkcs11[0].keys[0].to_string(), "label `consensus` and id `01`");
+    for (from, to, expected) in [
+        ("pin_file = \"pin\"", "", "needs one of"),
+        ("label = \"consensus\", id = \"01\"", "", "`label`, `id` or both"),
+        ("\"01\"", "\"xy\"", "not hexadecimal"),
+        ("\"01\"", "\"01\", public_key = \"00\"", "64 hex digits"),
+        ("pin_file", "timeout_ms = 1\npin_file", "between 100 and 4000"),
+    ] {
+        let message = error(&on_yubihsm(&PKCS11.replace(from, to)));
+        assert!(message.contains(expected), "`{expected}` expected in `{message}`");
+    }
+    let twice = format!("{PKCS11}{}", PKCS11.replace("cosmoshub-4", "x"));
+    assert!(error(&on_yubihsm(&twice)).contains("`x`, which has no [[chain]]"));
 }
 
 #[test]

@@ -3,12 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Invalid, KeyConfig, Resolver, YubihsmKey, YubihsmProvider, schema};
+use super::{ChainKey, DeviceKey, Invalid, KeyConfig, Resolver, YubihsmKey, YubihsmProvider, schema};
 use crate::backend::yubihsm::{Adapter, TIMEOUT};
 use crate::ops::secret_source::SecretSource;
-
-/// A chain, and its key on this device.
-type ChainKey = (String, KeyConfig);
 
 impl Resolver<'_> {
     /// A device, and which chains have which of its keys.
@@ -40,7 +37,7 @@ impl Resolver<'_> {
             }
             for id in key.chain_ids {
                 let key = YubihsmKey { provider: Arc::clone(&provider), key: key.key };
-                keys.push((id, KeyConfig::Yubihsm(vec![key])));
+                keys.push((id, KeyConfig::OnDevices(vec![DeviceKey::Yubihsm(key)])));
             }
         }
         Ok((provider, keys))
