@@ -18,15 +18,17 @@ use crate::backend::device::{self, Device, Failover, OwnThread};
 use crate::backend::pkcs11::ChildProcess;
 use crate::backend::softsign::unlock::{self, KeyFileError, Loaded, UnlockEnv};
 use crate::backend::softsign::vault::Vault;
-use crate::backend::yubihsm::YubihsmDriver;
+use crate::backend::yubihsm::{Audit, Witnessed, YubihsmDriver};
 use crate::chain::{Chain, ChainHandle, InvalidPublicKey};
-use crate::config::{ChainConfig, Config, DeviceKey, KeyConfig, PinnedPeer, ValidatorConfig};
+use crate::config::{
+    ChainConfig, Config, DeviceKey, KeyConfig, PinnedPeer, ValidatorConfig, YubihsmProvider,
+};
 use crate::link::{Link, LinkSettings, Protection};
 use crate::ops::private_file::{self, PrivateFileError};
 use crate::ops::secret_source::SecretError;
 use crate::pubkey::PublicKey;
 use crate::record::{Record, RecordError};
-use crate::seams::Seams;
+use crate::seams::{Disk, Seams};
 
 /// Why a chain or a link cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +93,8 @@ pub struct Signer {
     seams: Seams,
     chains: BTreeMap<ChainId, RunningChain>,
     devices: Devices,
+    /// Until when chains wait for their devices at the start.
+    first_look: Option<Instant>,
     links: Vec<RunningLink>,
     ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
 }
@@ -117,14 +121,16 @@ struct RunningLink {
     task: JoinHandle<()>,
 }
 
+/// How long a start waits for devices, before it goes on without.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// How long a stop waits for requests that are being answered.
 const DRAIN: Duration = Duration::from_secs(5);
 
 impl Signer {
     /// A signer that serves nothing yet. It must live within a [`tokio::task::LocalSet`].
     pub fn new(seams: Seams) -> Self {
-        let (chains, devices) = (BTreeMap::new(), Devices::default());
-        Self { seams, chains, devices, links: Vec::new(), ended: mpsc::unbounded_channel() }
+        let (chains, devices) = (BTreeMap::new(), Devices::new(Rc::clone(&seams.disk)));
+        Self { seams, chains, devices, first_look: None, links: Vec::new(), ended: mpsc::unbounded_channel() }
     }
 
     /// Opens a chain's key and record and serves it.
@@ -133,6 +139,9 @@ impl Signer {
     /// [`StartError`]; other chains are not touched.
     pub async fn start_chain(&mut self, config: &ChainConfig, env: &UnlockEnv) -> Result<(), StartError> {
         let Opened { record, backend, vault } = open(config, env, &self.seams, &mut self.devices).await?;
+        // A device that is there answers at once: nobody needs to be refused meanwhile.
+        let until = *self.first_look.get_or_insert_with(|| Instant::now() + FIRST_LOOK);
+        let _ = timeout_at(until, backend.until_ready()).await;
         self.serve_chain(config, record, vault, backend)
     }
 
@@ -309,14 +318,19 @@ async fn end(links: Vec<RunningLink>) {
 }
 
 /// Devices by name: each has one owner, whatever number of chains it signs for.
-#[derive(Default)]
 pub struct Devices {
+    disk: Rc<dyn Disk>,
     devices: BTreeMap<String, Device>,
     /// How many keys were put on several devices. Chains take turns in which one they ask first.
     turn: usize,
 }
 
 impl Devices {
+    /// None yet. What is known of their logs is on `disk`.
+    pub fn new(disk: Rc<dyn Disk>) -> Self {
+        Self { disk, devices: BTreeMap::new(), turn: 0 }
+    }
+
     /// A key on its device. It must be called within a [`tokio::task::LocalSet`].
     ///
     /// # Errors
@@ -333,7 +347,7 @@ impl Devices {
         let name = key.device();
         let device = match self.devices.get(&name) {
             Some(device) => device.clone(),
-            None => own(key, env)?,
+            None => own(key, env, &self.disk)?,
         };
         let key = device.key(key.number(), public_key);
         self.devices.insert(name, device);
@@ -358,13 +372,22 @@ impl Devices {
 }
 
 /// Takes a device over.
-fn own(key: &DeviceKey, env: &UnlockEnv) -> Result<Device, StartError> {
+fn own(key: &DeviceKey, env: &UnlockEnv, disk: &Rc<dyn Disk>) -> Result<Device, StartError> {
     match key {
         DeviceKey::Yubihsm(key) => {
             let settings = Arc::new(key.provider.settings(env)?);
             let (name, limits) = (settings.name(), settings.limits());
             let make = move || Box::new(YubihsmDriver::new(Arc::clone(&settings))) as _;
-            Ok(Device::new(&name, Rc::new(OwnThread::new("yubihsm", make)), limits))
+            let thread = Rc::new(OwnThread::new("yubihsm", make));
+            let YubihsmProvider { audit, audit_file, .. } = &*key.provider;
+            if *audit == Audit::Off {
+                return Ok(Device::new(&name, thread, limits));
+            }
+            let (watched, disk) = (key.provider.watched(), Rc::clone(disk));
+            let witnessed = Witnessed::new(thread, *audit, watched, disk, audit_file.clone());
+            // A signature, and up to three looks at the log.
+            let limits = device::Limits { deadline: limits.deadline * 2, ..limits };
+            Ok(Device::new(&name, Rc::new(witnessed), limits))
         }
         DeviceKey::Pkcs11(key) => {
             let settings = Rc::new(key.provider.settings(env)?);

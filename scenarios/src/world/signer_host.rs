@@ -196,7 +196,7 @@ impl SignerHost {
     ) -> Result<(), StartError> {
         let env = UnlockEnv::default();
         for chain in &config.chains {
-            let opened = start::open(chain, &env, seams, &mut Devices::default()).await?;
+            let opened = start::open(chain, &env, seams, &mut Devices::new(Rc::clone(&seams.disk))).await?;
             let Opened { record, backend, vault } = opened;
             self.saw_start(&record);
             let key = WatchedKey {

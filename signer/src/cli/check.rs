@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Args;
@@ -117,7 +118,7 @@ fn check_chain(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failu
 
 /// A chain's record, and its key if it can sign, or what that waits for.
 async fn open(chain: &ChainConfig, seams: &Seams) -> Result<(Result<PublicKey, String>, Record), StartError> {
-    let (env, mut devices) = (unlock_env(), Devices::default());
+    let (env, mut devices) = (unlock_env(), Devices::new(Rc::clone(&seams.disk)));
     let Opened { record, backend, .. } = start::open(chain, &env, seams, &mut devices).await?;
     let public_key = backend.public_key();
     let KeyConfig::OnDevices(keys) = &chain.key else {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -255,7 +256,7 @@ fn export(chain: &ChainConfig, args: &ExportArgs, out: &mut dyn Write) -> Result
     let seams = Seams::production();
     let state = block_on(async {
         let Opened { record, backend, .. } =
-            start::open(chain, &unlock_env(), &seams, &mut Devices::default()).await?;
+            start::open(chain, &unlock_env(), &seams, &mut Devices::new(Rc::clone(&seams.disk))).await?;
         // A device that does not come is told of below.
         let _ = timeout(DEVICE, backend.until_ready()).await;
         let signature = match record.permit() {

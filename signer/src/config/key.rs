@@ -1,5 +1,6 @@
 //! Where a chain's key is, as the configuration says.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,8 @@ use secrecy::SecretString;
 
 use crate::backend::pkcs11::{self, KeyName};
 use crate::backend::softsign::unlock::{KeySource, UnlockEnv};
-use crate::backend::yubihsm::{Adapter, Settings};
+use crate::backend::yubihsm::witness::Watched;
+use crate::backend::yubihsm::{Adapter, Audit, Settings};
 use crate::ops::secret_source::{SecretError, SecretSource};
 use crate::pubkey::PublicKey;
 
@@ -108,6 +110,12 @@ pub struct YubihsmProvider {
     pub auth_key: u16,
     /// That key's password.
     pub password: SecretSource,
+    /// What the device's log is used for.
+    pub audit: Audit,
+    /// The file of what is known of the log.
+    pub audit_file: PathBuf,
+    /// The numbers of all keys that sign for a chain.
+    pub keys: BTreeSet<u16>,
 }
 
 impl YubihsmProvider {
@@ -122,6 +130,11 @@ impl YubihsmProvider {
     /// [`SecretError`]
     pub fn settings(&self, env: &UnlockEnv) -> Result<Settings, SecretError> {
         Ok(self.with_password(self.password.read(env)?))
+    }
+
+    /// Whose signatures the witness watches.
+    pub fn watched(&self) -> Watched {
+        Watched { auth_key: self.auth_key, keys: self.keys.clone() }
     }
 
     fn with_password(&self, password: SecretString) -> Settings {

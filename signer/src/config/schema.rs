@@ -111,6 +111,9 @@ pub(super) struct Yubihsm {
     #[serde(default)]
     pub(super) keys: Vec<YubihsmKey>,
     pub(super) serial_number: Option<String>,
+    #[serde(default)]
+    pub(super) audit: YubihsmAudit,
+    pub(super) audit_file: Option<PathBuf>,
     /// tmkms: shares the device over HTTP.
     pub(super) connector_server: Option<toml::Value>,
 }
@@ -120,6 +123,15 @@ pub(super) struct Yubihsm {
 pub(super) enum YubihsmAdapter {
     Http { addr: String, timeout_ms: Option<u64> },
     Usb { timeout_ms: Option<u64> },
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum YubihsmAudit {
+    #[default]
+    Off,
+    Detect,
+    Permit,
 }
 
 #[derive(Deserialize)]

@@ -1,10 +1,11 @@
 //! `[[providers.yubihsm]]`: tmkms's table as it is, once for each device.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ChainKey, DeviceKey, Invalid, KeyConfig, Resolver, YubihsmKey, YubihsmProvider, schema};
-use crate::backend::yubihsm::{Adapter, TIMEOUT};
+use crate::backend::yubihsm::{Adapter, Audit, TIMEOUT};
 use crate::ops::secret_source::SecretSource;
 
 impl Resolver<'_> {
@@ -15,13 +16,25 @@ impl Resolver<'_> {
     ) -> Result<(Arc<YubihsmProvider>, Vec<ChainKey>), Invalid> {
         let (adapter, timeout) = adapter(&table.adapter).map_err(|what| Invalid::new(TABLE, what))?;
         let serial = table.serial_number.map(|serial| serial_number(&serial)).transpose();
+        let serial = serial.map_err(|what| Invalid::new(TABLE, what))?;
+        let audit_file = table.audit_file.unwrap_or_else(|| audit_file(serial.as_deref()));
         let provider = YubihsmProvider {
             adapter,
             timeout,
-            serial: serial.map_err(|what| Invalid::new(TABLE, what))?,
+            serial,
             auth_key: table.auth.key,
             password: self.password(&table.auth)?,
+            audit: audit(&table.audit),
+            audit_file: self.path(audit_file),
+            keys: table.keys.iter().map(|key| key.key).collect(),
         };
+        if provider.audit != Audit::Off && provider.serial.is_none() {
+            // Another device would look like one that was reset.
+            return Err(Invalid::new(
+                TABLE,
+                "`audit` needs `serial_number`: `monosign yubihsm detect` shows it",
+            ));
+        }
         let name = format!("{TABLE} {}", provider.name());
         if table.connector_server.is_some() {
             self.warnings.push(format!(
@@ -81,6 +94,18 @@ pub(super) fn check_devices(providers: &[Arc<YubihsmProvider>]) -> Result<(), In
         }
     }
     Ok(())
+}
+
+fn audit(audit: &schema::YubihsmAudit) -> Audit {
+    match audit {
+        schema::YubihsmAudit::Off => Audit::Off,
+        schema::YubihsmAudit::Detect => Audit::Detect,
+        schema::YubihsmAudit::Permit => Audit::Permit,
+    }
+}
+
+fn audit_file(serial: Option<&str>) -> PathBuf {
+    format!("yubihsm-{}.audit", serial.unwrap_or("device")).into()
 }
 
 fn adapter(adapter: &schema::YubihsmAdapter) -> Result<(Adapter, Duration), String> {

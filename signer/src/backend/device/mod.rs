@@ -13,6 +13,7 @@ mod failover;
 mod owner;
 mod thread;
 
+use super::yubihsm::witness::AuditLog;
 use crate::pubkey::PublicKey;
 use crate::seams::Local;
 
@@ -34,6 +35,10 @@ pub enum Request {
     },
     /// Whether its audit log has an entry that is free or read.
     LogHasRoom,
+    /// Its audit log.
+    Log,
+    /// Marks the entries of its audit log as read, up to the one of this number.
+    MarkRead(u16),
 }
 
 /// What a device answers.
@@ -45,6 +50,10 @@ pub enum Reply {
     Signature(Box<[u8; 64]>),
     /// To [`Request::LogHasRoom`].
     LogHasRoom(bool),
+    /// To [`Request::Log`].
+    Log(AuditLog),
+    /// To [`Request::MarkRead`].
+    Done,
 }
 
 /// Why a device gives no answer.
@@ -75,6 +84,9 @@ pub enum DeviceError {
     /// It signs nothing until its audit log is read.
     #[error("its audit log is full: nothing is signed until somebody reads it")]
     LogFull,
+    /// Something is wrong that no machine puts right: it is asked nothing more.
+    #[error("{0}")]
+    Alarm(String),
     /// It refuses what is asked, and is well otherwise.
     #[error("it refuses: {0}")]
     Refused(String),

@@ -4,7 +4,7 @@
 //!
 //! * one thing is asked at a time, in the order of asking, and nothing that nobody waits for any more;
 //! * no answer is waited for longer than the deadline;
-//! * a wrong password or a wrong signature is the end: the device is latched, and asked nothing more by this process;
+//! * a wrong password, a wrong signature or an alarm of the witness is the end: the device is latched, and asked nothing more by this process;
 //! * a key signs only after the device has shown that it is the key it should be.
 
 use std::cell::{Cell, RefCell};
@@ -72,7 +72,7 @@ enum State {
     /// Nothing, until this is over.
     Waiting(String),
     /// Nothing, ever.
-    Latched(&'static str),
+    Latched(String),
 }
 
 struct Key {
@@ -206,15 +206,20 @@ impl Shared {
         match &*self.state.borrow() {
             State::Ready => Ok(()),
             State::Waiting(what) => Err(self.failed(what)),
-            State::Latched(why) => Err(self.failed(format_args!(
-                "{why}, it is asked nothing more\nhint: find out why, then restart the signer"
-            ))),
+            State::Latched(why) => {
+                let hint = if why.contains("\nhint:") {
+                    ""
+                } else {
+                    "\nhint: find out why, then restart the signer"
+                };
+                Err(self.failed(format_args!("it is asked nothing more: {why}{hint}")))
+            }
         }
     }
 
-    fn latch(&self, why: &'static str) {
+    fn latch(&self, why: &str) {
         tracing::error!(device = %self.name, "device {}: {why}: it is asked nothing more until a restart", self.name);
-        *self.state.borrow_mut() = State::Latched(why);
+        *self.state.borrow_mut() = State::Latched(why.to_owned());
         self.changed.notify_waiters();
     }
 
@@ -318,6 +323,7 @@ impl Owner {
     fn note(&mut self, error: &DeviceError, key: Option<u16>) {
         match (error, key) {
             (DeviceError::WrongPassword, _) => self.shared.latch("it refuses the password"),
+            (DeviceError::Alarm(alarm), _) => self.shared.latch(alarm),
             (DeviceError::NoKey(number), Some(_)) => {
                 self.shared.set_missing(*number, Some(error.to_string()))
             }
@@ -355,6 +361,7 @@ impl Owner {
         match self.look().await {
             Ok(()) => self.shared.set(State::Ready),
             Err(DeviceError::WrongPassword) => self.shared.latch("it refuses the password"),
+            Err(DeviceError::Alarm(alarm)) => self.shared.latch(&alarm),
             Err(error) => self.shared.set(State::Waiting(error.to_string())),
         }
         self.next_probe = Instant::now() + self.pause;

@@ -65,6 +65,7 @@ impl Executor for Fake {
                 Request::PublicKey(1) => Ok(Reply::PublicKey(self.key.get())),
                 Request::PublicKey(other) => Err(DeviceError::NoKey(other)),
                 Request::LogHasRoom => Ok(Reply::LogHasRoom(false)),
+                Request::Log | Request::MarkRead(_) => Ok(Reply::Done),
                 Request::Sign { .. } => {
                     sleep(self.takes).await;
                     let does = self.does.borrow_mut().pop_front();

@@ -248,6 +248,7 @@ impl Driver for Token {
                 Ok(Reply::Signature(Box::new(signature)))
             }
             Request::LogHasRoom => Ok(Reply::LogHasRoom(true)),
+            Request::Log | Request::MarkRead(_) => Err(DeviceError::Refused("it has no log".into())),
         }
     }
 }

@@ -74,7 +74,8 @@ pub(super) fn request(request: &Request) -> Vec<u8> {
             body.extend_from_slice(&key.to_le_bytes());
             body.extend_from_slice(message);
         }
-        Request::LogHasRoom => body.push(2),
+        // A token has no log that we could read.
+        Request::LogHasRoom | Request::Log | Request::MarkRead(_) => body.push(2),
     }
     frame(&body)
 }
@@ -102,6 +103,7 @@ pub(super) fn reply(reply: &Result<Reply, DeviceError>) -> Vec<u8> {
             body.extend_from_slice(&**signature);
         }
         Ok(Reply::LogHasRoom(room)) => body.extend_from_slice(&[2, u8::from(*room)]),
+        Ok(Reply::Log(_) | Reply::Done) => body.extend_from_slice(&[2, 1]),
         Err(DeviceError::WrongPassword) => body.push(3),
         Err(DeviceError::NoKey(key)) => {
             body.push(4);

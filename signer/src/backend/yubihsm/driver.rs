@@ -6,6 +6,7 @@ use secrecy::ExposeSecret as _;
 use yubihsm::client::ErrorKind;
 use yubihsm::{Client, Connector, Credentials, HttpConfig, device};
 
+use super::witness::{Alarm, AuditLog, LogEntry};
 use super::{Adapter, Proxy, Settings};
 use crate::backend::device::{DeviceError, Driver, Reply, Request};
 use crate::pubkey::PublicKey;
@@ -128,6 +129,46 @@ fn ask(client: &Client, request: &Request) -> Result<Reply, DeviceError> {
             let info = client.device_info().map_err(|error| failed(&error, 0))?;
             Ok(Reply::LogHasRoom(info.log_store_used < info.log_store_capacity))
         }
+        Request::Log => read_log(client).map(Reply::Log),
+        Request::MarkRead(item) => {
+            client.set_log_index(*item).map_err(|error| failed(&error, 0)).map(|()| Reply::Done)
+        }
+    }
+}
+
+/// The log, all of it: the crate ends a list silently at an element that it does not know, and what follows it would be hidden.
+///
+/// # Errors
+/// [`DeviceError::Alarm`] if it cannot all be read.
+pub fn read_log(client: &Client) -> Result<AuditLog, DeviceError> {
+    let log = client.get_log_entries().map_err(|error| failed(&error, 0))?;
+    let (claimed, parsed) = (usize::from(log.num_entries), log.entries.len());
+    if claimed != parsed {
+        return Err(DeviceError::Alarm(Alarm::Unreadable { claimed, parsed }.to_string()));
+    }
+    // The crate's types cannot be named: they are copied out here.
+    let entries = log.entries.iter().map(|entry| {
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&entry.item.to_be_bytes());
+        bytes[2] = entry.cmd.to_u8();
+        bytes[3..5].copy_from_slice(&entry.length.to_be_bytes());
+        bytes[5..7].copy_from_slice(&entry.session_key.to_be_bytes());
+        bytes[7..9].copy_from_slice(&entry.target_key.to_be_bytes());
+        bytes[9..11].copy_from_slice(&entry.second_key.to_be_bytes());
+        bytes[11] = result_byte(entry.result);
+        bytes[12..].copy_from_slice(&entry.tick.to_be_bytes());
+        LogEntry { bytes, digest: entry.digest.0 }
+    });
+    let unlogged = u32::from(log.unlogged_boot_events) + u32::from(log.unlogged_auth_events);
+    Ok(AuditLog { unlogged, entries: entries.collect() })
+}
+
+/// The byte as the device wrote it. The crate reads a success as it is, and an error as 0x75 less the byte, as which it is given back
+/// (`response/code.rs` of 0.42.1).
+fn result_byte(result: yubihsm::response::Code) -> u8 {
+    match result.is_success() {
+        true => result.to_u8(),
+        false => 0x75_u8.wrapping_sub(result.to_u8()),
     }
 }
 

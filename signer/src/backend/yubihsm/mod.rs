@@ -14,8 +14,11 @@
 //! | a USB claim is held by an abandoned call | its timeout is shorter than the deadline |
 //! | sessions are never closed, since the crate's client has no way to | openings are counted, and retried while all are in use |
 
+mod audit_file;
 mod driver;
 mod proxy;
+pub mod witness;
+mod witnessed;
 
 use std::fmt;
 use std::time::Duration;
@@ -23,8 +26,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::device::Limits;
-pub use driver::{MAX_MESSAGE, Opened, YubihsmDriver};
+pub use audit_file::AuditFileError;
+pub use driver::{MAX_MESSAGE, Opened, YubihsmDriver, read_log};
 pub use proxy::Proxy;
+pub use witnessed::{Audit, Witnessed};
 
 /// How a device is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! `monosign yubihsm`: what is done to a device by hand.
 
+mod audit;
 mod keys;
 mod roles;
 mod selftest;
@@ -29,6 +30,8 @@ enum YubihsmCommand {
     Setup(setup::SetupArgs),
     /// Make, list, import and export keys.
     Keys(keys::KeysArgs),
+    /// Begin and show what the device's log is compared with: see `audit` in the configuration.
+    Audit(audit::AuditArgs),
     /// Time signatures of a text that is no vote, and verify them.
     Test(test::TestArgs),
     /// Try on a device what is only known from documents, and print a report. Erases the device.
@@ -46,6 +49,7 @@ pub(super) fn run(args: &YubihsmArgs, out: &mut dyn Write) -> Result<(), Failure
         YubihsmCommand::Detect(args) => detect(args, out),
         YubihsmCommand::Setup(args) => setup::run(args, out),
         YubihsmCommand::Keys(args) => keys::run(args, out),
+        YubihsmCommand::Audit(args) => audit::run(args, out),
         YubihsmCommand::Test(args) => test::run(args, out),
         YubihsmCommand::Selftest(args) => selftest::run(args, out),
     }

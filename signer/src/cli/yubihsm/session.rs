@@ -1,5 +1,6 @@
 //! A session with a device, for a command.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use secrecy::SecretString;
 use yubihsm::Client;
 
 use super::Failure;
-use crate::backend::yubihsm::{Adapter, Opened, Settings, TIMEOUT, YubihsmDriver};
+use crate::backend::yubihsm::{Adapter, Audit, Opened, Settings, TIMEOUT, YubihsmDriver};
 use crate::cli::{ConfigArgs, unlock_env};
 use crate::config::YubihsmProvider;
 use crate::ops::secret_source::SecretSource;
@@ -77,6 +78,9 @@ impl DeviceArgs {
                 auth_key: 1,
                 // The password of a device as it comes from the factory.
                 password: SecretSource::Inline("password".into()),
+                audit: Audit::Off,
+                audit_file: PathBuf::new(),
+                keys: BTreeSet::new(),
             })]);
         }
         let config = self.config.load()?;

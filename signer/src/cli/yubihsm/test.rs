@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Failure;
 use super::session::{DeviceArgs, object_id, told};
+use crate::backend::yubihsm::Audit;
 use crate::record::Permit;
 
 /// Arguments of `monosign yubihsm test`.
@@ -25,7 +26,14 @@ pub(super) struct TestArgs {
 }
 
 pub(super) fn run(args: &TestArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let session = args.device.open()?;
+    let provider = args.device.provider()?;
+    if provider.audit != Audit::Off && provider.keys.contains(&args.id) {
+        return Err(Failure::for_safety(format!(
+            "key {:#06x} signs for a chain, and the witness would take these signatures for somebody else's\nhint: try another key of the device",
+            args.id
+        )));
+    }
+    let session = args.device.open_provider(&provider)?;
     let client = session.client();
     let key = client.get_public_key(args.id).map_err(|error| told(&error))?.ed25519();
     let key = key.and_then(|key| VerifyingKey::from_bytes(key.as_bytes()).ok());
