@@ -134,7 +134,7 @@ impl<'a> Secrets<'a> {
 
     fn password(&self, role: &Role) -> Result<SecretString, Failure> {
         let content = private_file::read_private(&self.password_file(role))?;
-        let text = String::from_utf8_lossy(&content).trim().to_owned();
+        let text = Zeroizing::new(String::from_utf8_lossy(&content).trim().to_owned());
         if text.len() < 20 {
             let path = self.password_file(role);
             return Err(Failure::new(format!(
@@ -142,7 +142,7 @@ impl<'a> Secrets<'a> {
                 path.display()
             )));
         }
-        Ok(text.into())
+        Ok(text.as_str().into())
     }
 
     fn wrap_key(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
