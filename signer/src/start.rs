@@ -1,9 +1,10 @@
 //! A running signer: chains and links put together, reloaded and stopped.
 
+mod devices;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
@@ -14,21 +15,17 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout_at};
 
 use crate::backend::Backend;
-use crate::backend::device::{self, Device, Failover, OwnThread};
-use crate::backend::pkcs11::ChildProcess;
 use crate::backend::softsign::unlock::{self, KeyFileError, Loaded, UnlockEnv};
 use crate::backend::softsign::vault::Vault;
-use crate::backend::yubihsm::{Audit, Witnessed, YubihsmDriver};
 use crate::chain::{Chain, ChainHandle, InvalidPublicKey};
-use crate::config::{
-    ChainConfig, Config, DeviceKey, KeyConfig, PinnedPeer, ValidatorConfig, YubihsmProvider,
-};
+use crate::config::{ChainConfig, Config, KeyConfig, PinnedPeer, ValidatorConfig};
 use crate::link::{Link, LinkSettings, Protection};
 use crate::ops::private_file::{self, PrivateFileError};
 use crate::ops::secret_source::SecretError;
 use crate::pubkey::PublicKey;
 use crate::record::{Record, RecordError};
-use crate::seams::{Disk, Seams};
+use crate::seams::Seams;
+pub use devices::Devices;
 
 /// Why a chain or a link cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +85,9 @@ impl StartError {
     }
 }
 
+/// How long a start waits for devices, before it goes on without.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
 /// What runs.
 pub struct Signer {
     seams: Seams,
@@ -121,8 +121,6 @@ struct RunningLink {
     task: JoinHandle<()>,
 }
 
-/// How long a start waits for devices, before it goes on without.
-const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// How long a stop waits for requests that are being answered.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -313,86 +311,6 @@ async fn end(links: Vec<RunningLink>) {
     for link in links {
         if timeout_at(deadline, link.task).await.is_err() {
             tracing::warn!(peer = %link.config.addr, "a request was still unanswered after {DRAIN:?}");
-        }
-    }
-}
-
-/// Devices by name: each has one owner, whatever number of chains it signs for.
-pub struct Devices {
-    disk: Rc<dyn Disk>,
-    devices: BTreeMap<String, Device>,
-    /// How many keys were put on several devices. Chains take turns in which one they ask first.
-    turn: usize,
-}
-
-impl Devices {
-    /// None yet. What is known of their logs is on `disk`.
-    pub fn new(disk: Rc<dyn Disk>) -> Self {
-        Self { disk, devices: BTreeMap::new(), turn: 0 }
-    }
-
-    /// A key on its device. It must be called within a [`tokio::task::LocalSet`].
-    ///
-    /// # Errors
-    /// [`StartError::Password`], [`StartError::OtherKey`]
-    pub fn key(
-        &mut self,
-        key: &DeviceKey,
-        public_key: PublicKey,
-        env: &UnlockEnv,
-    ) -> Result<device::DeviceKey, StartError> {
-        if let Some(configured) = key.public_key().filter(|configured| *configured != public_key) {
-            return Err(StartError::OtherKey { configured, recorded: public_key });
-        }
-        let name = key.device();
-        let device = match self.devices.get(&name) {
-            Some(device) => device.clone(),
-            None => own(key, env, &self.disk)?,
-        };
-        let key = device.key(key.number(), public_key);
-        self.devices.insert(name, device);
-        Ok(key)
-    }
-
-    fn failover(
-        &mut self,
-        keys: &[DeviceKey],
-        public_key: PublicKey,
-        env: &UnlockEnv,
-    ) -> Result<Failover, StartError> {
-        let mut on_devices = Vec::new();
-        for key in keys {
-            on_devices.push(self.key(key, public_key, env)?);
-        }
-        let first = self.turn % on_devices.len();
-        on_devices.rotate_left(first);
-        self.turn += 1;
-        Ok(Failover::new(public_key, on_devices))
-    }
-}
-
-/// Takes a device over.
-fn own(key: &DeviceKey, env: &UnlockEnv, disk: &Rc<dyn Disk>) -> Result<Device, StartError> {
-    match key {
-        DeviceKey::Yubihsm(key) => {
-            let settings = Arc::new(key.provider.settings(env)?);
-            let (name, limits) = (settings.name(), settings.limits());
-            let make = move || Box::new(YubihsmDriver::new(Arc::clone(&settings))) as _;
-            let thread = Rc::new(OwnThread::new("yubihsm", make));
-            let YubihsmProvider { audit, audit_file, .. } = &*key.provider;
-            if *audit == Audit::Off {
-                return Ok(Device::new(&name, thread, limits));
-            }
-            let (watched, disk) = (key.provider.watched(), Rc::clone(disk));
-            let witnessed = Witnessed::new(thread, *audit, watched, disk, audit_file.clone());
-            // A signature, and up to three looks at the log.
-            let limits = device::Limits { deadline: limits.deadline * 2, ..limits };
-            Ok(Device::new(&name, Rc::new(witnessed), limits))
-        }
-        DeviceKey::Pkcs11(key) => {
-            let settings = Rc::new(key.provider.settings(env)?);
-            let (name, limits) = (settings.name(), settings.limits());
-            Ok(Device::new(&name, Rc::new(ChildProcess::new(settings)), limits))
         }
     }
 }

@@ -219,3 +219,15 @@ fn a_key_that_the_configuration_does_not_name_is_refused() {
     token.home.edit_config(&key, &other);
     token.monosign(&["check", "--offline"]).must_fail(3, &["the configuration names public key"]);
 }
+
+#[test]
+fn signs_for_validators_of_every_release() {
+    run(async {
+        let node = NodeSide::tcp().await;
+        let token = Token::new(&node.addr());
+        token.make_record();
+        let signer = token.start();
+        signer.logs("key 0x0000 is there").await;
+        node.is_served_in_every_dialect(CHAIN).await;
+    });
+}

@@ -189,3 +189,15 @@ fn the_record_of_another_key_is_not_signed_on() {
         assert_eq!((wrong.device().signatures(), home.watermark(CHAIN)), (0, (0, 0, 0)));
     });
 }
+
+#[test]
+fn signs_for_validators_of_every_release() {
+    run(async {
+        let (device, node) = (device_with(&signing_key(CHAIN)), NodeSide::tcp().await);
+        let home = home(&node.addr(), &[&device]);
+        home.make_record(CHAIN);
+        let signer = home.start();
+        signer.logs("key 0x0001 is there").await;
+        node.is_served_in_every_dialect(CHAIN).await;
+    });
+}
