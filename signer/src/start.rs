@@ -1,5 +1,7 @@
 //! A running signer: chains and links put together, reloaded and stopped.
 
+mod devices;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -16,12 +18,14 @@ use crate::backend::Backend;
 use crate::backend::softsign::unlock::{self, KeyFileError, Loaded, UnlockEnv};
 use crate::backend::softsign::vault::Vault;
 use crate::chain::{Chain, ChainHandle, InvalidPublicKey};
-use crate::config::{ChainConfig, Config, PinnedPeer, ValidatorConfig};
+use crate::config::{ChainConfig, Config, KeyConfig, PinnedPeer, ValidatorConfig};
 use crate::link::{Link, LinkSettings, Protection};
 use crate::ops::private_file::{self, PrivateFileError};
+use crate::ops::secret_source::SecretError;
 use crate::pubkey::PublicKey;
 use crate::record::{Record, RecordError};
 use crate::seams::Seams;
+pub use devices::Devices;
 
 /// Why a chain or a link cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +34,19 @@ pub enum StartError {
     /// The consensus key.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// The password of a device.
+    #[error(transparent)]
+    Password(#[from] SecretError),
+    /// The configuration and the record name different keys.
+    #[error(
+        "the configuration names public key `{configured}`, and the record is that of `{recorded}`\nhint: find out which one the chain knows"
+    )]
+    OtherKey {
+        /// That of the configuration.
+        configured: PublicKey,
+        /// That of the record.
+        recorded: PublicKey,
+    },
     /// The record.
     #[error("{source}\nhint: {}", source.hint())]
     Record {
@@ -59,6 +76,8 @@ impl StartError {
     pub fn is_for_safety(&self) -> bool {
         match self {
             Self::Key(error) => error.is_for_safety(),
+            Self::Password(error) => error.is_for_safety(),
+            Self::OtherKey { .. } => true,
             Self::Record { source } => !matches!(source, RecordError::Io { .. }),
             Self::Identity(error) => error.is_for_safety(),
             _ => false,
@@ -66,10 +85,16 @@ impl StartError {
     }
 }
 
+/// How long a start waits for devices, before it goes on without.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
 /// What runs.
 pub struct Signer {
     seams: Seams,
     chains: BTreeMap<ChainId, RunningChain>,
+    devices: Devices,
+    /// Until when chains wait for their devices at the start.
+    first_look: Option<Instant>,
     links: Vec<RunningLink>,
     ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
 }
@@ -85,7 +110,8 @@ enum Ended {
 
 struct RunningChain {
     handle: ChainHandle,
-    vault: Rc<Vault>,
+    /// For keys that can be sealed.
+    vault: Option<Rc<Vault>>,
     config: ChainConfig,
 }
 
@@ -103,7 +129,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 impl Signer {
     /// A signer that serves nothing yet. It must live within a [`tokio::task::LocalSet`].
     pub fn new(seams: Seams) -> Self {
-        Self { seams, chains: BTreeMap::new(), links: Vec::new(), ended: mpsc::unbounded_channel() }
+        let (chains, devices) = (BTreeMap::new(), Devices::new(Rc::clone(&seams.disk)));
+        Self { seams, chains, devices, first_look: None, links: Vec::new(), ended: mpsc::unbounded_channel() }
     }
 
     /// Opens a chain's key and record and serves it.
@@ -111,14 +138,16 @@ impl Signer {
     /// # Errors
     /// [`StartError`]; other chains are not touched.
     pub async fn start_chain(&mut self, config: &ChainConfig, env: &UnlockEnv) -> Result<(), StartError> {
-        let (vault, record) = open(config, env, &self.seams).await?;
-        let vault = Rc::new(vault);
-        let backend = Rc::clone(&vault) as _;
+        let Opened { record, backend, vault } = open(config, env, &self.seams, &mut self.devices).await?;
+        // A device that is there answers at once: nobody needs to be refused meanwhile.
+        let until = *self.first_look.get_or_insert_with(|| Instant::now() + FIRST_LOOK);
+        let _ = timeout_at(until, backend.until_ready()).await;
         self.serve_chain(config, record, vault, backend)
     }
 
     /// Serves a chain whose key and record are open already. `backend` is what signs, and `vault` is the key that
-    /// [`sealed`](Self::sealed) tells of: the vault itself, or the key behind a backend that stands in front of it.
+    /// [`sealed`](Self::sealed) tells of, if it can be sealed: the vault itself, or the key behind a backend that stands in
+    /// front of it.
     ///
     /// # Errors
     /// [`StartError::PublicKey`]; other chains are not touched.
@@ -126,7 +155,7 @@ impl Signer {
         &mut self,
         config: &ChainConfig,
         record: Record,
-        vault: Rc<Vault>,
+        vault: Option<Rc<Vault>>,
         backend: Rc<dyn Backend>,
     ) -> Result<(), StartError> {
         let (chain_id, public_key, ready) = (&config.id, backend.public_key(), backend.ready());
@@ -216,7 +245,7 @@ impl Signer {
             report.push(format!("chain `{}` is new: it needs a restart", new.id));
             return;
         };
-        if running.config.record != new.record || running.config.key.path != new.key.path {
+        if running.config.record != new.record || !running.config.key.is_same(&new.key) {
             report.push(format!("chain `{}`: another state_file or key needs a restart", new.id));
         }
         match running.handle.reload(new.rules) {
@@ -259,8 +288,9 @@ impl Signer {
 
     /// The chains whose keys are sealed, with their vaults.
     pub fn sealed(&self) -> Vec<(ChainId, Rc<Vault>)> {
-        let sealed = self.chains.iter().filter(|(_, chain)| chain.vault.ready().is_err());
-        sealed.map(|(id, chain)| (id.clone(), Rc::clone(&chain.vault))).collect()
+        let vaults = self.chains.iter().filter_map(|(id, chain)| Some((id, chain.vault.as_ref()?)));
+        let sealed = vaults.filter(|(_, vault)| vault.ready().is_err());
+        sealed.map(|(id, vault)| (id.clone(), Rc::clone(vault))).collect()
     }
 
     /// Whether any chain is served.
@@ -293,7 +323,18 @@ async fn end(links: Vec<RunningLink>) {
     }
 }
 
-/// A chain's key, open or sealed, and its record, which belong together.
+/// A chain's record and its key, which belong together.
+pub struct Opened {
+    /// The record.
+    pub record: Record,
+    /// What signs.
+    pub backend: Rc<dyn Backend>,
+    /// The same, if it is a key file.
+    pub vault: Option<Rc<Vault>>,
+}
+
+/// Opens a chain's record and its key. The key may be sealed, or on a device that is not there yet: then the record says which
+/// key it is.
 ///
 /// # Errors
 /// [`StartError`]: the record must be there, and be of this chain and key.
@@ -301,20 +342,32 @@ pub async fn open(
     config: &ChainConfig,
     env: &UnlockEnv,
     seams: &Seams,
-) -> Result<(Vault, Record), StartError> {
-    match unlock::load(&config.key, env)? {
+    devices: &mut Devices,
+) -> Result<Opened, StartError> {
+    let disk = &*seams.disk;
+    let vault = match &config.key {
+        KeyConfig::OnDevices(keys) => {
+            let record = Record::open_of_chain(disk, &config.record, &config.id).await?;
+            let public_key = PublicKey::from_bytes(record.header().public_key);
+            let backend = Rc::new(devices.failover(keys, public_key, env)?);
+            return Ok(Opened { record, backend, vault: None });
+        }
+        KeyConfig::Softsign(source) => unlock::load(source, env)?,
+    };
+    let (vault, record) = match vault {
         Loaded::Open(key) => {
             let public_key = *key.public_key();
-            let record =
-                Record::open(&*seams.disk, &config.record, &config.id, public_key.as_bytes()).await?;
-            Ok((Vault::open(key), record))
+            let record = Record::open(disk, &config.record, &config.id, public_key.as_bytes()).await?;
+            (Vault::open(key), record)
         }
         Loaded::Sealed(sealed) => {
-            let record = Record::open_of_chain(&*seams.disk, &config.record, &config.id).await?;
+            let record = Record::open_of_chain(disk, &config.record, &config.id).await?;
             let public_key = PublicKey::from_bytes(record.header().public_key);
-            Ok((Vault::sealed(sealed, public_key), record))
+            (Vault::sealed(sealed, public_key), record)
         }
-    }
+    };
+    let vault = Rc::new(vault);
+    Ok(Opened { record, backend: Rc::clone(&vault) as _, vault: Some(vault) })
 }
 
 /// What a link needs, with its identity read.

@@ -11,7 +11,7 @@ use monosign::config::Config;
 use monosign::guard::{JumpLimit, Watermark};
 use monosign::record::{Header, Record, RecordError};
 use monosign::seams::Seams;
-use monosign::start::{self, Signer, StartError};
+use monosign::start::{self, Devices, Opened, Signer, StartError};
 use monosign_protocol::{ChainId, Hrs};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
@@ -197,11 +197,11 @@ impl SignerHost {
         let env = UnlockEnv::default();
         self.limit_jumps(config);
         for chain in &config.chains {
-            let (vault, record) = start::open(chain, &env, seams).await?;
+            let opened = start::open(chain, &env, seams, &mut Devices::new(Rc::clone(&seams.disk))).await?;
+            let Opened { record, backend, vault } = opened;
             self.saw_start(&record);
-            let vault = Rc::new(vault);
             let key = WatchedKey {
-                key: Rc::clone(&vault) as _,
+                key: backend,
                 device: Rc::clone(&self.device),
                 host: Rc::clone(&self.name),
                 disk: Rc::clone(&self.disk),

@@ -1,6 +1,12 @@
 //! What holds the consensus key.
+//!
+//! [`softsign`] keeps it in this process. [`yubihsm`] and [`pkcs11`] keep it on devices, and [`device`] is what all
+//! devices share: one owner of each, deadlines, reconnection, failover.
 
+pub mod device;
+pub mod pkcs11;
 pub mod softsign;
+pub mod yubihsm;
 
 use crate::pubkey::PublicKey;
 use crate::record::Permit;
@@ -18,11 +24,24 @@ pub trait Backend {
     /// [`BackendError`] saying what is waited for.
     fn ready(&self) -> Result<(), BackendError>;
 
+    /// Waits for a device that is being looked for. Returns at once if there is none to wait for.
+    fn until_ready(&self) -> Local<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// An Ed25519 signature of the permitted bytes.
     ///
     /// # Errors
     /// [`BackendError`]; the outcome may be unknown, and the same bytes may be asked for again.
     fn sign<'a>(&'a self, permit: &'a Permit<'_>) -> Local<'a, Result<[u8; 64], BackendError>>;
+
+    /// The longest message that is signed, in bytes.
+    fn max_message(&self) -> usize {
+        usize::MAX
+    }
+
+    /// The signature given last does not verify: what gave it is never asked again.
+    fn distrust(&self) {}
 }
 
 /// Why a backend gives no signature.
@@ -32,6 +51,14 @@ pub enum BackendError {
     /// The key file is encrypted with a passphrase that nobody has given yet.
     #[error("the key is sealed: run `monosign unlock`")]
     Sealed,
+    /// The message is longer than the device takes.
+    #[error("the message has {len} bytes, and the device that holds the key signs {max} at the most")]
+    TooLong {
+        /// Its length.
+        len: usize,
+        /// What the device takes.
+        max: usize,
+    },
     /// The device that holds the key failed, or did not answer in time.
     #[error("{0}")]
     Failed(String),

@@ -7,13 +7,16 @@
 //!
 //! * votes and proposals are signed only as the durable record holds them;
 //! * a signature is released only after it was verified under the chain's public key;
-//! * after a failed write to the record the chain signs nothing more until the signer is started anew.
+//! * after a failed write to the record the chain signs nothing more until the signer is started anew;
+//! * a request that nobody waits for any more is not begun.
 
 mod answer;
 mod log;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use monosign_protocol::ChainId;
@@ -62,7 +65,12 @@ pub struct Chain {
     signature: Option<[u8; 64]>,
     /// The signature of no bytes at all: what v2.0-rc wants for an empty extension without replay protection.
     signature_of_nothing: Option<[u8; 64]>,
+    dropped: Rc<Cell<u64>>,
 }
+
+/// How long a node waits for a signature before it takes the connection for dead (CometBFT v0.38
+/// `privval/signer_listener_endpoint.go`, `defaultTimeoutReadWriteSeconds`).
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A way to ask a chain; cheap to clone, one for each connection.
 #[derive(Clone)]
@@ -70,6 +78,7 @@ pub struct ChainHandle {
     id: ChainId,
     public_key: PublicKey,
     jobs: mpsc::Sender<Job>,
+    dropped: Rc<Cell<u64>>,
 }
 
 enum Job {
@@ -137,7 +146,8 @@ impl Chain {
             VerifyingKey::from_bytes(public_key.as_bytes()).map_err(|_| InvalidPublicKey(public_key))?;
         let id = record.header().chain_id.clone();
         let (jobs, queue) = mpsc::channel(64);
-        let handle = ChainHandle { id: id.clone(), public_key, jobs };
+        let dropped = Rc::<Cell<u64>>::default();
+        let handle = ChainHandle { id: id.clone(), public_key, jobs, dropped: Rc::clone(&dropped) };
         let chain = Self {
             id,
             rules,
@@ -147,6 +157,7 @@ impl Chain {
             disk,
             signature: None,
             signature_of_nothing: None,
+            dropped,
         };
         Ok((chain, handle, ChainQueue(queue)))
     }
@@ -155,6 +166,13 @@ impl Chain {
     pub async fn run(mut self, mut queue: ChainQueue) {
         while let Some(job) = queue.0.recv().await {
             match job {
+                Job::Sign { request, peer, arrived, answer }
+                    if answer.is_closed() || arrived.elapsed() > PATIENCE =>
+                {
+                    self.log_dropped(&peer, arrived.elapsed());
+                    let late = "the signer was busy for too long: nobody waits for this answer any more";
+                    let _ = answer.send(refused(arm_of(&request), late));
+                }
                 Job::Sign { request, peer, arrived, answer } => {
                     let (message, event) = self.answer(&request).await;
                     // A connection that is gone asks again when it is back, and is answered by replay.
@@ -168,10 +186,20 @@ impl Chain {
         }
     }
 
+    fn log_dropped(&self, peer: &str, waited: Duration) {
+        self.dropped.set(self.dropped.get() + 1);
+        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(
+            chain_id = %self.id, peer, waited_ms,
+            "dropped a request after {waited_ms} ms: nobody waits for its answer any more"
+        );
+    }
+
     /// The whole path for one question.
     async fn sign(&mut self, question: &Question<'_>) -> Result<Released, SignError> {
         self.backend.ready()?;
         self.check_extensions(question)?;
+        self.check_length(question)?;
         let (timestamp, replayed) = match self.judge(question).await {
             Verdict::Refuse(refusal) => return Err(refusal.into()),
             Verdict::Replay(timestamp) => (timestamp, true),
@@ -257,12 +285,27 @@ impl Chain {
         Permit::raw(&vote.non_rp_extension).map(drop)
     }
 
+    /// The same for what is too long for the key's device.
+    fn check_length(&self, question: &Question<'_>) -> Result<(), BackendError> {
+        let max = self.backend.max_message();
+        let Some(vote) = question.extended_vote() else { return Ok(()) };
+        let longest = vote.extension.len().max(vote.non_rp_extension.len());
+        // Only near the limit the exact length matters.
+        if longest.saturating_add(256) <= max {
+            return Ok(());
+        }
+        let len = Permit::vote_extension(&self.id, vote).bytes().len().max(vote.non_rp_extension.len());
+        if len > max { Err(BackendError::TooLong { len, max }) } else { Ok(()) }
+    }
+
     /// The backend's signature, verified. The only place where a signature comes from.
     async fn signed(&self, permit: &Permit<'_>) -> Result<[u8; 64], SignError> {
         let signature = self.backend.sign(permit).await?;
-        self.verifying_key
-            .verify_strict(permit.bytes(), &Signature::from_bytes(&signature))
-            .map_err(|_| SignError::WrongSignature(self.backend.public_key()))?;
+        let made = Signature::from_bytes(&signature);
+        if self.verifying_key.verify_strict(permit.bytes(), &made).is_err() {
+            self.backend.distrust();
+            return Err(SignError::WrongSignature(self.backend.public_key()));
+        }
         Ok(signature)
     }
 }
@@ -279,6 +322,11 @@ impl ChainHandle {
     /// The public key that signs for it, from memory.
     pub fn public_key(&self) -> PublicKey {
         self.public_key
+    }
+
+    /// How many requests were not begun, because nobody waited for their answers any more.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.get()
     }
 
     /// Asks for a signature and waits for the answer, which is always a response in the arm of the request.

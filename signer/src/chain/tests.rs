@@ -106,6 +106,10 @@ struct Witness {
     world: Rc<World>,
     lies: Cell<bool>,
     sealed: Cell<bool>,
+    distrusted: Cell<u32>,
+    /// How long a signature takes.
+    takes: Cell<Duration>,
+    max_message: Cell<usize>,
 }
 
 impl Backend for Witness {
@@ -120,10 +124,21 @@ impl Backend for Witness {
     fn sign<'a>(&'a self, permit: &'a Permit<'_>) -> Local<'a, Result<[u8; 64], BackendError>> {
         Box::pin(async move {
             self.world.log.borrow_mut().push(Happened::Signed);
+            if self.takes.get() > Duration::ZERO {
+                tokio::time::sleep(self.takes.get()).await;
+            }
             let mut signature = self.vault.sign(permit).await?;
             signature[0] ^= u8::from(self.lies.get());
             Ok(signature)
         })
+    }
+
+    fn max_message(&self) -> usize {
+        self.max_message.get()
+    }
+
+    fn distrust(&self) {
+        self.distrusted.set(self.distrusted.get() + 1);
     }
 }
 
@@ -158,7 +173,10 @@ impl Rig {
         let record = Record::open(&*disk, Path::new("x"), &chain_id, &public_key).await.expect("the record");
         world.log.borrow_mut().clear();
         let (lies, sealed) = (Cell::new(false), Cell::new(false));
-        let backend = Rc::new(Witness { vault, world: Rc::clone(&world), lies, sealed });
+        let (distrusted, takes) = (Cell::default(), Cell::default());
+        let (world_of_key, max_message) = (Rc::clone(&world), Cell::new(usize::MAX));
+        let backend =
+            Rc::new(Witness { vault, world: world_of_key, lies, sealed, distrusted, takes, max_message });
         let (chain, handle, queue) =
             Chain::new(record, Rc::clone(&backend) as _, rules(raw), disk).expect("a good key");
         spawn_local(chain.run(queue));
@@ -434,5 +452,52 @@ fn two_validators_racing_for_one_place_get_one_message() {
         let again = vote(6, 1, 1);
         let (first, second) = tokio::join!(rig.signs(&again), rig.signs(&same));
         assert_eq!(first, second);
+    });
+}
+
+#[test]
+fn a_key_that_lied_is_reported_to_its_backend() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.signs(&vote(5, 1, 1)).await;
+        assert_eq!(rig.backend.distrusted.get(), 0);
+        rig.backend.lies.set(true);
+        rig.refuses(&vote(6, 1, 1), "does not verify").await;
+        assert_eq!(rig.backend.distrusted.get(), 1);
+    });
+}
+
+#[test]
+fn an_extension_too_long_for_the_device_is_refused_before_the_watermark_rises() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.backend.max_message.set(2000);
+        let extended = |len| Vote { extension: vec![1; len], ..vote(5, 2, 1) };
+        rig.refuses(&extended(2000), "signs 2000 at the most").await;
+        assert_eq!(rig.log(), []);
+        rig.signs(&extended(1900)).await;
+    });
+}
+
+#[test]
+fn a_request_that_nobody_waits_for_any_more_is_not_begun() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
+    LocalSet::new().block_on(&runtime, async {
+        let rig = Rc::new(Rig::new(RawSigning::default()).await);
+        rig.backend.takes.set(Duration::from_secs(6));
+        let asks = |height| {
+            let rig = Rc::clone(&rig);
+            spawn_local(async move { rig.ask(&vote(height, 1, 1)).await.error })
+        };
+        let (first, late, gone) = (asks(5), asks(6), asks(7));
+        tokio::task::yield_now().await;
+        gone.abort();
+        assert_eq!(first.await.expect("an answer"), None);
+        let late = late.await.expect("an answer").expect("a refusal").description.to_string();
+        assert!(late.contains("nobody waits"), "{late}");
+        rig.backend.takes.set(Duration::ZERO);
+        rig.signs(&vote(6, 1, 1)).await;
+        assert_eq!(rig.chain.dropped(), 2);
     });
 }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,13 +11,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
 use super::{ConfigArgs, Failure, block_on, unlock_env};
-use crate::backend::Backend as _;
-use crate::config::{ChainConfig, ValidatorConfig};
+use crate::config::{ChainConfig, KeyConfig, ValidatorConfig};
 use crate::link::{Protection, session_for};
+use crate::pubkey::PublicKey;
 use crate::record::{Record, RecordError};
 use crate::seams::Seams;
 use crate::session::Event;
-use crate::start::{self, StartError, link_settings};
+use crate::start::{self, Devices, Opened, StartError, link_settings};
 
 /// Arguments of `monosign check`.
 #[derive(Debug, Args)]
@@ -85,14 +86,13 @@ impl Report<'_> {
 fn check_chain(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failure> {
     let id = &chain.id;
     let seams = Seams::production();
-    match block_on(start::open(chain, &unlock_env(), &seams))? {
-        Ok((vault, record)) => {
-            report.line(Finding::Good, format!("chain {id}: key {}", vault.public_key()))?;
-            if vault.ready().is_err() {
-                let text =
-                    format!("chain {id}: the key is sealed: `monosign unlock` is needed after each start");
-                report.line(Finding::Warning, text)?;
-            }
+    match block_on(open(chain, &seams))? {
+        Ok((key, record)) => {
+            let (finding, text) = match key {
+                Ok(public_key) => (Finding::Good, format!("chain {id}: key {public_key}")),
+                Err(waits_for) => (Finding::Warning, format!("chain {id}: {waits_for}")),
+            };
+            report.line(finding, text)?;
             let (path, watermark) = (chain.record.display(), record.watermark());
             report
                 .line(Finding::Good, format!("chain {id}: record {path}, last signed h/r/s {watermark}"))?;
@@ -105,7 +105,7 @@ fn check_chain(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failu
         }
         Err(error) => report.line(finding_of(&error), format!("chain {id}: {error}"))?,
     }
-    if chain.key.allow_plaintext {
+    if chain.key.softsign().is_some_and(|source| source.allow_plaintext) {
         let text = format!("chain {id}: the key is not encrypted: `monosign softsign import` encrypts it");
         report.line(Finding::Warning, text)?;
     }
@@ -114,6 +114,27 @@ fn check_chain(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failu
         Ok(median) => report.line(disk_finding(median), disk_verdict(dir, median)),
         Err(e) => report.line(Finding::Bad, format!("chain {id}: cannot write in {}: {e}", dir.display())),
     }
+}
+
+/// A chain's record, and its key if it can sign, or what that waits for.
+async fn open(chain: &ChainConfig, seams: &Seams) -> Result<(Result<PublicKey, String>, Record), StartError> {
+    let (env, mut devices) = (unlock_env(), Devices::new(Rc::clone(&seams.disk)));
+    let Opened { record, backend, .. } = start::open(chain, &env, seams, &mut devices).await?;
+    let public_key = backend.public_key();
+    let KeyConfig::OnDevices(keys) = &chain.key else {
+        let sealed = "the key is sealed: `monosign unlock` is needed after each start".to_owned();
+        return Ok((backend.ready().map(|()| public_key).map_err(|_| sealed), record));
+    };
+    // Each device, where one alone would do to sign.
+    let mut waits_for = Vec::new();
+    for key in keys {
+        let key = devices.key(key, public_key, &env)?;
+        if timeout(DIAL, key.until_ready()).await.is_err() {
+            waits_for.extend(key.ready().err().map(|error| error.to_string()));
+        }
+    }
+    let key = if waits_for.is_empty() { Ok(public_key) } else { Err(waits_for.join("; ")) };
+    Ok((key, record))
 }
 
 fn finding_of(error: &StartError) -> Finding {

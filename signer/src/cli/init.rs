@@ -72,7 +72,8 @@ pub(super) fn run(args: &InitArgs, out: &mut dyn Write) -> Result<(), Failure> {
 
 fn import(args: &InitArgs, config: &Path, key: &Path, out: &mut dyn Write) -> Result<(), Failure> {
     let chain = Config::load(config).map_err(Failure::new)?.chains.remove(0);
-    let output = &chain.key.path;
+    let source = chain.key.softsign().ok_or_else(|| Failure::new("the key is not in a file"))?;
+    let output = &source.path;
     if is_there(output) {
         if !softsign::is_imported(key, output, out)? {
             let (output, key) = (output.display(), key.display());

@@ -6,13 +6,17 @@ mod check;
 mod check_upgrade;
 mod completions;
 mod demo;
+mod device_key;
 mod init;
 mod man;
+mod pkcs11;
 mod pubkey;
 pub mod softsign;
 mod start;
 mod state;
 mod unlock;
+mod worker;
+mod yubihsm;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -58,6 +62,10 @@ enum Command {
     Pubkey(pubkey::PubkeyArgs),
     /// Make, import and show consensus key files.
     Softsign(softsign::SoftsignArgs),
+    /// Set up YubiHSM 2 devices, and make, import, export and try keys on them.
+    Yubihsm(yubihsm::YubihsmArgs),
+    /// Show PKCS#11 tokens, and make, import and try keys on them.
+    Pkcs11(pkcs11::Pkcs11Args),
     /// Make, show, import, export and raise the record of what was signed last.
     State(state::StateArgs),
     /// Give a running signer the passphrase of a sealed key.
@@ -68,6 +76,9 @@ enum Command {
     Version,
     /// Print a shell's completions.
     Completions(completions::CompletionsArgs),
+    /// What the signer starts for itself.
+    #[command(hide = true)]
+    Worker(worker::WorkerArgs),
     /// Print the manual page of this program or of one command.
     Man(man::ManArgs),
 }
@@ -148,6 +159,9 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::CheckUpgrade(args) => check_upgrade::run(&args, out),
         Command::Pubkey(args) => pubkey::run(&args, out),
         Command::Softsign(args) => Ok(softsign::run(&args, out)?),
+        Command::Yubihsm(args) => yubihsm::run(&args, out),
+        Command::Pkcs11(args) => pkcs11::run(&args, out),
+        Command::Worker(args) => worker::run(&args),
         Command::State(args) => state::run(&args, out),
         Command::Unlock(args) => unlock::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),

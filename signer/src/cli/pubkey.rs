@@ -5,9 +5,9 @@ use std::io::Write;
 use clap::{Args, ValueEnum};
 use monosign_protocol::{noise, secret_connection};
 
-use super::{ChainArgs, Failure, block_on, unlock_env};
+use super::{ChainArgs, Failure, block_on, device_key, unlock_env};
 use crate::backend::softsign::unlock::{Loaded, load};
-use crate::config::{ChainConfig, KeyFormat};
+use crate::config::{ChainConfig, KeyConfig, KeyFormat};
 use crate::pubkey::{PublicKey, valcons_prefix};
 use crate::record::Record;
 use crate::seams::Seams;
@@ -66,16 +66,24 @@ pub(super) fn run(args: &PubkeyArgs, out: &mut dyn Write) -> Result<(), Failure>
     Ok(())
 }
 
-/// From the key file, or from the record while the key is sealed.
+/// From the key file, or from the record while the key is sealed. For a key on a device, from the record, which names it, or
+/// from the device if there is none yet.
 fn public_key(chain: &ChainConfig) -> Result<PublicKey, Failure> {
-    match load(&chain.key, &unlock_env()).map_err(StartError::from)? {
+    let source = match &chain.key {
+        KeyConfig::Softsign(source) => source,
+        KeyConfig::OnDevices(keys) if !chain.record.exists() => return device_key::public_key(keys),
+        KeyConfig::OnDevices(_) => return recorded(chain),
+    };
+    match load(source, &unlock_env()).map_err(StartError::from)? {
         Loaded::Open(key) => Ok(*key.public_key()),
-        Loaded::Sealed(_) => {
-            let seams = Seams::production();
-            let (header, _) = block_on(Record::peek(&*seams.disk, &chain.record))??;
-            Ok(PublicKey::from_bytes(header.public_key))
-        }
+        Loaded::Sealed(_) => recorded(chain),
     }
+}
+
+fn recorded(chain: &ChainConfig) -> Result<PublicKey, Failure> {
+    let seams = Seams::production();
+    let (header, _) = block_on(Record::peek(&*seams.disk, &chain.record))??;
+    Ok(PublicKey::from_bytes(header.public_key))
 }
 
 fn show(key: PublicKey, form: Form, chain: &ChainConfig, prefix: Option<&str>) -> Option<String> {

@@ -181,6 +181,11 @@ pub(super) fn is_imported(key: &Path, output: &Path, out: &mut dyn Write) -> Res
     })
 }
 
+/// A key in any form that `softsign import` reads.
+pub(super) fn read_key(path: &Path, out: &mut dyn Write) -> Result<ConsensusKey, SoftsignError> {
+    in_process(out, |surroundings| Ok(read_import(&ImportArgs::new(path, path, false), surroundings)?.0))
+}
+
 fn in_process<T>(out: &mut dyn Write, run: impl FnOnce(&mut Surroundings<'_>) -> T) -> T {
     run(&mut Surroundings::new(out, &mut ask_on_terminal, &mut fill_from_os, unlock_env()))
 }

@@ -102,8 +102,8 @@ async fn start(config: &Config) -> Result<Signer, Failure> {
     let mut signer = Signer::new(Seams::production());
     let mut failures = Vec::new();
     for chain in &config.chains {
-        if chain.key.allow_plaintext {
-            tracing::warn!(chain_id = %chain.id, "allow_plaintext_key is set: whoever reads {} can sign", chain.key.path.display());
+        if let Some(source) = chain.key.softsign().filter(|source| source.allow_plaintext) {
+            tracing::warn!(chain_id = %chain.id, "allow_plaintext_key is set: whoever reads {} can sign", source.path.display());
         }
         if let Err(error) = signer.start_chain(chain, &env).await {
             tracing::error!(chain_id = %chain.id, "chain {} is not served: {error}", chain.id);

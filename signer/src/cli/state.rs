@@ -3,24 +3,26 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use ed25519_dalek::{Signature, VerifyingKey};
 use monosign_protocol::sign_bytes::Canonical;
 use monosign_protocol::{ChainId, Height, Round, Step};
+use tokio::time::timeout;
 
-use super::{ChainArgs, Failure, block_on, unlock_env};
-use crate::backend::Backend as _;
+use super::{ChainArgs, Failure, block_on, device_key, unlock_env};
 use crate::backend::softsign::unlock::{Loaded, load};
 use crate::chain::jump_allowance_path;
-use crate::config::ChainConfig;
+use crate::config::{ChainConfig, KeyConfig};
 use crate::guard::{Signed, Watermark};
 use crate::import::state::{ForeignState, SignedBlock, StateDialect};
 use crate::ops::private_file::create_private;
 use crate::pubkey::PublicKey;
 use crate::record::{Header, MAX_SIGN_BYTES, Record, RecordError};
 use crate::seams::Seams;
-use crate::start::{self, StartError};
+use crate::start::{self, Devices, Opened, StartError};
 
 /// Arguments of `monosign state`.
 #[derive(Debug, Args)]
@@ -52,7 +54,7 @@ struct InitArgs {
     /// The first height that may be signed.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     height: i64,
-    /// The public key, if the key is sealed.
+    /// The public key, if the key is sealed, or on a device that is not here.
     #[arg(long, value_name = "HEX")]
     public_key: Option<PublicKey>,
 }
@@ -126,6 +128,9 @@ impl From<StepName> for Step {
         }
     }
 }
+
+/// How long a device with the key is waited for.
+const DEVICE: Duration = Duration::from_secs(5);
 
 pub(super) fn run(args: &StateArgs, out: &mut dyn Write) -> Result<(), Failure> {
     match &args.command {
@@ -250,9 +255,12 @@ fn raise_existing(
 fn export(chain: &ChainConfig, args: &ExportArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let seams = Seams::production();
     let state = block_on(async {
-        let (vault, record) = start::open(chain, &unlock_env(), &seams).await?;
+        let Opened { record, backend, .. } =
+            start::open(chain, &unlock_env(), &seams, &mut Devices::new(Rc::clone(&seams.disk))).await?;
+        // A device that does not come is told of below.
+        let _ = timeout(DEVICE, backend.until_ready()).await;
         let signature = match record.permit() {
-            Some(permit) => Some(vault.sign(&permit).await.map_err(|e| {
+            Some(permit) => Some(backend.sign(&permit).await.map_err(|e| {
                 Failure::new(format!("{e}\nhint: the exported state holds a signature, which takes the key"))
             })?),
             None => None,
@@ -305,7 +313,13 @@ fn header(chain: &ChainConfig, public_key: PublicKey) -> Header {
 }
 
 fn public_key_of(chain: &ChainConfig, given: Option<PublicKey>) -> Result<PublicKey, Failure> {
-    let loaded = load(&chain.key, &unlock_env()).map_err(StartError::from)?;
+    let source = match (&chain.key, given) {
+        (KeyConfig::Softsign(source), _) => source,
+        // A device that is elsewhere.
+        (KeyConfig::OnDevices(_), Some(given)) => return Ok(given),
+        (KeyConfig::OnDevices(keys), None) => return device_key::public_key(keys),
+    };
+    let loaded = load(source, &unlock_env()).map_err(StartError::from)?;
     match (loaded, given) {
         (Loaded::Open(key), Some(given)) if *key.public_key() != given => {
             Err(Failure::new(format!("the key file holds {}, not {given}", key.public_key())))

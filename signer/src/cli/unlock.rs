@@ -39,12 +39,15 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 pub(super) fn run(args: &UnlockArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let config = args.chain.config.load()?;
     let chain = args.chain.load()?;
+    let Some(source) = chain.key.softsign() else {
+        return Err(Failure::new("the key is on a device: there is nothing to unlock"));
+    };
     let passphrase = Zeroizing::new(if args.stdin {
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line)?;
         line
     } else {
-        rpassword::prompt_password(format!("passphrase of {}: ", chain.key.path.display()))?
+        rpassword::prompt_password(format!("passphrase of {}: ", source.path.display()))?
     });
     let socket = &config.admin_socket;
     let mut stream = UnixStream::connect(socket).map_err(|e| {

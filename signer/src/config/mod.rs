@@ -4,13 +4,17 @@
 //! file, not to the working directory.
 
 mod endpoint;
+mod key;
+mod pkcs11;
 mod schema;
 mod template;
+mod yubihsm;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use monosign_protocol::dialect::InvalidDialect;
@@ -21,6 +25,7 @@ use crate::chain::{RawSigning, Rules};
 use crate::guard::JumpLimit;
 use crate::import::key::PlainFormat;
 pub use endpoint::{Addr, Endpoint, InvalidAddr, PinnedPeer};
+pub use key::{DeviceKey, KeyConfig, Pkcs11Key, Pkcs11Provider, YubihsmKey, YubihsmProvider};
 pub use schema::KeyFormat;
 pub use template::{TemplateChain, template};
 
@@ -33,6 +38,10 @@ pub struct Config {
     pub chains: Vec<ChainConfig>,
     /// The validators that are dialed, in the order of the file.
     pub validators: Vec<ValidatorConfig>,
+    /// The YubiHSM devices, in the order of the file.
+    pub yubihsm: Vec<Arc<YubihsmProvider>>,
+    /// The PKCS#11 tokens, in the order of the file.
+    pub pkcs11: Vec<Arc<Pkcs11Provider>>,
     /// Where `monosign unlock` finds the running signer.
     pub admin_socket: PathBuf,
     /// What is read and has no effect.
@@ -51,7 +60,7 @@ pub struct ChainConfig {
     /// What is signed for it.
     pub rules: Rules,
     /// Its key.
-    pub key: KeySource,
+    pub key: KeyConfig,
 }
 
 /// A `[[validator]]`.
@@ -132,10 +141,14 @@ impl Config {
             .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })?;
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut resolver = Resolver { dir, warnings: Vec::new() };
-        let resolved = resolver.config(file);
-        let (chains, validators, admin_socket) = resolved
-            .map_err(|Invalid { table, what }| ConfigError::Invalid { path: path.into(), table, what })?;
-        Ok(Self { path: path.into(), chains, validators, admin_socket, warnings: resolver.warnings })
+        let resolved = resolver.config(file, path);
+        let mut config = resolved.map_err(|Invalid { table, what }| ConfigError::Invalid {
+            path: path.into(),
+            table,
+            what,
+        })?;
+        config.warnings = resolver.warnings;
+        Ok(config)
     }
 
     /// The settings of a chain.
@@ -143,6 +156,15 @@ impl Config {
         self.chains.iter().find(|chain| chain.id == *id)
     }
 }
+
+/// The keys by chain.
+type ChainKeys = BTreeMap<String, KeyConfig>;
+
+/// A chain, and its key on a device.
+type ChainKey = (String, KeyConfig);
+
+/// The devices, by kind.
+type Devices = (Vec<Arc<YubihsmProvider>>, Vec<Arc<Pkcs11Provider>>);
 
 struct Resolver<'a> {
     dir: &'a Path,
@@ -162,12 +184,9 @@ impl Invalid {
 }
 
 impl Resolver<'_> {
-    fn config(
-        &mut self,
-        file: schema::File,
-    ) -> Result<(Vec<ChainConfig>, Vec<ValidatorConfig>, PathBuf), Invalid> {
+    fn config(&mut self, file: schema::File, path: &Path) -> Result<Config, Invalid> {
         refuse_other_providers(&file.providers)?;
-        let mut keys = self.keys(&file.providers.softsign, &file.chain)?;
+        let (mut keys, (yubihsm, pkcs11)) = self.keys(file.providers, &file.chain)?;
         let chains = file
             .chain
             .into_iter()
@@ -181,39 +200,49 @@ impl Resolver<'_> {
             .collect::<Result<Vec<_>, _>>()?;
         check_no_twins(&validators)?;
         let admin_socket = self.path(file.admin_socket.unwrap_or_else(|| "monosign.sock".into()));
-        Ok((chains, validators, admin_socket))
+        let warnings = Vec::new();
+        Ok(Config { path: path.into(), chains, validators, yubihsm, pkcs11, admin_socket, warnings })
     }
 
     fn path(&self, path: PathBuf) -> PathBuf {
         self.dir.join(path)
     }
 
-    /// The key of each chain: exactly one.
+    /// The key of each chain: exactly one, on one device or on several.
     fn keys(
-        &self,
-        providers: &[schema::Softsign],
+        &mut self,
+        providers: schema::Providers,
         chains: &[schema::Chain],
-    ) -> Result<BTreeMap<String, KeySource>, Invalid> {
+    ) -> Result<(ChainKeys, Devices), Invalid> {
         let mut keys = BTreeMap::new();
-        for provider in providers {
+        for provider in providers.softsign {
             let table = format!("[[providers.softsign]] {}", provider.path.display());
-            let source = self.key_source(provider).map_err(|what| Invalid::new(&table, what))?;
-            for id in &provider.chain_ids {
-                if !chains.iter().any(|chain| chain.id == *id) {
-                    return Err(Invalid::new(
-                        table,
-                        format!("chain_ids names `{id}`, which has no [[chain]]"),
-                    ));
-                }
-                if keys.insert(id.clone(), source.clone()).is_some() {
-                    return Err(Invalid::new(
-                        table,
-                        format!("chain `{id}` has a second key: exactly one signs"),
-                    ));
-                }
+            let source = self.key_source(&provider).map_err(|what| Invalid::new(&table, what))?;
+            for id in provider.chain_ids {
+                add_key(&mut keys, id, KeyConfig::Softsign(source.clone()), &table, chains)?;
             }
         }
-        Ok(keys)
+        let mut devices = Vec::new();
+        for table in providers.yubihsm {
+            let (device, keys_there) = self.yubihsm(table)?;
+            let table = format!("[[providers.yubihsm]] {}", device.name());
+            for (id, key) in keys_there {
+                add_key(&mut keys, id, key, &table, chains)?;
+            }
+            devices.push(device);
+        }
+        yubihsm::check_devices(&devices)?;
+        let mut tokens = Vec::new();
+        for table in providers.pkcs11 {
+            let (token, keys_there) = self.pkcs11(table)?;
+            let table = format!("[[providers.pkcs11]] {}", token.token_label);
+            for (id, key) in keys_there {
+                add_key(&mut keys, id, key, &table, chains)?;
+            }
+            tokens.push(token);
+        }
+        pkcs11::check_tokens(&tokens)?;
+        Ok((keys, (devices, tokens)))
     }
 
     fn key_source(&self, provider: &schema::Softsign) -> Result<KeySource, String> {
@@ -236,11 +265,7 @@ impl Resolver<'_> {
         })
     }
 
-    fn chain(
-        &mut self,
-        chain: schema::Chain,
-        keys: &mut BTreeMap<String, KeySource>,
-    ) -> Result<ChainConfig, Invalid> {
+    fn chain(&mut self, chain: schema::Chain, keys: &mut ChainKeys) -> Result<ChainConfig, Invalid> {
         let table = format!("[[chain]] {}", chain.id);
         let id: ChainId = chain.id.parse().map_err(|e| Invalid::new(&table, e))?;
         if chain.state_hook.is_some() {
@@ -251,7 +276,10 @@ impl Resolver<'_> {
             return Err(Invalid::new(table, what));
         }
         let key = keys.remove(&chain.id).ok_or_else(|| {
-            Invalid::new(&table, "it has no key: name it in the chain_ids of a [[providers.softsign]]")
+            Invalid::new(
+                &table,
+                "it has no key: name it in the chain_ids of a [[providers.softsign]], yubihsm or pkcs11",
+            )
         })?;
         let record = chain.state_file.unwrap_or_else(|| format!("{id}_priv_validator_state.json").into());
         let jump_limit = match chain.max_height_jump.unwrap_or(DEFAULT_MAX_HEIGHT_JUMP) {
@@ -310,16 +338,38 @@ impl Resolver<'_> {
     }
 }
 
+fn add_key(
+    keys: &mut ChainKeys,
+    id: String,
+    key: KeyConfig,
+    table: &str,
+    chains: &[schema::Chain],
+) -> Result<(), Invalid> {
+    if !chains.iter().any(|chain| chain.id == id) {
+        return Err(Invalid::new(table, format!("chain_ids names `{id}`, which has no [[chain]]")));
+    }
+    let second = || Invalid::new(table, format!("chain `{id}` has a second key: exactly one signs"));
+    match (keys.get_mut(&id), key) {
+        (None, key) => drop(keys.insert(id, key)),
+        // The same key on another device, to fail over to. That it is the same is seen when the device shows it.
+        (Some(KeyConfig::OnDevices(there)), KeyConfig::OnDevices(more)) => {
+            let same_device = more.iter().any(|key| there.iter().any(|other| key.device() == other.device()));
+            if same_device {
+                return Err(second());
+            }
+            there.extend(more);
+        }
+        _ => return Err(second()),
+    }
+    Ok(())
+}
+
 fn refuse_other_providers(providers: &schema::Providers) -> Result<(), Invalid> {
-    let others = [
-        ("yubihsm", &providers.yubihsm),
-        ("ledgertm", &providers.ledgertm),
-        ("fortanixdsm", &providers.fortanixdsm),
-    ];
+    let others = [("ledgertm", &providers.ledgertm), ("fortanixdsm", &providers.fortanixdsm)];
     match others.into_iter().find(|(_, table)| table.is_some()) {
         Some((name, _)) => Err(Invalid::new(
             format!("[providers.{name}]"),
-            "this version signs with software keys only: use [[providers.softsign]]",
+            "this version does not sign with such devices: use [[providers.softsign]], yubihsm or pkcs11",
         )),
         None => Ok(()),
     }

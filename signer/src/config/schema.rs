@@ -80,7 +80,10 @@ pub(super) enum MaxHeight {
 pub(super) struct Providers {
     #[serde(default)]
     pub(super) softsign: Vec<Softsign>,
-    pub(super) yubihsm: Option<toml::Value>,
+    #[serde(default)]
+    pub(super) yubihsm: Vec<Yubihsm>,
+    #[serde(default)]
+    pub(super) pkcs11: Vec<Pkcs11>,
     pub(super) ledgertm: Option<toml::Value>,
     pub(super) fortanixdsm: Option<toml::Value>,
 }
@@ -97,6 +100,87 @@ pub(super) struct Softsign {
     pub(super) credential: Option<String>,
     pub(super) identity_file: Option<PathBuf>,
     pub(super) passphrase_file: Option<PathBuf>,
+}
+
+/// A device; tmkms has one at the most.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Yubihsm {
+    pub(super) adapter: YubihsmAdapter,
+    pub(super) auth: YubihsmAuth,
+    #[serde(default)]
+    pub(super) keys: Vec<YubihsmKey>,
+    pub(super) serial_number: Option<String>,
+    #[serde(default)]
+    pub(super) audit: YubihsmAudit,
+    pub(super) audit_file: Option<PathBuf>,
+    /// tmkms: shares the device over HTTP.
+    pub(super) connector_server: Option<toml::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) enum YubihsmAdapter {
+    Http { addr: String, timeout_ms: Option<u64> },
+    Usb { timeout_ms: Option<u64> },
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum YubihsmAudit {
+    #[default]
+    Off,
+    Detect,
+    Permit,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct YubihsmAuth {
+    pub(super) key: u16,
+    pub(super) password: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) password_env: Option<String>,
+    pub(super) credential: Option<String>,
+}
+
+/// Without the password.
+impl std::fmt::Debug for YubihsmAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("YubihsmAuth").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct YubihsmKey {
+    pub(super) chain_ids: Vec<String>,
+    pub(super) key: u16,
+    #[serde(rename = "type")]
+    pub(super) key_type: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pkcs11 {
+    pub(super) module: PathBuf,
+    pub(super) token_label: String,
+    pub(super) pin_file: Option<PathBuf>,
+    pub(super) pin_env: Option<String>,
+    pub(super) credential: Option<String>,
+    pub(super) timeout_ms: Option<u64>,
+    #[serde(default)]
+    pub(super) keys: Vec<Pkcs11Key>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pkcs11Key {
+    #[serde(default)]
+    pub(super) chain_ids: Vec<String>,
+    pub(super) label: Option<String>,
+    pub(super) id: Option<String>,
+    pub(super) public_key: Option<String>,
 }
 
 fn yes() -> bool {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::backend::yubihsm::Adapter;
 
 const FILE: &str = "/etc/monosign/monosign.toml";
 
@@ -49,12 +50,88 @@ key_format = "base64"
 path = "/srv/kms/secrets/cosmoshub-3-consensus.key"
 "#;
 
+/// What tmkms 0.15.0 has for a device behind a connector.
+const YUBIHSM: &str = r#"
+[[providers.yubihsm]]
+adapter = { type = "http", addr = "tcp://127.0.0.1:12345" }
+auth = { key = 4, password_file = "pw" }
+keys = [{ chain_ids = ["cosmoshub-4"], key = 1 }]
+serial_number = "0123456789"
+"#;
+
+/// The minimal file with its key on devices instead.
+fn on_yubihsm(tables: &str) -> String {
+    format!("{}{tables}", &MINIMAL[..MINIMAL.find("[[prov").unwrap()])
+}
+
+#[test]
+fn reads_the_yubihsm_table_of_tmkms() {
+    let usb = r#"{ type = "usb", timeout_ms = 1000 }"#;
+    let text = on_yubihsm(&YUBIHSM.replace(r#"{ type = "http", addr = "tcp://127.0.0.1:12345" }"#, usb));
+    for (text, adapter) in
+        [(on_yubihsm(YUBIHSM), Adapter::Http { host: "127.0.0.1".into(), port: 12345 }), (text, Adapter::Usb)]
+    {
+        let config = parse(&text).expect("valid");
+        let KeyConfig::OnDevices(keys) = &config.chains[0].key else { panic!("a key on a device") };
+        let [DeviceKey::Yubihsm(YubihsmKey { provider, key: 1 })] = keys.as_slice() else {
+            panic!("one key")
+        };
+        assert_eq!((&provider.adapter, provider.auth_key), (&adapter, 4));
+        assert_eq!(provider.name(), "yubihsm 0123456789");
+        assert!(config.chains[0].key.softsign().is_none() && config.warnings.is_empty());
+    }
+}
+
+#[test]
+fn one_key_may_be_on_two_devices_and_each_device_in_one_table() {
+    let other = YUBIHSM.replace("12345\"", "12346\"").replace("0123456789", "0000000042");
+    let config = parse(&on_yubihsm(&format!("{YUBIHSM}{other}"))).expect("valid");
+    let KeyConfig::OnDevices(keys) = &config.chains[0].key else { panic!("a key on devices") };
+    assert_eq!(keys.len(), 2);
+    let twice = YUBIHSM.replace("keys = [{ chain_ids = [\"cosmoshub-4\"], key = 1 }]", "keys = []");
+    assert!(error(&on_yubihsm(&format!("{YUBIHSM}{twice}"))).contains("named twice"));
+}
+
+const PKCS11: &str = r#"
+[[providers.pkcs11]]
+module = "/usr/lib/softhsm/libsofthsm2.so"
+token_label = "val"
+pin_file = "pin"
+keys = [{ chain_ids = ["cosmoshub-4"], label = "consensus", id = "01" }]
+"#;
+
+#[test]
+fn reads_a_token_and_its_keys_by_label_and_id() {
+    let config = parse(&on_yubihsm(PKCS11)).expect("valid");
+    let KeyConfig::OnDevices(keys) = &config.chains[0].key else { panic!("a key on a device") };
+    assert_eq!((keys[0].device().as_str(), keys[0].number()), ("pkcs11 token val", 0));
+    assert_eq!(config.pkcs11[0].keys[0].to_string(), "label `consensus` and id `01`");
+    for (from, to, expected) in [
+        ("pin_file = \"pin\"", "", "needs one of"),
+        ("label = \"consensus\", id = \"01\"", "", "`label`, `id` or both"),
+        ("\"01\"", "\"xy\"", "not hexadecimal"),
+        ("\"01\"", "\"01\", public_key = \"00\"", "64 hex digits"),
+        ("pin_file", "timeout_ms = 1\npin_file", "between 100 and 4000"),
+    ] {
+        let message = error(&on_yubihsm(&PKCS11.replace(from, to)));
+        assert!(message.contains(expected), "`{expected}` expected in `{message}`");
+    }
+    let twice = format!("{PKCS11}{}", PKCS11.replace("cosmoshub-4", "x"));
+    assert!(error(&on_yubihsm(&twice)).contains("`x`, which has no [[chain]]"));
+}
+
+#[test]
+fn a_password_in_the_file_is_taken_and_never_shown() {
+    let text = on_yubihsm(&YUBIHSM.replace("password_file = \"pw\"", "password = \"hunter2\""));
+    assert!(!format!("{:?}", parse(&text).expect("valid")).contains("hunter2"));
+}
+
 #[test]
 fn resolves_paths_against_the_file_and_fills_in_defaults() {
     let config = parse(MINIMAL).expect("valid");
     let chain = &config.chains[0];
     assert_eq!(chain.record, Path::new("/etc/monosign/state/hub.record"));
-    assert_eq!(chain.key.path, Path::new("/etc/monosign/secrets/hub.key"));
+    assert_eq!(chain.key.softsign().unwrap().path, Path::new("/etc/monosign/secrets/hub.key"));
     assert_eq!(chain.rules.jump_limit, JumpLimit::Heights(100_000));
     assert_eq!(chain.rules.raw, RawSigning::default());
     let validator = &config.validators[0];
@@ -67,7 +144,7 @@ fn reads_a_tmkms_toml_as_it_is() {
     let config = parse(TMKMS).expect("valid");
     assert_eq!(config.validators[0].max_height, Some(Height(500_000)));
     assert_eq!(config.validators[0].dialect, Some(Dialect::V0_34));
-    assert!(!config.chains[0].key.allow_plaintext);
+    assert!(!config.chains[0].key.softsign().unwrap().allow_plaintext);
     assert_eq!(config.warnings.len(), 2, "state_hook and timeout: {:?}", config.warnings);
 }
 
@@ -100,7 +177,21 @@ fn contradictions_are_named_with_their_table() {
             MINIMAL.replace("state_file", "sign_bytes = true\nsign_raw_bytes = true\nstate_file"),
             "share their wire",
         ),
-        (format!("{MINIMAL}\n[providers.yubihsm]\n"), "software keys only"),
+        (format!("{MINIMAL}\n[providers.ledgertm]\n"), "does not sign with such devices"),
+        (format!("{MINIMAL}{YUBIHSM}"), "has a second key"),
+        (
+            on_yubihsm(
+                &YUBIHSM.replace("key = 1 }", "key = 1 }, { chain_ids = [\"cosmoshub-4\"], key = 2 }"),
+            ),
+            "has a second key",
+        ),
+        (on_yubihsm(&YUBIHSM.replace("tcp://127.0.0.1:12345", "tcp://127.0.0.1")), "is no address"),
+        (on_yubihsm(&YUBIHSM.replace("password_file = \"pw\"", "")), "auth needs one of"),
+        (on_yubihsm(&YUBIHSM.replace("12345\"", "12345\", timeout_ms = 20000")), "between 250 and 4000"),
+        (
+            on_yubihsm(&YUBIHSM.replace("key = 1 }", "key = 1, type = \"account\" }")),
+            "`account` is not supported",
+        ),
         (MINIMAL.replace("cosmoshub-4", "../x"), "slash or quote"),
     ] {
         let message = error(&text);
@@ -113,5 +204,5 @@ fn the_template_is_a_valid_configuration() {
     let chain = TemplateChain { chain_id: "test-1", addr: "tcp://127.0.0.1:26658", plaintext: true };
     let config = parse(&template(Path::new("/srv/signer"), &chain)).expect("valid");
     assert_eq!(config.chains[0].record, Path::new("/srv/signer/state/test-1.record"));
-    assert!(config.chains[0].key.allow_plaintext && config.warnings.is_empty());
+    assert!(config.chains[0].key.softsign().unwrap().allow_plaintext && config.warnings.is_empty());
 }

@@ -4,3 +4,4 @@ pub mod log_limit;
 pub mod log_sink;
 pub mod private_file;
 pub mod process;
+pub mod secret_source;

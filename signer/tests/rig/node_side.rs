@@ -1,10 +1,12 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use mock_validator::link::{Address, LinkError, Listener, NodeLink, Socket};
-use mock_validator::node::{Answer, Blocks, Requests, Signed, Verifier};
+use mock_validator::node::{Answer, Blocks, Requests, Settings, Signed, Verifier};
+use mock_validator::show::{Options, show};
 use monosign_protocol::message::{BlockId, Message, RemoteSignerError, Timestamp};
 use monosign_protocol::{Dialect, Height, Hrs, Round, Step};
 
@@ -180,4 +182,42 @@ pub(crate) fn requests(chain: &str, extension_bytes: Option<usize>) -> Requests 
 
 pub(crate) fn verifier(chain: &str, extensions: bool, key: VerifyingKey) -> Verifier {
     Verifier::new(chain.parse().expect("a chain id"), Dialect::V0_38, extensions, Some(key))
+}
+
+impl NodeSide {
+    /// A validator of each release asks for some heights, with extensions where it has them, and ends with a double sign, which
+    /// must be refused.
+    pub(crate) async fn is_served_in_every_dialect(&self, chain: &str) {
+        for (n, dialect) in (0..).zip(Dialect::ALL) {
+            let node = Settings {
+                chain_id: chain.parse().expect("a chain id"),
+                dialect,
+                first_height: Height(1 + 10 * n),
+                extension_bytes: dialect.has_extensions().then_some(1500),
+                expected_key: Some(signing_key(chain).verifying_key()),
+                seed: [7; 32],
+            };
+            let mut fresh = 100 * n as u64;
+            let entropy = move || {
+                fresh += 1;
+                let mut bytes = [6; 32];
+                bytes[..8].copy_from_slice(&fresh.to_le_bytes());
+                bytes
+            };
+            let options = Options {
+                node,
+                blocks: 3,
+                block_time: Duration::ZERO,
+                wait: DEADLINE,
+                start: Timestamp { seconds: NOW.seconds + 1000 * n, nanos: 0 },
+                identity: self.identity.clone(),
+                entropy: Box::new(entropy),
+            };
+            let mut out = Vec::new();
+            let shown = show(&self.listener, options, &mut out).await;
+            if let Err(error) = shown {
+                panic!("{dialect}: {error}\n{}", String::from_utf8_lossy(&out));
+            }
+        }
+    }
 }

@@ -1,0 +1,269 @@
+//! The device: one frame in, one frame out.
+//!
+//! What always holds:
+//!
+//! * no clock and no entropy but what is handed in, so the same calls give the same bytes;
+//! * nothing but opening a session is done outside of a session, and nothing inside that the authentication key's
+//!   capabilities and domains do not allow;
+//! * an audited command is in the log before its answer leaves, or refused.
+
+mod channel;
+pub mod codes;
+mod commands;
+mod frame;
+mod log;
+mod objects;
+mod sessions;
+mod wrap;
+
+use std::time::Duration;
+
+use sha2::Sha256;
+
+use channel::{Channel, SHORT};
+use codes::{DeviceError, command};
+use frame::Reader;
+use log::{Event, Log, NO_KEY};
+use objects::Objects;
+use sessions::Sessions;
+
+pub use frame::MAX_FRAME;
+pub use log::CAPACITY as LOG_CAPACITY;
+pub use sessions::{IDLE, SESSIONS};
+
+/// Fills a buffer with random bytes.
+pub type Entropy = Box<dyn FnMut(&mut [u8]) + Send>;
+
+/// A YubiHSM 2.
+pub struct Device {
+    serial: u32,
+    objects: Objects,
+    sessions: Sessions,
+    log: Log,
+    entropy: Entropy,
+    now: Duration,
+    booted: Duration,
+    /// Algorithms of newer firmware that the device claims to have.
+    extra_algorithms: Vec<u8>,
+    signs_wrongly: bool,
+    signatures: u64,
+}
+
+/// A command within a session, while it is being done.
+pub(crate) struct Call {
+    /// What the authentication key of the session may.
+    capabilities: u64,
+    delegated: u64,
+    domains: u16,
+    /// What the log will name.
+    target: u16,
+    second: u16,
+}
+
+impl Device {
+    /// A device after a factory reset, whose authentication key 1 has this password.
+    pub fn new(password: &[u8], mut entropy: Entropy) -> Self {
+        let log = factory_log(&mut entropy);
+        Self {
+            serial: 12_345_678,
+            objects: Objects::factory(authentication_key(password)),
+            sessions: Sessions::default(),
+            log,
+            entropy,
+            now: Duration::ZERO,
+            booted: Duration::ZERO,
+            extra_algorithms: Vec::new(),
+            signs_wrongly: false,
+            signatures: 0,
+        }
+    }
+
+    /// The serial number, which is 12345678 unless set.
+    pub fn set_serial(&mut self, serial: u32) {
+        self.serial = serial;
+    }
+
+    /// Answers one frame. `now` is the time since any fixed moment, and never goes back.
+    pub fn handle(&mut self, now: Duration, request: &[u8]) -> Vec<u8> {
+        self.now = self.now.max(now);
+        self.sessions.expire(self.now);
+        let answer = frame::parse(request).and_then(|(code, data)| match code {
+            command::CREATE_SESSION => self.create_session(data),
+            command::AUTHENTICATE_SESSION => self.authenticate_session(request, data),
+            command::SESSION_MESSAGE => self.session_message(request, data),
+            // assume: everything else needs a session. (Echo and device info work without one on the real device, which the
+            // `yubihsm` crate never asks for.)
+            _ => Err(DeviceError::InvalidCommand),
+        });
+        answer.unwrap_or_else(frame::error)
+    }
+
+    /// Power off and on: sessions are gone, objects and log are not.
+    pub fn power_cycle(&mut self) {
+        self.sessions = Sessions::default();
+        self.booted = self.now;
+        self.log.boot();
+    }
+
+    /// How many signatures it has made, wrong ones included.
+    pub fn signatures(&self) -> u64 {
+        self.signatures
+    }
+
+    /// How many sessions are open.
+    pub fn open_sessions(&self) -> usize {
+        self.sessions.count()
+    }
+
+    /// How many entries of the log are unread.
+    pub fn unread_log_entries(&self) -> usize {
+        self.log.used()
+    }
+
+    /// From now on, a bit of each signature is wrong, or not.
+    pub fn set_signs_wrongly(&mut self, wrongly: bool) {
+        self.signs_wrongly = wrongly;
+    }
+
+    /// The device claims to have these algorithms too, as newer firmware does.
+    pub fn set_extra_algorithms(&mut self, algorithms: Vec<u8>) {
+        self.extra_algorithms = algorithms;
+    }
+
+    /// Logs a command that only newer firmware has, as if the authentication key `key` had sent it.
+    pub fn log_unknown_command(&mut self, code: u8, key: u16) {
+        let result = code | 0x80;
+        let _ = self.log.set_command(code, 1);
+        let event =
+            Event { command: code, length: 0, session_key: key, target: NO_KEY, second: NO_KEY, result };
+        self.log.record(&event, self.tick());
+    }
+
+    fn create_session(&mut self, data: &[u8]) -> Result<Vec<u8>, DeviceError> {
+        let mut fields = Reader(data);
+        let (id, host): (_, [u8; SHORT]) = (fields.u16()?, fields.array()?);
+        fields.end()?;
+        let opened = self.open_channel(id, host);
+        let result = opened.as_ref().map_or_else(|error| *error as u8, |_| command::CREATE_SESSION | 0x80);
+        self.log_outside(command::CREATE_SESSION, data.len(), id, result);
+        let (session, card, channel) = opened?;
+        let mut out = vec![session];
+        out.extend(card);
+        out.extend(channel.card_cryptogram());
+        self.sessions.insert(session, id, channel, self.now);
+        Ok(frame::answer(command::CREATE_SESSION, &out))
+    }
+
+    fn open_channel(
+        &mut self,
+        id: u16,
+        host: [u8; SHORT],
+    ) -> Result<(u8, [u8; SHORT], Channel), DeviceError> {
+        let (_, key) = self.objects.authentication_key(id).ok_or(DeviceError::ObjectNotFound)?;
+        let key = *key;
+        let session = self.sessions.free()?;
+        let mut card = [0; SHORT];
+        (self.entropy)(&mut card);
+        Ok((session, card, Channel::new(session, &key, host, card)))
+    }
+
+    fn authenticate_session(&mut self, request: &[u8], data: &[u8]) -> Result<Vec<u8>, DeviceError> {
+        let id = *data.first().ok_or(DeviceError::WrongLength)?;
+        let session = self.sessions.touch(id, self.now)?;
+        let key = session.key;
+        let proven = session.channel.authenticate(request);
+        let result = proven.map_or_else(|error| error as u8, |()| command::AUTHENTICATE_SESSION | 0x80);
+        if proven.is_err() {
+            // assume: a session that fails to authenticate is gone.
+            self.sessions.close(id);
+        }
+        self.log_outside(command::AUTHENTICATE_SESSION, data.len(), key, result);
+        proven.map(|()| frame::answer(command::AUTHENTICATE_SESSION, &[]))
+    }
+
+    fn session_message(&mut self, request: &[u8], data: &[u8]) -> Result<Vec<u8>, DeviceError> {
+        let id = *data.first().ok_or(DeviceError::WrongLength)?;
+        let session = self.sessions.touch(id, self.now)?;
+        let key = session.key;
+        let plain = match session.channel.open(request) {
+            // assume: a wrong MAC ends the session, what does not decrypt does not.
+            Err(DeviceError::AuthenticationFailed) => {
+                self.sessions.close(id);
+                return Err(DeviceError::AuthenticationFailed);
+            }
+            other => other?,
+        };
+        let answer = self.command(key, &plain);
+        let sealed = match self.sessions.touch(id, self.now) {
+            Ok(session) => session.channel.seal(&answer),
+            // A reset has ended the session; its answer is lost with it.
+            Err(error) => return Err(error),
+        };
+        if plain.first() == Some(&command::CLOSE_SESSION) {
+            self.sessions.close(id);
+        }
+        Ok(sealed)
+    }
+
+    /// One command within a session: allowed, done, logged.
+    fn command(&mut self, key: u16, plain: &[u8]) -> Vec<u8> {
+        let (code, data) = match frame::parse(plain) {
+            Ok(parsed) => parsed,
+            Err(error) => return frame::error(error),
+        };
+        if self.log.refuses(code) {
+            return frame::error(DeviceError::LogFull);
+        }
+        let Some((owner, _)) = self.objects.authentication_key(key) else {
+            return frame::error(DeviceError::InvalidSession);
+        };
+        let mut call = Call {
+            capabilities: owner.capabilities,
+            delegated: owner.delegated,
+            domains: owner.domains,
+            target: NO_KEY,
+            second: NO_KEY,
+        };
+        let done = self.execute(&mut call, code, data);
+        let result = done.as_ref().map_or_else(|error| *error as u8, |_| code | 0x80);
+        let Call { target, second, .. } = call;
+        let length = data.len() as u16;
+        let event = Event { command: code, length, session_key: key, target, second, result };
+        self.log.record(&event, self.tick());
+        done.map_or_else(frame::error, |data| frame::answer(code, &data))
+    }
+
+    fn log_outside(&mut self, code: u8, length: usize, target: u16, result: u8) {
+        let length = length as u16;
+        let event = Event { command: code, length, session_key: NO_KEY, target, second: NO_KEY, result };
+        self.log.record(&event, self.tick());
+    }
+
+    /// assume: milliseconds since power-on.
+    fn tick(&self) -> u32 {
+        self.now.saturating_sub(self.booted).as_millis() as u32
+    }
+
+    /// What a factory reset leaves.
+    fn reset(&mut self) {
+        self.objects = Objects::factory(authentication_key(b"password"));
+        self.sessions = Sessions::default();
+        self.log = factory_log(&mut self.entropy);
+        self.booted = self.now;
+    }
+}
+
+fn factory_log(entropy: &mut Entropy) -> Log {
+    let mut seed = [0; 16];
+    entropy(&mut seed);
+    let mut log = Log::new(seed);
+    log.boot();
+    log
+}
+
+/// The two keys that a password stands for, as `yubihsm-shell` derives them.
+pub fn authentication_key(password: &[u8]) -> [u8; 32] {
+    let mut key = [0; 32];
+    pbkdf2::pbkdf2_hmac::<Sha256>(password, b"Yubico", 10_000, &mut key);
+    key
+}

@@ -1,0 +1,72 @@
+//! `mock-yubihsm`: a YubiHSM 2 behind a connector's HTTP, for trying things out.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser;
+use mock_yubihsm::latency::Latency;
+use mock_yubihsm::{Connector, Device};
+
+/// A YubiHSM 2 at the wire level, fresh from the factory, behind the HTTP of yubihsm-connector. For tests: its keys are in
+/// memory, unprotected, and gone when it ends.
+///
+/// Faults: `curl -X POST http://ADDRESS/mock/FAULT` with lose-request, lose-answer, truncate, power-cycle, split/on, hang/on,
+/// unplug/on, sign-wrongly/on (each also /off), delay/MILLISECONDS.
+#[derive(Parser)]
+#[command(name = "mock-yubihsm", version)]
+struct Cli {
+    /// Where to listen.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:12345")]
+    listen: SocketAddr,
+    /// The device's serial number.
+    #[arg(long, value_name = "NUMBER", default_value_t = 12_345_678)]
+    serial: u32,
+    /// How long signatures take: `none`, `published` (115 to 146 ms), or milliseconds.
+    #[arg(long, value_name = "MODEL", default_value = "published", value_parser = latency)]
+    latency: Latency,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(never) => never,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let mut device = Device::new(
+        b"password",
+        Box::new(|bytes| {
+            if let Err(error) = getrandom::getrandom(bytes) {
+                panic!("the operating system gives no entropy: {error}");
+            }
+        }),
+    );
+    device.set_serial(cli.serial);
+    let connector = Connector::serve(cli.listen, device, cli.latency)
+        .with_context(|| format!("cannot listen on `{}`", cli.listen))?;
+    println!(
+        "YubiHSM 2 double {:010} at http://{}, authentication key 1 with password `password`",
+        cli.serial,
+        connector.address()
+    );
+    loop {
+        std::thread::park();
+    }
+}
+
+fn latency(text: &str) -> Result<Latency, String> {
+    match text {
+        "none" => Ok(Latency::None),
+        "published" => Ok(Latency::Published),
+        ms => ms
+            .parse()
+            .map(|ms| Latency::Fixed(Duration::from_millis(ms)))
+            .map_err(|_| format!("`{ms}` is neither `none`, `published` nor milliseconds")),
+    }
+}

@@ -1,0 +1,85 @@
+//! Faults, and what the unmodified `yubihsm` crate makes of them: the defects that a wrapper has to cure.
+
+mod rig;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use mock_yubihsm::faults::{Fault, Lasting, Once};
+use rig::{KEY, Rig};
+use yubihsm::Client;
+
+fn signs(client: &Client) -> bool {
+    client.sign_ed25519(KEY, b"x".as_slice()).is_ok()
+}
+
+fn signatures(rig: &Rig) -> u64 {
+    rig.connector.device().signatures()
+}
+
+#[test]
+fn a_lost_request_is_not_done_and_a_lost_answer_is() {
+    let (rig, client) = Rig::with_key();
+    rig.connector.set(Fault::Once(Once::LoseRequest));
+    assert!(!signs(&client));
+    assert_eq!(signatures(&rig), 0);
+    // A session again: otherwise the next fault would meet its opening.
+    let client = rig.client();
+    rig.connector.set(Fault::Once(Once::LoseAnswer));
+    assert!(!signs(&client));
+    assert_eq!(signatures(&rig), 1);
+    assert!(signs(&client));
+}
+
+#[test]
+fn a_power_cycle_behind_the_connector_leaves_the_crate_with_a_dead_session() {
+    let (rig, client) = Rig::with_key();
+    rig.connector.set(Fault::Once(Once::PowerCycle));
+    for _ in 0..3 {
+        assert!(!signs(&client), "defect D2 of yubihsm 0.42.1");
+    }
+    assert!(signs(&rig.client()));
+}
+
+#[test]
+fn an_answer_in_two_segments_is_garbled_by_the_crate() {
+    let (rig, client) = Rig::with_key();
+    rig.connector.set(Fault::Lasting(Lasting::Split, true));
+    assert!(!signs(&client), "defect D3 of yubihsm 0.42.1");
+    rig.connector.set(Fault::Lasting(Lasting::Split, false));
+    assert!(signs(&rig.client()));
+}
+
+#[test]
+fn a_truncated_answer_leaves_the_counters_out_of_step() {
+    let (rig, client) = Rig::with_key();
+    rig.connector.set(Fault::Once(Once::Truncate));
+    assert!(!signs(&client));
+    assert!(!signs(&client), "defect D4 of yubihsm 0.42.1");
+}
+
+#[test]
+fn an_unplugged_device_forgets_its_sessions_and_keeps_its_keys() {
+    let (rig, client) = Rig::with_key();
+    rig.connector.set(Fault::Lasting(Lasting::Unplug, true));
+    assert!(!signs(&client));
+    rig.connector.set(Fault::Lasting(Lasting::Unplug, false));
+    assert!(signs(&rig.client()));
+}
+
+#[test]
+fn faults_come_over_http_too() {
+    let (rig, client) = Rig::with_key();
+    let post = |path: &str| {
+        let mut stream = TcpStream::connect(rig.connector.address()).expect("connected");
+        write!(stream, "POST {path} HTTP/1.1\r\nContent-Length: 0\r\n\r\n").expect("sent");
+        stream.shutdown(std::net::Shutdown::Write).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        answer
+    };
+    assert!(post("/mock/lose-request").starts_with("HTTP/1.1 200"));
+    assert!(!signs(&client));
+    let refused = post("/mock/explode");
+    assert!(refused.starts_with("HTTP/1.1 400") && refused.contains("hint:"), "{refused}");
+}

@@ -1,0 +1,402 @@
+//! The one owner of a device: what is asked of it, in which order, and what is done when it fails.
+//!
+//! What always holds:
+//!
+//! * one thing is asked at a time, in the order of asking, and nothing that nobody waits for any more;
+//! * no answer is waited for longer than the deadline;
+//! * a wrong password, a wrong signature or an alarm of the witness is the end: the device is latched, and asked nothing more by this process;
+//! * a key signs only after the device has shown that it is the key it should be.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{DeviceError, Executor, Reply, Request};
+use crate::backend::BackendError;
+use crate::pubkey::PublicKey;
+
+/// How much a device is waited for, and what it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest that one answer may take.
+    pub deadline: Duration,
+    /// The longest message, in bytes.
+    pub max_message: usize,
+}
+
+/// How long somebody waits for a signature: a node gives up after 5 s (CometBFT v0.38 `privval/signer_listener_endpoint.go`,
+/// `defaultTimeoutReadWriteSeconds`).
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many requests may wait. Each chain has one at a time.
+const QUEUE: usize = 256;
+/// How soon a failed device is tried again, doubling up to the other.
+const FIRST_PROBE: Duration = Duration::from_millis(100);
+const SLOWEST_PROBE: Duration = Duration::from_secs(2);
+/// A session that was given up stays open on the device for this long (YubiHSM 2: 30 s), and this many of its 16 are ours to
+/// waste, so that an unsteady connection cannot lock everybody out.
+const SESSION_LIFE: Duration = Duration::from_secs(30);
+const SPENT_SESSIONS: usize = 10;
+
+/// A device, cheap to clone.
+#[derive(Clone)]
+pub struct Device {
+    shared: Rc<Shared>,
+    jobs: mpsc::Sender<Job>,
+}
+
+/// One key on a device.
+pub struct DeviceKey {
+    device: Device,
+    number: u16,
+}
+
+struct Shared {
+    name: String,
+    limits: Limits,
+    state: RefCell<State>,
+    keys: RefCell<BTreeMap<u16, Key>>,
+    dropped: Cell<u64>,
+    changed: Notify,
+}
+
+/// What can be asked of the device now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// All that is allowed.
+    Ready,
+    /// Nothing, until this is over.
+    Waiting(String),
+    /// Nothing, ever.
+    Latched(String),
+}
+
+struct Key {
+    expected: PublicKey,
+    /// `None` once the device has shown that it has the key.
+    missing: Option<String>,
+}
+
+enum Job {
+    Ask {
+        request: Request,
+        asked: Instant,
+        answer: oneshot::Sender<Result<Reply, BackendError>>,
+    },
+    /// There is a new key to look for.
+    Look,
+}
+
+struct Owner {
+    shared: Rc<Shared>,
+    executor: Rc<dyn Executor>,
+    next_probe: Instant,
+    pause: Duration,
+    /// When sessions were given up, the oldest first.
+    spent: VecDeque<Instant>,
+    /// The device has refused for want of room in its log.
+    log_is_full: bool,
+}
+
+impl Device {
+    /// Takes a device over, and begins to look for it. It must live within a [`tokio::task::LocalSet`].
+    pub fn new(name: &str, executor: Rc<dyn Executor>, limits: Limits) -> Self {
+        let shared = Rc::new(Shared {
+            name: name.to_owned(),
+            limits,
+            state: RefCell::new(State::Waiting("it was not reached yet".into())),
+            keys: RefCell::default(),
+            dropped: Cell::new(0),
+            changed: Notify::new(),
+        });
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let owner = Owner {
+            shared: Rc::clone(&shared),
+            executor,
+            next_probe: Instant::now(),
+            pause: FIRST_PROBE,
+            spent: VecDeque::new(),
+            log_is_full: false,
+        };
+        spawn_local(owner.run(queue));
+        Self { shared, jobs }
+    }
+
+    /// A key on it, which must be this one.
+    pub fn key(&self, number: u16, expected: PublicKey) -> DeviceKey {
+        let missing = Some("it was not looked for yet".into());
+        self.shared.keys.borrow_mut().insert(number, Key { expected, missing });
+        // If the queue is full, the device is at work, and looks when it is not.
+        let _ = self.jobs.try_send(Job::Look);
+        DeviceKey { device: self.clone(), number }
+    }
+
+    /// How many requests were dropped because nobody waited for their answers any more.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.get()
+    }
+
+    async fn ask(&self, request: Request) -> Result<Reply, BackendError> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job::Ask { request, asked: Instant::now(), answer };
+        self.jobs.try_send(job).map_err(|_| self.shared.failed("too many requests wait for it"))?;
+        answered.await.unwrap_or_else(|_| Err(self.shared.failed("its owner has stopped")))
+    }
+}
+
+impl DeviceKey {
+    /// Whether the device and the key are there.
+    ///
+    /// # Errors
+    /// What is waited for, or why nothing will ever come.
+    pub fn ready(&self) -> Result<(), BackendError> {
+        let shared = &self.device.shared;
+        shared.refusal()?;
+        let keys = shared.keys.borrow();
+        match keys.get(&self.number).and_then(|key| key.missing.as_deref()) {
+            Some(missing) => Err(shared.failed(format_args!("key {:#06x}: {missing}", self.number))),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the device and the key are there, which may be never.
+    pub async fn until_ready(&self) {
+        while self.ready().is_err() {
+            self.device.shared.changed.notified().await;
+        }
+    }
+
+    /// A signature that nobody has verified yet.
+    ///
+    /// # Errors
+    /// [`BackendError`]; the outcome may be unknown.
+    pub async fn sign(&self, message: &[u8]) -> Result<[u8; 64], BackendError> {
+        let max = self.max_message();
+        if message.len() > max {
+            return Err(BackendError::TooLong { len: message.len(), max });
+        }
+        let request = Request::Sign { key: self.number, message: message.to_vec() };
+        match self.device.ask(request).await? {
+            Reply::Signature(signature) => Ok(*signature),
+            _ => Err(self.device.shared.failed("it answered something else")),
+        }
+    }
+
+    /// The longest message that the device takes, in bytes.
+    pub fn max_message(&self) -> usize {
+        self.device.shared.limits.max_message
+    }
+
+    /// The device gave a signature that does not verify: it is never asked again.
+    pub fn distrust(&self) {
+        self.device.shared.latch("it gave a signature that does not verify");
+    }
+}
+
+impl Shared {
+    fn failed(&self, what: impl std::fmt::Display) -> BackendError {
+        BackendError::Failed(format!("device {}: {what}", self.name))
+    }
+
+    fn refusal(&self) -> Result<(), BackendError> {
+        match &*self.state.borrow() {
+            State::Ready => Ok(()),
+            State::Waiting(what) => Err(self.failed(what)),
+            State::Latched(why) => {
+                let hint = if why.contains("\nhint:") {
+                    ""
+                } else {
+                    "\nhint: find out why, then restart the signer"
+                };
+                Err(self.failed(format_args!("it is asked nothing more: {why}{hint}")))
+            }
+        }
+    }
+
+    fn latch(&self, why: &str) {
+        tracing::error!(device = %self.name, "device {}: {why}: it is asked nothing more until a restart", self.name);
+        *self.state.borrow_mut() = State::Latched(why.to_owned());
+        self.changed.notify_waiters();
+    }
+
+    /// Notes a state and logs it, once.
+    fn set(&self, state: State) {
+        let mut current = self.state.borrow_mut();
+        if matches!(*current, State::Latched(_)) || *current == state {
+            return;
+        }
+        match &state {
+            State::Ready => tracing::info!(device = %self.name, "device {}: ready", self.name),
+            State::Waiting(what) => {
+                tracing::warn!(device = %self.name, "device {}: {what}: waiting for it", self.name);
+            }
+            State::Latched(_) => {}
+        }
+        *current = state;
+        self.changed.notify_waiters();
+    }
+
+    fn set_missing(&self, number: u16, missing: Option<String>) {
+        let mut keys = self.keys.borrow_mut();
+        let Some(key) = keys.get_mut(&number).filter(|key| key.missing != missing) else { return };
+        match &missing {
+            None => tracing::info!(device = %self.name, "device {}: key {number:#06x} is there", self.name),
+            Some(what) => {
+                tracing::warn!(device = %self.name, "device {}: key {number:#06x}: {what}", self.name);
+            }
+        }
+        key.missing = missing;
+        self.changed.notify_waiters();
+    }
+
+    fn missing_keys(&self) -> Vec<u16> {
+        let keys = self.keys.borrow();
+        keys.iter().filter(|(_, key)| key.missing.is_some()).map(|(number, _)| *number).collect()
+    }
+}
+
+impl Owner {
+    async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        loop {
+            let probe = self.wants_probe();
+            tokio::select! {
+                biased;
+                job = queue.recv() => match job {
+                    Some(Job::Ask { request, asked, answer }) => self.serve(request, asked, answer).await,
+                    Some(Job::Look) => self.probe_soon(),
+                    None => return,
+                },
+                () = sleep_until(self.next_probe), if probe => self.probe().await,
+            }
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        request: Request,
+        asked: Instant,
+        answer: oneshot::Sender<Result<Reply, BackendError>>,
+    ) {
+        if answer.is_closed() || asked.elapsed() > PATIENCE {
+            self.shared.dropped.set(self.shared.dropped.get() + 1);
+            let _ = answer.send(Err(self.shared.failed("nobody waits for this answer any more")));
+            return;
+        }
+        if let Err(refusal) = self.shared.refusal() {
+            let _ = answer.send(Err(refusal));
+            return;
+        }
+        let key = match &request {
+            Request::Sign { key, .. } => Some(*key),
+            _ => None,
+        };
+        let mut result = self.execute(request.clone()).await;
+        if matches!(result, Err(DeviceError::Lost { .. })) && self.may_open() {
+            // As after a power cycle: the device may be well, and only our session is gone. The same bytes once more.
+            result = self.execute(request).await;
+        }
+        let _ = answer.send(result.map_err(|error| {
+            let failed = match error {
+                DeviceError::TooLong { len, max } => BackendError::TooLong { len, max },
+                _ => self.shared.failed(&error),
+            };
+            self.note(&error, key);
+            failed
+        }));
+    }
+
+    /// Asks, and keeps count of what it may cost.
+    async fn execute(&mut self, request: Request) -> Result<Reply, DeviceError> {
+        let result = timeout(self.shared.limits.deadline, self.executor.execute(request)).await;
+        let result = result.unwrap_or(Err(DeviceError::Deadline));
+        if matches!(result, Err(DeviceError::Deadline | DeviceError::Lost { session_spent: true, .. })) {
+            self.spent.push_back(Instant::now());
+        }
+        result
+    }
+
+    /// What an error means for what comes.
+    fn note(&mut self, error: &DeviceError, key: Option<u16>) {
+        match (error, key) {
+            (DeviceError::WrongPassword, _) => self.shared.latch("it refuses the password"),
+            (DeviceError::Alarm(alarm), _) => self.shared.latch(alarm),
+            (DeviceError::NoKey(number), Some(_)) => {
+                self.shared.set_missing(*number, Some(error.to_string()))
+            }
+            (DeviceError::TooLong { .. } | DeviceError::Refused(_), _) => {}
+            _ => {
+                self.log_is_full |= *error == DeviceError::LogFull;
+                self.shared.set(State::Waiting(error.to_string()));
+            }
+        }
+        self.probe_soon();
+    }
+
+    fn probe_soon(&mut self) {
+        self.pause = FIRST_PROBE;
+        self.next_probe = Instant::now();
+    }
+
+    /// Whether the device or a key of it is waited for.
+    fn wants_probe(&self) -> bool {
+        match *self.shared.state.borrow() {
+            State::Latched(_) => false,
+            State::Waiting(_) => true,
+            State::Ready => !self.shared.missing_keys().is_empty(),
+        }
+    }
+
+    /// Looks whether the device is there, and its keys.
+    async fn probe(&mut self) {
+        if !self.may_open() {
+            let what = "many sessions were given up, and it frees them after 30 s";
+            self.shared.set(State::Waiting(what.into()));
+            self.next_probe = self.spent.front().map_or_else(Instant::now, |oldest| *oldest + SESSION_LIFE);
+            return;
+        }
+        match self.look().await {
+            Ok(()) => self.shared.set(State::Ready),
+            Err(DeviceError::WrongPassword) => self.shared.latch("it refuses the password"),
+            Err(DeviceError::Alarm(alarm)) => self.shared.latch(&alarm),
+            Err(error) => self.shared.set(State::Waiting(error.to_string())),
+        }
+        self.next_probe = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(SLOWEST_PROBE);
+    }
+
+    async fn look(&mut self) -> Result<(), DeviceError> {
+        let keys: Vec<_> = self.shared.keys.borrow().keys().copied().collect();
+        for number in keys {
+            let missing = match self.execute(Request::PublicKey(number)).await {
+                Ok(Reply::PublicKey(found)) => self.unlike(number, found),
+                Ok(_) => Some("it answered something else".into()),
+                Err(error @ (DeviceError::NoKey(_) | DeviceError::Refused(_))) => Some(error.to_string()),
+                Err(error) => return Err(error),
+            };
+            self.shared.set_missing(number, missing);
+        }
+        // Only then: without force audit the log is a ring, which is always full and stops nothing.
+        if self.log_is_full && self.execute(Request::LogHasRoom).await? == Reply::LogHasRoom(false) {
+            return Err(DeviceError::LogFull);
+        }
+        self.log_is_full = false;
+        Ok(())
+    }
+
+    fn unlike(&self, number: u16, found: PublicKey) -> Option<String> {
+        let expected = self.shared.keys.borrow().get(&number)?.expected;
+        (found != expected).then(|| format!("it is `{found}`, and the record is that of `{expected}`"))
+    }
+
+    /// Whether there are sessions left to spend.
+    fn may_open(&mut self) -> bool {
+        while self.spent.front().is_some_and(|at| at.elapsed() >= SESSION_LIFE) {
+            self.spent.pop_front();
+        }
+        self.spent.len() < SPENT_SESSIONS
+    }
+}

@@ -1,0 +1,211 @@
+//! The file of a witness: what is known of the device's log, durable before a signature is asked for.
+//!
+//! ```text
+//! two slots of 4096 bytes, written in turn; in each one sector of 512:
+//! magic 8 | sequence 8 | item 2 | digest 16 | signatures asked for 1 | key 2, length 2, for each | zeros | SHA-256 32
+//! ```
+//!
+//! The newest valid slot counts. A write that was torn leaves the other one, which is what was true before; the signature that the torn
+//! one was for was never asked for. A file that is missing or has no valid slot means: do not sign, since nothing is known.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::witness::{Asked, Cursor};
+use crate::seams::{Disk, DiskFile, Open};
+
+const MAGIC: &[u8; 8] = b"monoaud1";
+const SLOT: usize = 4096;
+const SECTOR: usize = 512;
+const HASH: usize = 32;
+/// How many signatures may be on their way. A device does one at a time; more than one are left of answers that were lost.
+pub(super) const MAX_ASKED: usize = 4;
+
+/// An open file, locked.
+pub(super) struct AuditFile {
+    file: Box<dyn DiskFile>,
+    sequence: u64,
+}
+
+/// What the file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Noted {
+    pub(super) cursor: Cursor,
+    pub(super) asked: VecDeque<Asked>,
+}
+
+/// Why the file is of no use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuditFileError {
+    /// There is none.
+    #[error(
+        "`{}` is missing, so what the device has signed is not known\nhint: if no other signer ever used this key and this disk is no \
+         copy, `monosign yubihsm audit init` makes it",
+        .0.display()
+    )]
+    Missing(PathBuf),
+    /// Another process has it.
+    #[error("`{}` is locked: another signer runs on this device", .0.display())]
+    Locked(PathBuf),
+    /// No slot is valid.
+    #[error("`{}` is damaged\nhint: compare the device's log with what this signer signed, then remove the file and run `monosign yubihsm audit init`", .0.display())]
+    Damaged(PathBuf),
+    /// It is there already.
+    #[error("`{}` exists and is never overwritten\nhint: `monosign yubihsm audit show` tells what it says", .0.display())]
+    Exists(PathBuf),
+    /// The disk failed.
+    #[error("`{}`: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl AuditFile {
+    /// Makes a file that begins at `cursor`.
+    ///
+    /// # Errors
+    /// [`AuditFileError::Exists`], [`AuditFileError::Io`]
+    pub(super) async fn create(disk: &dyn Disk, path: &Path, cursor: Cursor) -> Result<(), AuditFileError> {
+        let at = |source: io::Error| match source.kind() {
+            io::ErrorKind::AlreadyExists => AuditFileError::Exists(path.into()),
+            _ => AuditFileError::Io { path: path.into(), source },
+        };
+        let file = disk.open(path, Open::New).await.map_err(at)?;
+        let noted = Noted { cursor, asked: VecDeque::new() };
+        file.write_at(SLOT as u64, &[0; SLOT]).await.map_err(at)?;
+        file.write_durable(0, &encode(0, &noted)).await.map_err(at)?;
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        disk.sync_dir(dir).await.map_err(at)
+    }
+
+    /// Opens and locks a file.
+    ///
+    /// # Errors
+    /// [`AuditFileError`]
+    pub(super) async fn open(disk: &dyn Disk, path: &Path) -> Result<(Self, Noted), AuditFileError> {
+        let at = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => AuditFileError::Missing(path.into()),
+            _ => AuditFileError::Io { path: path.into(), source },
+        };
+        let file = disk.open(path, Open::Existing).await.map_err(at)?;
+        if !file.try_lock().await.map_err(at)? {
+            return Err(AuditFileError::Locked(path.into()));
+        }
+        let bytes = file.read_all(2 * SLOT).await.map_err(at)?;
+        let slots = bytes.chunks(SLOT).filter_map(decode);
+        let newest = slots.max_by_key(|(sequence, _)| *sequence);
+        let (sequence, noted) = newest.ok_or_else(|| AuditFileError::Damaged(path.into()))?;
+        // What is read may be in the kernel's cache alone.
+        let mut opened = Self { file, sequence };
+        opened.note(&noted).await.map_err(at)?;
+        Ok((opened, noted))
+    }
+
+    /// Makes this durable.
+    pub(super) async fn note(&mut self, noted: &Noted) -> io::Result<()> {
+        self.sequence += 1;
+        let offset = (self.sequence % 2) * SLOT as u64;
+        self.file.write_durable(offset, &encode(self.sequence, noted)).await
+    }
+}
+
+fn encode(sequence: u64, noted: &Noted) -> Vec<u8> {
+    let mut out = Vec::with_capacity(SLOT);
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&sequence.to_le_bytes());
+    out.extend_from_slice(&noted.cursor.item.to_le_bytes());
+    out.extend_from_slice(&noted.cursor.digest);
+    out.push(noted.asked.len().min(MAX_ASKED) as u8);
+    for asked in noted.asked.iter().take(MAX_ASKED) {
+        out.extend_from_slice(&asked.key.to_le_bytes());
+        out.extend_from_slice(&asked.length.to_le_bytes());
+    }
+    out.resize(SECTOR - HASH, 0);
+    let hash = Sha256::digest(&out);
+    out.extend_from_slice(&hash);
+    out.resize(SLOT, 0);
+    out
+}
+
+fn decode(slot: &[u8]) -> Option<(u64, Noted)> {
+    let (body, hash) = slot.get(..SECTOR)?.split_at(SECTOR - HASH);
+    if Sha256::digest(body)[..] != *hash || !body.starts_with(MAGIC) {
+        return None;
+    }
+    let sequence = u64::from_le_bytes(body[8..16].try_into().ok()?);
+    let item = u16::from_le_bytes([body[16], body[17]]);
+    let cursor = Cursor { item, digest: body[18..34].try_into().ok()? };
+    let asked = body[35..].chunks_exact(4).take(usize::from(body[34]).min(MAX_ASKED));
+    let asked = asked.map(|four| Asked {
+        key: u16::from_le_bytes([four[0], four[1]]),
+        length: u16::from_le_bytes([four[2], four[3]]),
+    });
+    Some((sequence, Noted { cursor, asked: asked.collect() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seams::StdDisk;
+
+    fn noted(item: u16) -> Noted {
+        let asked = (0..3).map(|n| Asked { key: n, length: 122 }).collect();
+        Noted { cursor: Cursor { item, digest: [7; 16] }, asked }
+    }
+
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(test)
+    }
+
+    #[test]
+    fn the_newest_note_is_found_and_after_a_torn_write_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, disk) = (dir.path().join("audit"), StdDisk::default());
+        run(async {
+            AuditFile::create(&disk, &path, noted(1).cursor).await.unwrap();
+            for item in 2..6 {
+                let (mut file, _) = AuditFile::open(&disk, &path).await.unwrap();
+                file.note(&noted(item)).await.unwrap();
+                drop(file);
+                let (file, found) = AuditFile::open(&disk, &path).await.unwrap();
+                assert_eq!(found, noted(item));
+                drop(file);
+            }
+            let (mut file, _) = AuditFile::open(&disk, &path).await.unwrap();
+            file.note(&noted(6)).await.unwrap();
+            let torn = (file.sequence % 2) as usize * SLOT + 100;
+            drop(file);
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[torn] ^= 1;
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(AuditFile::open(&disk, &path).await.unwrap().1, noted(5));
+        });
+    }
+
+    #[test]
+    fn a_file_that_is_missing_damaged_or_in_use_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, disk) = (dir.path().join("audit"), StdDisk::default());
+        run(async {
+            let missing = AuditFile::open(&disk, &path).await.err().unwrap();
+            assert!(matches!(missing, AuditFileError::Missing(_)), "{missing}");
+            AuditFile::create(&disk, &path, noted(1).cursor).await.unwrap();
+            let again = AuditFile::create(&disk, &path, noted(1).cursor).await.err().unwrap();
+            assert!(matches!(again, AuditFileError::Exists(_)), "{again}");
+            let open = AuditFile::open(&disk, &path).await.unwrap();
+            let locked = AuditFile::open(&disk, &path).await.err().unwrap();
+            assert!(matches!(locked, AuditFileError::Locked(_)), "{locked}");
+            drop(open);
+            std::fs::write(&path, [1; 2 * SLOT]).unwrap();
+            let damaged = AuditFile::open(&disk, &path).await.err().unwrap();
+            assert!(matches!(damaged, AuditFileError::Damaged(_)), "{damaged}");
+        });
+    }
+}

@@ -1,0 +1,181 @@
+//! Stands between the `yubihsm` crate and a connector's HTTP, in this process.
+//!
+//! The crate's own HTTP waits for 20 s whatever it is told, and garbles an answer that comes in pieces. Here are real deadlines, an
+//! answer is read whole and handed on in one write, and what is no answer ends the connection. It sees ciphertext only, as the
+//! connector does.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A listener on loopback that passes requests on to a connector.
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    host: String,
+    port: u16,
+    timeout: Duration,
+    sessions: AtomicU64,
+    stopped: AtomicBool,
+}
+
+/// The longest request or answer, head and body. A frame of the device has 2 KiB, or 3 with the newest firmware.
+const MAX_MESSAGE: usize = 16 * 1024;
+/// What a device answers when it opens a session: Create Session, with the bit of an answer.
+const SESSION_CREATED: u8 = 0x83;
+
+impl Proxy {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// If there is no port or no thread.
+    pub fn start(host: &str, port: u16, timeout: Duration) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            host: host.to_owned(),
+            port,
+            timeout,
+            sessions: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+        });
+        let accepting = Arc::clone(&shared);
+        start_thread(move || accept(&listener, &accepting))?;
+        Ok(Self { address, shared })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many sessions the device has opened through it.
+    pub fn sessions(&self) -> u64 {
+        self.shared.sessions.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        // Wakes the thread that accepts.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "part of a blocking driver, on the production side of a seam")]
+fn start_thread(body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().name("yubihsm-http".into()).stack_size(128 * 1024).spawn(body).map(drop)
+}
+
+/// Each connection on a thread of its own, so that one that is forgotten stops no other. A connection ends with its client.
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    for client in listener.incoming() {
+        if shared.stopped.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(client) = client else { continue };
+        let shared = Arc::clone(shared);
+        let _ = start_thread(move || {
+            // Without an answer the connection ends, and the crate knows at once.
+            let _ = serve(&client, &shared);
+            let _ = client.shutdown(Shutdown::Both);
+        });
+    }
+}
+
+fn serve(mut client: &TcpStream, shared: &Shared) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    let mut upstream = None;
+    let mut buffer = Vec::with_capacity(MAX_MESSAGE);
+    loop {
+        let Some(request) = read_whole(client, &mut buffer, request_len)? else { return Ok(()) };
+        let connector = match upstream.take() {
+            Some(connector) => connector,
+            None => connect(shared)?,
+        };
+        (&connector).write_all(&request)?;
+        let answer = read_whole(&connector, &mut buffer, answer_len)?;
+        let answer = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
+        if body_of_answer(&answer).first() == Some(&SESSION_CREATED) {
+            shared.sessions.fetch_add(1, Ordering::Relaxed);
+        }
+        client.write_all(&answer)?;
+        upstream = Some(connector);
+    }
+}
+
+fn connect(shared: &Shared) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for address in (shared.host.as_str(), shared.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, shared.timeout) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(shared.timeout))?;
+                stream.set_write_timeout(Some(shared.timeout))?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// One whole message, or `None` at the end of the connection. `len_of` tells the length once the head is there.
+fn read_whole(
+    mut stream: &TcpStream,
+    buffer: &mut Vec<u8>,
+    len_of: fn(&[u8]) -> io::Result<Option<usize>>,
+) -> io::Result<Option<Vec<u8>>> {
+    buffer.clear();
+    let mut chunk = [0; 4096];
+    loop {
+        match stream.read(&mut chunk)? {
+            0 if buffer.is_empty() => return Ok(None),
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => buffer.extend_from_slice(&chunk[..n]),
+        }
+        match len_of(buffer)? {
+            Some(len) if buffer.len() == len => return Ok(Some(buffer.clone())),
+            // More than was announced: whatever it is, it is no answer to what was asked.
+            Some(len) if buffer.len() > len => return Err(io::ErrorKind::InvalidData.into()),
+            _ if buffer.len() > MAX_MESSAGE => return Err(io::ErrorKind::InvalidData.into()),
+            _ => {}
+        }
+    }
+}
+
+fn request_len(bytes: &[u8]) -> io::Result<Option<usize>> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut head = httparse::Request::new(&mut headers);
+    let parsed = head.parse(bytes).map_err(io::Error::other)?;
+    total_len(parsed, head.headers)
+}
+
+fn answer_len(bytes: &[u8]) -> io::Result<Option<usize>> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut head = httparse::Response::new(&mut headers);
+    let parsed = head.parse(bytes).map_err(io::Error::other)?;
+    total_len(parsed, head.headers)
+}
+
+fn total_len(parsed: httparse::Status<usize>, headers: &[httparse::Header<'_>]) -> io::Result<Option<usize>> {
+    let httparse::Status::Complete(head) = parsed else { return Ok(None) };
+    let header = headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let len = header.and_then(|header| std::str::from_utf8(header.value).ok());
+    let len: usize = len.and_then(|len| len.trim().parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+    if len > MAX_MESSAGE {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(Some(head + len))
+}
+
+fn body_of_answer(answer: &[u8]) -> &[u8] {
+    let head = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    head.map_or(&[], |head| &answer[head + 4..])
+}

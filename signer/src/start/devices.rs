@@ -1,0 +1,94 @@
+//! The devices of a running signer.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::StartError;
+use crate::backend::device::{self, Device, Failover, OwnThread};
+use crate::backend::pkcs11::ChildProcess;
+use crate::backend::softsign::unlock::UnlockEnv;
+use crate::backend::yubihsm::{Audit, Witnessed, YubihsmDriver};
+use crate::config::{DeviceKey, YubihsmProvider};
+use crate::pubkey::PublicKey;
+use crate::seams::Disk;
+
+/// Devices by name: each has one owner, whatever number of chains it signs for.
+pub struct Devices {
+    disk: Rc<dyn Disk>,
+    devices: BTreeMap<String, Device>,
+    /// How many keys were put on several devices. Chains take turns in which one they ask first.
+    turn: usize,
+}
+
+impl Devices {
+    /// None yet. What is known of their logs is on `disk`.
+    pub fn new(disk: Rc<dyn Disk>) -> Self {
+        Self { disk, devices: BTreeMap::new(), turn: 0 }
+    }
+
+    /// A key on its device. It must be called within a [`tokio::task::LocalSet`].
+    ///
+    /// # Errors
+    /// [`StartError::Password`], [`StartError::OtherKey`]
+    pub fn key(
+        &mut self,
+        key: &DeviceKey,
+        public_key: PublicKey,
+        env: &UnlockEnv,
+    ) -> Result<device::DeviceKey, StartError> {
+        if let Some(configured) = key.public_key().filter(|configured| *configured != public_key) {
+            return Err(StartError::OtherKey { configured, recorded: public_key });
+        }
+        let name = key.device();
+        let device = match self.devices.get(&name) {
+            Some(device) => device.clone(),
+            None => own(key, env, &self.disk)?,
+        };
+        let key = device.key(key.number(), public_key);
+        self.devices.insert(name, device);
+        Ok(key)
+    }
+
+    pub(super) fn failover(
+        &mut self,
+        keys: &[DeviceKey],
+        public_key: PublicKey,
+        env: &UnlockEnv,
+    ) -> Result<Failover, StartError> {
+        let mut on_devices = Vec::new();
+        for key in keys {
+            on_devices.push(self.key(key, public_key, env)?);
+        }
+        let first = self.turn % on_devices.len();
+        on_devices.rotate_left(first);
+        self.turn += 1;
+        Ok(Failover::new(public_key, on_devices))
+    }
+}
+
+/// Takes a device over.
+fn own(key: &DeviceKey, env: &UnlockEnv, disk: &Rc<dyn Disk>) -> Result<Device, StartError> {
+    match key {
+        DeviceKey::Yubihsm(key) => {
+            let settings = Arc::new(key.provider.settings(env)?);
+            let (name, limits) = (settings.name(), settings.limits());
+            let make = move || Box::new(YubihsmDriver::new(Arc::clone(&settings))) as _;
+            let thread = Rc::new(OwnThread::new("yubihsm", make));
+            let YubihsmProvider { audit, audit_file, .. } = &*key.provider;
+            if *audit == Audit::Off {
+                return Ok(Device::new(&name, thread, limits));
+            }
+            let (watched, disk) = (key.provider.watched(), Rc::clone(disk));
+            let witnessed = Witnessed::new(thread, *audit, watched, disk, audit_file.clone());
+            // A signature, and up to three looks at the log.
+            let limits = device::Limits { deadline: limits.deadline * 2, ..limits };
+            Ok(Device::new(&name, Rc::new(witnessed), limits))
+        }
+        DeviceKey::Pkcs11(key) => {
+            let settings = Rc::new(key.provider.settings(env)?);
+            let (name, limits) = (settings.name(), settings.limits());
+            Ok(Device::new(&name, Rc::new(ChildProcess::new(settings)), limits))
+        }
+    }
+}

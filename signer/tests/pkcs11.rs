@@ -1,0 +1,233 @@
+//! The signer with its key on a PKCS#11 token, as an operator runs it, against SoftHSM 2.
+
+mod rig;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use data_encoding::HEXLOWER;
+use monosign_protocol::{Round, Step};
+use rig::{CHAIN, Finished, Home, NodeSide, Signer, signing_key, validator_table};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// As Debian installs it; `test.sh` does.
+const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+
+/// A home with a token of its own, and the test chain's key on it.
+struct Token {
+    home: Home,
+}
+
+impl Token {
+    fn new(addr: &str) -> Self {
+        assert!(Path::new(MODULE).exists(), "{MODULE} is missing: apt-get install softhsm2");
+        let home = Home::new();
+        fs::create_dir(home.path("tokens")).expect("a directory");
+        let tokens = home.path("tokens");
+        let config = format!(
+            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
+            tokens.display()
+        );
+        home.write("softhsm2.conf", config.as_bytes());
+        home.write("pin", b"987654\n");
+        let token = Self { home };
+        let mut init = Command::new("softhsm2-util");
+        init.args(["--init-token", "--free", "--label", "val", "--so-pin", "12345678", "--pin", "987654"]);
+        Finished::of(init.env("SOFTHSM2_CONF", token.conf())).must_succeed();
+        token.home.chain_tables(CHAIN);
+        let file = format!("{CHAIN}.key");
+        token.pkcs11(&["keys", "import", &file, "--label", "consensus"]).must_succeed();
+        let key = HEXLOWER.encode(signing_key(CHAIN).verifying_key().as_bytes());
+        let text = format!(
+            "[[chain]]\nid = \"{CHAIN}\"\nkey_format = {{ type = \"hex\" }}\nstate_file = \"{CHAIN}.record\"\n\n\
+             [[providers.pkcs11]]\nmodule = \"{MODULE}\"\ntoken_label = \"val\"\npin_file = \"pin\"\ntimeout_ms = 1000\n\
+             keys = [{{ chain_ids = [\"{CHAIN}\"], label = \"consensus\", id = \"01\", public_key = \"{key}\" }}]\n\n{}",
+            validator_table(CHAIN, addr, "")
+        );
+        token.home.write("monosign.toml", text.as_bytes());
+        token
+    }
+
+    fn conf(&self) -> PathBuf {
+        self.home.path("softhsm2.conf")
+    }
+
+    fn monosign(&self, args: &[&str]) -> Finished {
+        Finished::of(self.home.command(args).env("SOFTHSM2_CONF", self.conf()))
+    }
+
+    fn pkcs11(&self, args: &[&str]) -> Finished {
+        let token = ["--module", MODULE, "--token-label", "val", "--pin-file", "pin"];
+        self.monosign(&[&["pkcs11"], args, &token].concat())
+    }
+
+    fn make_record(&self) {
+        self.monosign(&["state", "init"]).must_succeed();
+    }
+
+    fn start(&self) -> Signer {
+        let mut command = self.home.command(&["start", "-c", "monosign.toml"]);
+        command.env("SOFTHSM2_CONF", self.conf());
+        Signer::start(command, self.home.path("log"))
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(test);
+}
+
+/// The one child of the signer.
+async fn worker_of(signer: &Signer) -> Pid {
+    let children = format!("/proc/{0}/task/{0}/children", signer.id());
+    rig::poll("a worker", || {
+        let children = fs::read_to_string(&children).ok()?;
+        Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
+    })
+    .await
+}
+
+#[test]
+fn signs_for_a_node_and_refuses_a_double_sign() {
+    run(async {
+        let node = NodeSide::tcp().await;
+        let token = Token::new(&node.addr());
+        token.make_record();
+        let check = token.monosign(&["check", "--offline"]).must_succeed().stdout;
+        let public_key = HEXLOWER.encode(token.home.public_key(CHAIN).as_bytes());
+        assert!(check.contains(&format!("key {public_key}")), "{check}");
+        let signer = token.start();
+        signer.logs("key 0x0000 is there").await;
+        let mut conversation = node.converse(CHAIN).await;
+        assert_eq!(conversation.shows_key().await, token.home.public_key(CHAIN));
+        for height in 1..10 {
+            for step in [Step::Proposal, Step::Prevote, Step::Precommit] {
+                let request = conversation.request(height, 0, step);
+                conversation.signs(&request).await;
+            }
+        }
+        let mut other = conversation.block(9);
+        other.hash[0] ^= 1;
+        let (height, round, step) = (monosign_protocol::Height(9), Round(0), Step::Precommit);
+        let hrs = monosign_protocol::Hrs { height, round, step };
+        let request = conversation.requests.sign(hrs, other, rig::NOW);
+        let error = conversation.refuses(&request).await;
+        assert!(error.description.to_string().contains("double sign"), "{error:?}");
+    });
+}
+
+#[test]
+fn a_worker_that_hangs_or_dies_is_replaced_and_ends_with_its_signer() {
+    run(async {
+        let node = NodeSide::tcp().await;
+        let token = Token::new(&node.addr());
+        token.make_record();
+        let mut signer = token.start();
+        signer.logs("key 0x0000 is there").await;
+        let mut conversation = node.converse(CHAIN).await;
+        conversation.signs_prevote(1).await;
+        let first = worker_of(&signer).await;
+        kill_process(first, Signal::KILL).expect("killed");
+        conversation.signs_prevote(2).await;
+        let second = worker_of(&signer).await;
+        assert_ne!(first, second);
+        kill_process(second, Signal::STOP).expect("stopped");
+        let request = conversation.request(3, 0, Step::Prevote);
+        let error = conversation.refuses(&request).await.description.to_string();
+        assert!(error.contains("no answer in time"), "{error}");
+        let is_back = || (signer.log().matches(": ready").count() > 1).then_some(());
+        rig::poll("another worker", is_back).await;
+        conversation.signs(&request).await;
+        let third = worker_of(&signer).await;
+        signer.kill();
+        let stat = PathBuf::from(format!("/proc/{}", third.as_raw_nonzero()));
+        rig::poll("the worker to end", || is_gone(&stat).then_some(())).await;
+    });
+}
+
+/// Gone, or a zombie that nobody reaps in a container without an init.
+fn is_gone(process: &Path) -> bool {
+    fs::read_to_string(process.join("stat")).map_or(true, |stat| stat.contains(") Z "))
+}
+
+#[test]
+fn a_token_taken_away_and_put_back_signs_again() {
+    run(async {
+        let node = NodeSide::tcp().await;
+        let token = Token::new(&node.addr());
+        token.make_record();
+        let signer = token.start();
+        signer.logs("key 0x0000 is there").await;
+        let mut conversation = node.converse(CHAIN).await;
+        conversation.signs_prevote(1).await;
+        let (there, away) = (token.home.path("tokens"), token.home.path("away"));
+        fs::rename(&there, &away).expect("taken away");
+        let request = conversation.request(2, 0, Step::Prevote);
+        conversation.refuses(&request).await;
+        fs::rename(&away, &there).expect("put back");
+        let is_back = || (signer.log().matches(": ready").count() > 1).then_some(());
+        rig::poll("the token to come back", is_back).await;
+        conversation.signs(&request).await;
+    });
+}
+
+#[test]
+fn a_wrong_pin_is_tried_once() {
+    run(async {
+        let node = NodeSide::tcp().await;
+        let token = Token::new(&node.addr());
+        token.make_record();
+        token.home.write("pin", b"000000");
+        let signer = token.start();
+        signer.logs("it refuses the password: it is asked nothing more").await;
+        let mut conversation = node.converse(CHAIN).await;
+        let request = conversation.request(1, 0, Step::Prevote);
+        let error = conversation.refuses(&request).await.description.to_string();
+        assert!(error.contains("refuses the password"), "{error}");
+        assert_eq!(token.home.watermark(CHAIN), (0, 0, 0));
+    });
+}
+
+#[test]
+fn keys_are_made_listed_and_tried_and_names_stay_unique() {
+    let token = Token::new("unix://@nobody");
+    let slots = token.monosign(&["pkcs11", "slots"]).must_succeed().stdout;
+    assert!(slots.contains("token `val`, SoftHSM v2"), "{slots}");
+    token.pkcs11(&["keys", "generate", "--label", "consensus"]).must_fail(1, &["already", "hint:"]);
+    token.pkcs11(&["keys", "generate", "--label", "two", "--id", "02"]).must_succeed();
+    let listed = token.pkcs11(&["keys", "list"]).must_succeed().stdout;
+    let imported = HEXLOWER.encode(signing_key(CHAIN).verifying_key().as_bytes());
+    assert!(listed.contains(&format!("id 01  {imported}  label `consensus`")), "{listed}");
+    assert!(listed.contains("label `two`") && !listed.contains("no public key"), "{listed}");
+    for (label, id) in [("consensus", "01"), ("two", "02")] {
+        let tested = token.pkcs11(&["test", "--label", label, "--id", id]).must_succeed().stdout;
+        assert!(tested.contains("10 signatures, all verified"), "{tested}");
+    }
+    token.pkcs11(&["test", "--label", "three"]).must_fail(1, &["there is no Ed25519 key with label `three`"]);
+}
+
+#[test]
+fn a_key_that_the_configuration_does_not_name_is_refused() {
+    let token = Token::new("unix://@nobody");
+    let key = HEXLOWER.encode(signing_key(CHAIN).verifying_key().as_bytes());
+    let other = HEXLOWER.encode(signing_key("other").verifying_key().as_bytes());
+    token.home.edit_config(&key, &other);
+    token.monosign(&["state", "init"]).must_fail(1, &[&key, &other]);
+    token.home.edit_config(&other, &key);
+    token.make_record();
+    token.home.edit_config(&key, &other);
+    token.monosign(&["check", "--offline"]).must_fail(3, &["the configuration names public key"]);
+}
+
+#[test]
+fn signs_for_validators_of_every_release() {
+    run(async {
+        let node = NodeSide::tcp().await;
+        let token = Token::new(&node.addr());
+        token.make_record();
+        let signer = token.start();
+        signer.logs("key 0x0000 is there").await;
+        node.is_served_in_every_dialect(CHAIN).await;
+    });
+}

@@ -1,0 +1,152 @@
+//! `monosign yubihsm` against the mock behind a connector's HTTP.
+
+mod rig;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use data_encoding::HEXLOWER;
+use mock_yubihsm::latency::Latency;
+use mock_yubihsm::{Connector, Device};
+use rig::{CHAIN, Conversation, Home, NodeSide, signing_key, validator_table};
+
+/// A device as it comes from the factory.
+fn device(serial: u32) -> Connector {
+    let mut count = serial as u8;
+    let entropy = move |bytes: &mut [u8]| {
+        for byte in bytes {
+            count = count.wrapping_mul(5).wrapping_add(113);
+            *byte = count;
+        }
+    };
+    let mut device = Device::new(b"password", Box::new(entropy));
+    device.set_serial(serial);
+    Connector::serve(([127, 0, 0, 1], 0), device, Latency::None).expect("a free port")
+}
+
+fn yubihsm(home: &Home, device: &Connector, args: &[&str]) -> rig::Finished {
+    let connector = format!("tcp://{}", device.address());
+    home.monosign(&[&["yubihsm"], args, &["--connector", &connector]].concat())
+}
+
+const OPERATOR: [&str; 4] = ["--auth-key", "2", "--password-file", "secrets/operator.password"];
+const VALIDATOR: [&str; 4] = ["--auth-key", "4", "--password-file", "secrets/validator.password"];
+
+/// A device that was set up, with the passwords in `secrets`.
+fn set_up(home: &Home, serial: u32) -> Connector {
+    let device = device(serial);
+    let args = ["setup", "--secrets", "secrets", "--erase", &serial.to_string()];
+    yubihsm(home, &device, &args).must_succeed();
+    device
+}
+
+#[test]
+fn setup_asks_for_the_serial_number_and_erases_nothing_without_it() {
+    let (home, device) = (Home::new(), device(42));
+    let connector = format!("tcp://{}", device.address());
+    let args = ["yubihsm", "setup", "--secrets", "secrets", "--connector", &connector];
+    let refused = home.monosign_with_input(&args, "yes\n").must_fail(3, &["nothing was erased"]);
+    assert!(refused.stdout.contains("ALL OF THEM ARE ERASED"), "{}", refused.stdout);
+    assert!(!home.path("secrets").exists());
+    yubihsm(&home, &device, &["detect"]).must_succeed();
+    home.monosign_with_input(&args, "42\n").must_succeed();
+    yubihsm(&home, &device, &["detect"]).must_fail(1, &["refuses the password"]);
+}
+
+#[test]
+fn setup_makes_roles_that_can_do_no_more_than_they_need_and_shows_no_secret() {
+    let home = Home::new();
+    let device = device(42);
+    let done = yubihsm(&home, &device, &["setup", "--secrets", "secrets", "--erase", "42"]).must_succeed();
+    for file in ["admin", "operator", "auditor", "validator"].map(|role| format!("secrets/{role}.password")) {
+        let secret = fs::read_to_string(home.path(&file)).expect("a password");
+        assert!(secret.len() >= 32 && !done.stdout.contains(&secret) && !done.stderr.contains(&secret));
+        let mode = fs::metadata(home.path(&file)).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    let refused = ["insufficient permissions"];
+    let generate = ["keys", "generate", "1"];
+    yubihsm(&home, &device, &[&generate[..], &VALIDATOR].concat()).must_fail(1, &refused);
+    yubihsm(&home, &device, &[&generate[..], &OPERATOR].concat()).must_succeed();
+    yubihsm(&home, &device, &[&["test", "1"], &OPERATOR[..]].concat()).must_fail(1, &refused);
+    let tested = yubihsm(&home, &device, &[&["test", "1"], &VALIDATOR[..]].concat()).must_succeed();
+    assert!(tested.stdout.contains("10 signatures, all verified"), "{}", tested.stdout);
+    assert_eq!(device.device().signatures(), 10);
+    // Reset and boot; options from the moment that they are audited; two attempts to make a key and eleven to sign, refused ones
+    // too; and nothing that opens sessions.
+    assert_eq!(device.device().unread_log_entries(), 2 + 4 + 2 + 11);
+}
+
+#[test]
+fn a_generated_key_signs_for_a_node_and_cannot_be_exported() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (home, node) = (Home::new(), NodeSide::tcp().await);
+        let device = set_up(&home, 42);
+        let made = yubihsm(&home, &device, &[&["keys", "generate", "0x0001"], &OPERATOR[..]].concat());
+        let made = made.must_succeed().stdout;
+        assert!(made.contains("Generated, not exportable") && made.contains("so is the key"), "{made}");
+        let export = [&["keys", "export", "-i", "1", "backup"], &OPERATOR[..]].concat();
+        yubihsm(&home, &device, &export).must_fail(1, &["insufficient permissions"]);
+        let config = format!(
+            "[[chain]]\nid = \"{CHAIN}\"\nstate_file = \"{CHAIN}.record\"\n[[providers.yubihsm]]\n\
+             adapter = {{ type = \"http\", addr = \"tcp://{}\" }}\nserial_number = \"42\"\n\
+             auth = {{ key = 4, password_file = \"secrets/validator.password\" }}\n\
+             keys = [{{ chain_ids = [\"{CHAIN}\"], key = 1 }}]\n{}",
+            device.address(),
+            validator_table(CHAIN, &node.addr(), "")
+        );
+        home.write("monosign.toml", config.as_bytes());
+        home.make_record(CHAIN);
+        let listed = home.monosign(&["yubihsm", "keys", "list"]).must_succeed().stdout;
+        let public_key = home.monosign(&["pubkey", "--format", "hex"]).must_succeed().stdout;
+        assert!(listed.contains(public_key.trim()), "{listed} {public_key}");
+        let signer = home.start();
+        signer.logs("key 0x0001 is there").await;
+        let key = HEXLOWER.decode(public_key.trim().as_bytes()).expect("hex");
+        let key = ed25519_dalek::VerifyingKey::try_from(key.as_slice()).expect("a point");
+        let (requests, verifier) = (rig::requests(CHAIN, None), rig::verifier(CHAIN, false, key));
+        let mut conversation = Conversation { link: node.accept().await, requests, verifier };
+        assert_eq!(conversation.shows_key().await, key);
+        conversation.signs_prevote(1).await;
+    });
+}
+
+#[test]
+fn a_backup_opens_on_a_spare_that_was_set_up_alike_and_on_no_other() {
+    let home = Home::new();
+    let (device, spare) = (set_up(&home, 42), set_up(&home, 43));
+    let generate = ["keys", "generate", "1", "--exportable", "--backup", "backup"];
+    let made = yubihsm(&home, &device, &[&generate[..], &OPERATOR].concat()).must_succeed().stdout;
+    yubihsm(&home, &device, &[&generate[..], &OPERATOR].concat()).must_fail(3, &["never overwritten"]);
+    let import = [&["keys", "import", "backup"], &OPERATOR[..]].concat();
+    let there = yubihsm(&home, &spare, &import).must_succeed().stdout;
+    let public_key = |text: &str| text.split_whitespace().nth(1).map(str::to_owned);
+    assert_eq!(public_key(&there), public_key(&made));
+    yubihsm(&home, &spare, &[&["test", "1"], &VALIDATOR[..]].concat()).must_succeed();
+    fs::remove_file(home.path("secrets/wrap.key")).expect("another wrap key");
+    let other = set_up(&home, 44);
+    yubihsm(&home, &other, &import).must_fail(1, &["wrap key that it was made with"]);
+}
+
+#[test]
+fn a_key_file_is_imported_and_shows_the_same_public_key() {
+    let home = Home::new();
+    let device = set_up(&home, 42);
+    home.chain_tables(CHAIN);
+    let file = format!("{CHAIN}.key");
+    let without = [&["keys", "import", &file], &OPERATOR[..]].concat();
+    yubihsm(&home, &device, &without).must_fail(2, &["--id 1"]);
+    let import = [&without[..], &["--id", "7", "--label", "hub"]].concat();
+    let done = yubihsm(&home, &device, &import).must_succeed().stdout;
+    let public_key = HEXLOWER.encode(signing_key(CHAIN).verifying_key().as_bytes());
+    assert!(done.contains(&format!("0x0007  {public_key}  Imported, not exportable, label `hub`")), "{done}");
+    yubihsm(&home, &device, &import).must_fail(1, &["nothing is ever overwritten"]);
+}
+
+#[test]
+fn the_selftest_finds_in_the_mock_what_the_mock_assumes() {
+    let (home, device) = (Home::new(), device(42));
+    let report = yubihsm(&home, &device, &["selftest", "--erase", "42"]).must_succeed().stdout;
+    assert!(report.contains("\n0 differ from what is assumed"), "{report}");
+}
