@@ -20,3 +20,4 @@ pub mod record;
 pub mod seams;
 pub mod session;
 pub mod start;
+pub mod threshold;
