@@ -16,12 +16,15 @@ use crate::backend::Backend;
 use crate::backend::softsign::unlock::{self, KeyFileError, Loaded, UnlockEnv};
 use crate::backend::softsign::vault::Vault;
 use crate::chain::{Chain, ChainHandle, InvalidPublicKey};
-use crate::config::{ChainConfig, Config, PinnedPeer, ValidatorConfig};
+use crate::config::{ChainConfig, Config, PinnedPeer, ThresholdConfig, ValidatorConfig};
 use crate::link::{Link, LinkSettings, Protection};
 use crate::ops::private_file::{self, PrivateFileError};
 use crate::pubkey::PublicKey;
 use crate::record::{Record, RecordError};
 use crate::seams::Seams;
+use crate::threshold;
+use crate::threshold::open::OpenError;
+use crate::threshold::run::{GroupHandle, RunningGroup};
 
 /// Why a chain or a link cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +43,9 @@ pub enum StartError {
     /// The public key is no point of the curve.
     #[error(transparent)]
     PublicKey(#[from] InvalidPublicKey),
+    /// The cosigner.
+    #[error(transparent)]
+    Cosigner(#[from] OpenError),
     /// The connection's identity key.
     #[error(transparent)]
     Identity(#[from] PrivateFileError),
@@ -59,6 +65,7 @@ impl StartError {
     pub fn is_for_safety(&self) -> bool {
         match self {
             Self::Key(error) => error.is_for_safety(),
+            Self::Cosigner(error) => error.is_for_safety(),
             Self::Record { source } => !matches!(source, RecordError::Io { .. }),
             Self::Identity(error) => error.is_for_safety(),
             _ => false,
@@ -85,8 +92,16 @@ enum Ended {
 
 struct RunningChain {
     handle: ChainHandle,
-    vault: Rc<Vault>,
+    key: RunningKey,
     config: ChainConfig,
+}
+
+/// What signs for a chain.
+enum RunningKey {
+    /// A key in this process.
+    Vault(Rc<Vault>),
+    /// A cosigner of a group; it runs as long as this is held.
+    Cosigner(GroupHandle, #[allow(dead_code, reason = "held for its drop")] RunningGroup),
 }
 
 struct RunningLink {
@@ -111,10 +126,41 @@ impl Signer {
     /// # Errors
     /// [`StartError`]; other chains are not touched.
     pub async fn start_chain(&mut self, config: &ChainConfig, env: &UnlockEnv) -> Result<(), StartError> {
+        if let Some(threshold) = &config.threshold {
+            return self.start_cosigner(config, threshold, env).await;
+        }
         let (vault, record) = open(config, env, &self.seams).await?;
         let vault = Rc::new(vault);
         let backend = Rc::clone(&vault) as _;
         self.serve_chain(config, record, vault, backend)
+    }
+
+    /// Opens this cosigner's share and record, joins the others, and serves the chain that they sign for.
+    async fn start_cosigner(
+        &mut self,
+        config: &ChainConfig,
+        threshold: &ThresholdConfig,
+        env: &UnlockEnv,
+    ) -> Result<(), StartError> {
+        let opened = threshold::open::open(threshold, &config.key, &config.id, env)?;
+        let record = threshold::open::open_record(&opened, &config.record, &self.seams).await?;
+        let (chain_id, public_key) = (&config.id, opened.group.public_key());
+        let (me, profile) = (opened.share.id(), opened.group.shape().profile());
+        let watermark = record.watermark().to_string();
+        let (cosigner, keeper, mesh) =
+            threshold::open::prepare(opened, record, threshold, config.rules, &self.seams).await?;
+        let (group, running, owner) = threshold::run::start(cosigner, keeper, config.rules.raw, mesh);
+        let (chain, handle, queue) =
+            Chain::of_group(chain_id.clone(), public_key, config.rules, group.clone())?;
+        self.watch(owner, Ended::Chain(chain_id.clone()));
+        self.watch(spawn_local(chain.run(queue)), Ended::Chain(chain_id.clone()));
+        tracing::info!(%chain_id, %public_key, cosigner = me.0, last_signed = %watermark,
+            "cosigning chain {chain_id} as cosigner {me} on {}, last signed h/r/s {watermark}", threshold.listen);
+        tracing::info!(%chain_id, "{profile}");
+        let key = RunningKey::Cosigner(group, running);
+        self.chains.insert(chain_id.clone(), RunningChain { handle, key, config: config.clone() });
+        self.count();
+        Ok(())
     }
 
     /// Serves a chain whose key and record are open already. `backend` is what signs, and `vault` is the key that
@@ -137,14 +183,20 @@ impl Signer {
         if let Err(waits_for) = ready {
             tracing::warn!(%chain_id, "nothing is signed yet: {waits_for}");
         }
-        self.chains.insert(config.id.clone(), RunningChain { handle, vault, config: config.clone() });
+        self.chains.insert(
+            config.id.clone(),
+            RunningChain { handle, key: RunningKey::Vault(vault), config: config.clone() },
+        );
         self.count();
         Ok(())
     }
 
     /// One chain with one validator, which asks one thing at a time: nobody else waits while the disk writes.
     fn count(&self) {
-        self.seams.disk.others_wait(self.chains.len() > 1 || self.links.len() > 1);
+        // The other cosigners of a group wait too, always.
+        let is_cosigner = |chain: &RunningChain| matches!(chain.key, RunningKey::Cosigner(..));
+        let several = self.chains.len() > 1 || self.links.len() > 1;
+        self.seams.disk.others_wait(several || self.chains.values().any(is_cosigner));
     }
 
     /// Dials a validator and serves it.
@@ -179,7 +231,7 @@ impl Signer {
     }
 
     /// Returns when there is nothing left to serve: each chain has stopped by an internal error, or each link has ended and
-    /// does not reconnect. A chain that stops takes its links with it, so that its validators see a signer that is gone, and
+    /// does not reconnect, and no other cosigner needs this one. A chain that stops takes its links with it, so that its validators see a signer that is gone, and
     /// not one that refuses.
     pub async fn wait(&mut self) {
         while let Some(ended) = self.ended.1.recv().await {
@@ -191,7 +243,8 @@ impl Signer {
                 end(orphans).await;
             }
             self.links.retain(|link| !link.task.is_finished());
-            if self.chains.is_empty() || self.links.is_empty() {
+            let serves_cosigners = !self.cosigners().is_empty();
+            if self.chains.is_empty() || (self.links.is_empty() && !serves_cosigners) {
                 return;
             }
         }
@@ -216,8 +269,9 @@ impl Signer {
             report.push(format!("chain `{}` is new: it needs a restart", new.id));
             return;
         };
-        if running.config.record != new.record || running.config.key.path != new.key.path {
-            report.push(format!("chain `{}`: another state_file or key needs a restart", new.id));
+        let old = &running.config;
+        if old.record != new.record || old.key.path != new.key.path || old.threshold != new.threshold {
+            report.push(format!("chain `{}`: another state_file, key or group needs a restart", new.id));
         }
         match running.handle.reload(new.rules) {
             Ok(()) => running.config.rules = new.rules,
@@ -259,8 +313,20 @@ impl Signer {
 
     /// The chains whose keys are sealed, with their vaults.
     pub fn sealed(&self) -> Vec<(ChainId, Rc<Vault>)> {
-        let sealed = self.chains.iter().filter(|(_, chain)| chain.vault.ready().is_err());
-        sealed.map(|(id, chain)| (id.clone(), Rc::clone(&chain.vault))).collect()
+        let vault = |(id, chain): (&ChainId, &RunningChain)| match &chain.key {
+            RunningKey::Vault(vault) => vault.ready().is_err().then(|| (id.clone(), Rc::clone(vault))),
+            RunningKey::Cosigner(..) => None,
+        };
+        self.chains.iter().filter_map(vault).collect()
+    }
+
+    /// The chains that this process cosigns, with their cosigners.
+    pub fn cosigners(&self) -> Vec<(ChainId, GroupHandle)> {
+        let cosigner = |(id, chain): (&ChainId, &RunningChain)| match &chain.key {
+            RunningKey::Cosigner(group, _) => Some((id.clone(), group.clone())),
+            RunningKey::Vault(_) => None,
+        };
+        self.chains.iter().filter_map(cosigner).collect()
     }
 
     /// Whether any chain is served.

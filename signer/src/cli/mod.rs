@@ -11,6 +11,7 @@ mod pubkey;
 pub mod softsign;
 mod start;
 mod state;
+mod threshold;
 mod unlock;
 
 use std::fmt::Display;
@@ -54,6 +55,8 @@ enum Command {
     Softsign(softsign::SoftsignArgs),
     /// Make, show, import, export and raise the record of what was signed last.
     State(state::StateArgs),
+    /// Share a key among several signers, and look after them.
+    Threshold(threshold::ThresholdArgs),
     /// Give a running signer the passphrase of a sealed key.
     Unlock(unlock::UnlockArgs),
     /// Run a signer and a validator with an embedded set-up, and watch them.
@@ -142,6 +145,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Pubkey(args) => pubkey::run(&args, out),
         Command::Softsign(args) => Ok(softsign::run(&args, out)?),
         Command::State(args) => state::run(&args, out),
+        Command::Threshold(args) => threshold::run(&args, out),
         Command::Unlock(args) => unlock::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
         Command::Version => Ok(writeln!(out, "monosign {}", env!("CARGO_PKG_VERSION"))?),

@@ -12,6 +12,7 @@ use crate::pubkey::{PublicKey, valcons_prefix};
 use crate::record::Record;
 use crate::seams::Seams;
 use crate::start::{StartError, read_identity};
+use crate::threshold::open::read_group;
 
 /// Arguments of `monosign pubkey`.
 #[derive(Debug, Args)]
@@ -66,8 +67,12 @@ pub(super) fn run(args: &PubkeyArgs, out: &mut dyn Write) -> Result<(), Failure>
     Ok(())
 }
 
-/// From the key file, or from the record while the key is sealed.
+/// From the group file, from the key file, or from the record while the key is sealed.
 fn public_key(chain: &ChainConfig) -> Result<PublicKey, Failure> {
+    if let Some(threshold) = &chain.threshold {
+        let group = read_group(&threshold.group, &chain.id).map_err(StartError::from)?;
+        return Ok(group.public_key());
+    }
     match load(&chain.key, &unlock_env()).map_err(StartError::from)? {
         Loaded::Open(key) => Ok(*key.public_key()),
         Loaded::Sealed(_) => {

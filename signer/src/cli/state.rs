@@ -21,6 +21,7 @@ use crate::pubkey::PublicKey;
 use crate::record::{Header, MAX_SIGN_BYTES, Record, RecordError};
 use crate::seams::Seams;
 use crate::start::{self, StartError};
+use crate::threshold::open::read_group;
 
 /// Arguments of `monosign state`.
 #[derive(Debug, Args)]
@@ -305,6 +306,10 @@ fn header(chain: &ChainConfig, public_key: PublicKey) -> Header {
 }
 
 fn public_key_of(chain: &ChainConfig, given: Option<PublicKey>) -> Result<PublicKey, Failure> {
+    if let Some(threshold) = &chain.threshold {
+        let group = read_group(&threshold.group, &chain.id).map_err(StartError::from)?;
+        return Ok(group.public_key());
+    }
     let loaded = load(&chain.key, &unlock_env()).map_err(StartError::from)?;
     match (loaded, given) {
         (Loaded::Open(key), Some(given)) if *key.public_key() != given => {

@@ -6,6 +6,7 @@
 mod endpoint;
 mod schema;
 mod template;
+mod threshold;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,6 +24,7 @@ use crate::import::key::PlainFormat;
 pub use endpoint::{Addr, Endpoint, InvalidAddr, PinnedPeer};
 pub use schema::KeyFormat;
 pub use template::{TemplateChain, template};
+pub use threshold::ThresholdConfig;
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
@@ -50,8 +52,10 @@ pub struct ChainConfig {
     pub record: PathBuf,
     /// What is signed for it.
     pub rules: Rules,
-    /// Its key.
+    /// Its key, or this cosigner's share of it.
     pub key: KeySource,
+    /// The other cosigners, if the key is shared.
+    pub threshold: Option<ThresholdConfig>,
 }
 
 /// A `[[validator]]`.
@@ -149,6 +153,9 @@ struct Resolver<'a> {
     warnings: Vec<String>,
 }
 
+/// A key or a share, and for a share where the others are.
+type ChainKey = (KeySource, Option<ThresholdConfig>);
+
 /// What is wrong in which table.
 struct Invalid {
     table: String,
@@ -168,6 +175,7 @@ impl Resolver<'_> {
     ) -> Result<(Vec<ChainConfig>, Vec<ValidatorConfig>, PathBuf), Invalid> {
         refuse_other_providers(&file.providers)?;
         let mut keys = self.keys(&file.providers.softsign, &file.chain)?;
+        self.shares(&file.providers.threshold, &file.chain, &mut keys)?;
         let chains = file
             .chain
             .into_iter()
@@ -193,7 +201,7 @@ impl Resolver<'_> {
         &self,
         providers: &[schema::Softsign],
         chains: &[schema::Chain],
-    ) -> Result<BTreeMap<String, KeySource>, Invalid> {
+    ) -> Result<BTreeMap<String, ChainKey>, Invalid> {
         let mut keys = BTreeMap::new();
         for provider in providers {
             let table = format!("[[providers.softsign]] {}", provider.path.display());
@@ -205,7 +213,7 @@ impl Resolver<'_> {
                         format!("chain_ids names `{id}`, which has no [[chain]]"),
                     ));
                 }
-                if keys.insert(id.clone(), source.clone()).is_some() {
+                if keys.insert(id.clone(), (source.clone(), None)).is_some() {
                     return Err(Invalid::new(
                         table,
                         format!("chain `{id}` has a second key: exactly one signs"),
@@ -239,7 +247,7 @@ impl Resolver<'_> {
     fn chain(
         &mut self,
         chain: schema::Chain,
-        keys: &mut BTreeMap<String, KeySource>,
+        keys: &mut BTreeMap<String, ChainKey>,
     ) -> Result<ChainConfig, Invalid> {
         let table = format!("[[chain]] {}", chain.id);
         let id: ChainId = chain.id.parse().map_err(|e| Invalid::new(&table, e))?;
@@ -250,8 +258,9 @@ impl Resolver<'_> {
             let what = "sign_bytes (v1.0) and sign_raw_bytes (Celestia) share their wire fields: a chain has one or neither";
             return Err(Invalid::new(table, what));
         }
-        let key = keys.remove(&chain.id).ok_or_else(|| {
-            Invalid::new(&table, "it has no key: name it in the chain_ids of a [[providers.softsign]]")
+        let (key, threshold) = keys.remove(&chain.id).ok_or_else(|| {
+            let what = "it has no key: name it in the chain_ids of a [[providers.softsign]] or [[providers.threshold]]";
+            Invalid::new(&table, what)
         })?;
         let record = chain.state_file.unwrap_or_else(|| format!("{id}_priv_validator_state.json").into());
         let jump_limit = match chain.max_height_jump.unwrap_or(DEFAULT_MAX_HEIGHT_JUMP) {
@@ -269,6 +278,7 @@ impl Resolver<'_> {
             record: self.path(record),
             rules: Rules { jump_limit, raw },
             key,
+            threshold,
         })
     }
 
@@ -319,7 +329,7 @@ fn refuse_other_providers(providers: &schema::Providers) -> Result<(), Invalid> 
     match others.into_iter().find(|(_, table)| table.is_some()) {
         Some((name, _)) => Err(Invalid::new(
             format!("[providers.{name}]"),
-            "this version signs with software keys only: use [[providers.softsign]]",
+            "this version signs with software keys only: use [[providers.softsign]] or [[providers.threshold]]",
         )),
         None => Ok(()),
     }

@@ -80,6 +80,8 @@ pub(super) enum MaxHeight {
 pub(super) struct Providers {
     #[serde(default)]
     pub(super) softsign: Vec<Softsign>,
+    #[serde(default)]
+    pub(super) threshold: Vec<Threshold>,
     pub(super) yubihsm: Option<toml::Value>,
     pub(super) ledgertm: Option<toml::Value>,
     pub(super) fortanixdsm: Option<toml::Value>,
@@ -97,6 +99,41 @@ pub(super) struct Softsign {
     pub(super) credential: Option<String>,
     pub(super) identity_file: Option<PathBuf>,
     pub(super) passphrase_file: Option<PathBuf>,
+}
+
+/// A share of a key, and where the other cosigners are.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Threshold {
+    /// One chain: its group file names it.
+    pub(super) chain_ids: Vec<String>,
+    pub(super) group: PathBuf,
+    pub(super) share: PathBuf,
+    pub(super) credential: Option<String>,
+    pub(super) identity_file: Option<PathBuf>,
+    pub(super) listen: String,
+    #[serde(default)]
+    pub(super) rejoin: Rejoin,
+    pub(super) hedge_ms: Option<u64>,
+    pub(super) hold_ms: Option<u64>,
+    #[serde(default)]
+    pub(super) peer: Vec<Peer>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Rejoin {
+    #[default]
+    Auto,
+    Strict,
+}
+
+/// Another cosigner.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Peer {
+    pub(super) id: u16,
+    pub(super) addr: String,
 }
 
 fn yes() -> bool {

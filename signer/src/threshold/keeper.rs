@@ -34,6 +34,11 @@ impl Keeper {
         Self { record, key, disk, lives }
     }
 
+    /// The chain whose record it is.
+    pub fn chain_id(&self) -> &ChainId {
+        &self.record.header().chain_id
+    }
+
     /// What the guard needs to know.
     pub fn recorded(&self) -> Recorded<'_> {
         self.record.recorded()

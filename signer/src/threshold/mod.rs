@@ -25,6 +25,7 @@
 //! touches disk and share. [`deal`] splits a key into [`share`]s of a [`group`].
 
 pub mod asked;
+pub mod connection;
 pub mod cosigner;
 pub mod deal;
 pub mod group;
@@ -32,8 +33,11 @@ pub mod incarnation;
 pub mod keeper;
 pub mod message;
 pub mod nonces;
+pub mod open;
 pub mod rounds;
+pub mod run;
 pub mod share;
+pub mod tls;
 
 #[cfg(test)]
 mod tests;
