@@ -23,7 +23,7 @@ fix:
     cargo clippy --release --workspace --all-targets --fix --allow-dirty --allow-staged
     cargo fmt --all
 
-# Benches: `just bench sign` measures a signature end to end, with its floor; `just bench sim` how fast simulated worlds run.
+# Benches: `just bench sign` measures a signature end to end, with its floor; `just bench threshold` one of a group; `just bench sim` how fast simulated worlds run.
 bench NAME *ARGS:
     {{ if NAME == "sim" { "cd scenarios && cargo run --release -- bench " + ARGS } else { "cargo build --release && cargo run --release -p monosign-benches --bin " + NAME + " -- " + ARGS } }}
 

@@ -4,14 +4,13 @@
 //! and one that writes, so that a peer that does not read holds nobody up.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, split};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -24,13 +23,13 @@ use super::rounds::MemberId;
 use super::tls::Tls;
 use crate::chain::{RawSigning, Rules};
 use crate::config::Endpoint;
-use crate::seams::{Listen, Net};
+use crate::seams::{Listen, Net, Stream};
 
 /// How long a connection and its handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 /// How long it takes until a peer that could not be reached is dialed again.
 const REDIAL: Duration = Duration::from_millis(150);
-/// How many connections may be shaking hands at once: more are not accepted meanwhile.
+/// How many connections may be shaking hands at once: for another, the oldest is given up.
 const HANDSHAKES: usize = 32;
 
 /// Where the members of a group are, and how they know each other.
@@ -195,10 +194,9 @@ impl Shared {
     }
 
     async fn listen(self: Rc<Self>, mut listener: Box<dyn Listen>, members: BTreeMap<[u8; 32], MemberId>) {
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
         let members = Rc::new(members);
+        let mut handshakes: VecDeque<JoinHandle<()>> = VecDeque::new();
         loop {
-            let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
             let (stream, from) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -207,21 +205,37 @@ impl Shared {
                     continue;
                 }
             };
+            handshakes.retain(|handshake| !handshake.is_finished());
+            // Strangers that say nothing must not keep the others out.
+            if handshakes.len() >= HANDSHAKES
+                && let Some(oldest) = handshakes.pop_front()
+            {
+                oldest.abort();
+            }
             let (shared, members) = (Rc::clone(&self), Rc::clone(&members));
-            spawn_local(async move {
-                let secured = timeout(HANDSHAKE, shared.tls.accept(stream)).await;
-                drop(permit);
-                let failure = match secured {
-                    Ok(Ok((stream, identity))) => match members.get(&identity) {
-                        Some(member) => return drop(shared.serve(stream, *member, false).await),
-                        None => "nobody of the group".to_owned(),
-                    },
-                    Ok(Err(error)) => error.to_string(),
-                    Err(_) => format!("no handshake within {HANDSHAKE:?}"),
-                };
-                tracing::warn!("a connection from {from} was refused: {failure}");
-            });
+            handshakes.push_back(spawn_local(shared.welcome(stream, from, members)));
         }
+    }
+
+    /// Shakes hands with who dialed, and carries the connection on in a task of its own.
+    async fn welcome(
+        self: Rc<Self>,
+        stream: Box<dyn Stream>,
+        from: String,
+        members: Rc<BTreeMap<[u8; 32], MemberId>>,
+    ) {
+        let failure = match timeout(HANDSHAKE, self.tls.accept(stream)).await {
+            Ok(Ok((stream, identity))) => match members.get(&identity).copied() {
+                Some(member) => {
+                    spawn_local(async move { drop(self.serve(stream, member, false).await) });
+                    return;
+                }
+                None => "nobody of the group".to_owned(),
+            },
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no handshake within {HANDSHAKE:?}"),
+        };
+        tracing::warn!("a connection from {from} was refused: {failure}");
     }
 
     /// Carries one connection until it ends. Returns why it ended.
@@ -440,7 +454,9 @@ impl Runner {
             Note::Slow(member) | Note::Fenced(member) => {
                 tracing::warn!(%chain_id, cosigner = member.0, "{note}");
             }
-            Note::Unbelievable { member, .. } | Note::Nonsense { member, .. } => {
+            Note::Unbelievable { member, .. }
+            | Note::Nonsense { member, .. }
+            | Note::Accused { member, .. } => {
                 tracing::error!(%chain_id, cosigner = member.0, "{note}");
             }
             Note::Session(_) => tracing::warn!(%chain_id, "{note}"),

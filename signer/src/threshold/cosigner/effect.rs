@@ -237,6 +237,13 @@ pub enum Note {
         /// What.
         what: &'static str,
     },
+    /// A peer says that this cosigner must not go on; too few say so to be believed.
+    Accused {
+        /// The peer.
+        member: MemberId,
+        /// What it says.
+        reason: String,
+    },
     /// A session of our own gave no signature.
     Session(String),
 }
@@ -257,6 +264,7 @@ impl fmt::Display for Note {
             }
             Self::Fenced(member) => write!(f, "cosigner {member} has been started anew"),
             Self::Nonsense { member, what } => write!(f, "cosigner {member}: {what}"),
+            Self::Accused { member, reason } => write!(f, "cosigner {member} says: {reason}"),
             Self::Session(error) => write!(f, "a session failed: {error}"),
         }
     }

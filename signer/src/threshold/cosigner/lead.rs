@@ -144,7 +144,7 @@ impl Cosigner {
         let Some(ask) = self.asks.get(&id) else { return };
         let (subject, place) = (ask.subject.clone(), ask.place());
         let with_us = ask.signers.as_ref().is_none_or(|signers| signers.contains(&self.settings.me));
-        let own = with_us.then(|| self.nonces.fresh());
+        let own = with_us.then(|| self.stock.take(now).unwrap_or_else(|| self.nonces.fresh()));
         let mut commitments = Commitments::new();
         let mut signers = Vec::new();
         if let Some((_, public)) = &own {

@@ -21,7 +21,7 @@ mod peer;
 mod rejoin;
 mod serve;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ use super::asked::{Asked, Subject};
 use super::group::Group;
 use super::incarnation::Lives;
 use super::message::{Place, Proof, Reply, Request};
+use super::nonces::Stock;
 use super::rounds::{MemberId, NonceMaker};
 use crate::chain::RawSigning;
 use crate::guard::{Guard, JumpLimit, Recorded, Refusal, Verdict, Watermark};
@@ -87,11 +88,15 @@ pub struct Cosigner {
     inbound: BTreeMap<ConnId, Inbound>,
     /// For each peer the highest place for which it has given us a share.
     seen: BTreeMap<MemberId, Place>,
+    /// Who says that we must not go on.
+    accusers: BTreeSet<MemberId>,
     asks: BTreeMap<u64, Ask>,
     sessions: BTreeMap<u64, Session>,
     pending: BTreeMap<u64, Pending>,
     next: u64,
     ready: VecDeque<u64>,
+    /// Nonces for sessions of our own, made ahead.
+    stock: Stock,
     /// Connections that have used up nonces.
     thirsty: VecDeque<ConnId>,
     effects: VecDeque<Effect>,
@@ -161,11 +166,13 @@ impl Cosigner {
             peers,
             inbound: BTreeMap::new(),
             seen: BTreeMap::new(),
+            accusers: BTreeSet::new(),
             asks: BTreeMap::new(),
             sessions: BTreeMap::new(),
             pending: BTreeMap::new(),
             next: 0,
             ready: VecDeque::new(),
+            stock: Stock::default(),
             thirsty: VecDeque::new(),
             effects: VecDeque::new(),
             rising: false,
@@ -207,7 +214,7 @@ impl Cosigner {
             self.lead(now, ask, recorded);
         } else if let Some(conn) = self.thirsty.pop_front() {
             self.refill(now, conn);
-        } else {
+        } else if !self.is_active() || !self.stock.fill_up(now, &self.nonces) {
             return false;
         }
         true

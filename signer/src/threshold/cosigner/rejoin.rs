@@ -21,12 +21,15 @@ use crate::guard::Recorded;
 use crate::threshold::group::Shape;
 use crate::threshold::incarnation::Incarnation;
 use crate::threshold::message::{Hello, Place, Reply, Request, VERSION, Welcome};
+use crate::threshold::nonces::POOL;
 use crate::threshold::rounds::MemberId;
 
 /// How long peers that are connected may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
 /// How long peers that cannot be reached are waited for.
 const REACH: Duration = Duration::from_millis(600);
+/// How many starts a disk may be behind: more are a lie.
+const MOST_STARTS: u64 = 1 << 20;
 /// How often peers are pinged.
 const PING: Duration = Duration::from_secs(1);
 /// How long a ping may be unanswered before the connection is given up.
@@ -103,7 +106,7 @@ impl Cosigner {
         let Some((member, welcomed)) = found.map(|(member, peer)| (*member, peer.is_up())) else { return };
         match reply {
             Reply::Welcome(welcome) if !welcomed => self.on_welcome(now, conn, member, &welcome, recorded),
-            Reply::Fenced(known) => self.on_fenced(known),
+            Reply::Fenced(known) => self.on_fenced(conn, member, known),
             _ if !welcomed => self.close(conn, "it did not begin with a welcome"),
             Reply::Welcome(_) => self.close(conn, "it said welcome twice"),
             Reply::Commitments(list) => self.on_commitments(now, member, list),
@@ -154,7 +157,7 @@ impl Cosigner {
         if welcome.incarnation > known {
             self.fence(now, member, welcome.incarnation);
         }
-        if self.saw_more(welcome.seen_of_you, recorded) {
+        if self.saw_more(member, welcome.seen_of_you, recorded) {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&member) {
@@ -206,19 +209,21 @@ impl Cosigner {
         }
     }
 
-    /// A peer has seen shares of ours that our record knows nothing of.
-    pub(super) fn saw_more(&mut self, seen: Place, recorded: Recorded<'_>) -> bool {
+    /// A peer has seen shares of ours that our record knows nothing of. True if we have stopped for it.
+    pub(super) fn saw_more(&mut self, member: MemberId, seen: Place, recorded: Recorded<'_>) -> bool {
         let own = Place::of(recorded.watermark);
         if seen <= own {
             return false;
         }
         let needed = self.settings.group.shape().rejoin_quorum();
         let State::Joining(joining) = &mut self.state else {
-            self.stop(format!(
-                "a cosigner has seen a share of this one at {seen}, and the record stands at {own}: it is an old copy, \
-                 or another one runs with this share"
-            ));
-            return true;
+            return self.accuse(
+                member,
+                format!(
+                    "cosigners have seen a share of this one at {seen}, and the record stands at {own}: it is an old copy, or \
+                     another one runs with this share"
+                ),
+            );
         };
         if joining.needs_quorum.is_none() {
             let because = format!("it has given a share at {seen}, and the record stands at {own}");
@@ -226,6 +231,19 @@ impl Cosigner {
             self.note(Note::Waiting { because, needed });
         }
         false
+    }
+
+    /// A peer says that we must not go on. One that lies must not be able to stop everybody: as many as may be faulty are not
+    /// believed.
+    fn accuse(&mut self, member: MemberId, reason: String) -> bool {
+        self.accusers.insert(member);
+        let is_believed = self.accusers.len() > usize::from(self.settings.group.shape().faults());
+        if is_believed {
+            self.stop(reason);
+        } else {
+            self.note(Note::Accused { member, reason });
+        }
+        is_believed
     }
 
     /// From now on, nothing of a peer's earlier lives counts, also after a restart of ours.
@@ -255,12 +273,22 @@ impl Cosigner {
     }
 
     /// A peer knows a later life of ours.
-    fn on_fenced(&mut self, known: Incarnation) {
+    fn on_fenced(&mut self, conn: ConnId, member: MemberId, known: Incarnation) {
+        if known.count.saturating_sub(self.lives.own.count) > MOST_STARTS {
+            self.note(Note::Nonsense {
+                member,
+                what: "it claims more starts of this cosigner than there can be",
+            });
+            return self.close(conn, "it makes no sense");
+        }
+        if known < self.lives.own {
+            return;
+        }
         let State::Joining(joining) = &mut self.state else {
-            return self.stop(
-                "another cosigner with this share has been started: this one is fenced off. There must be one; stop the other \
-                 and restart this one",
-            );
+            let reason = "another cosigner with this share has been started: this one is fenced off. There must be one; stop the \
+                          other and restart this one";
+            self.accuse(member, reason.into());
+            return;
         };
         let because = "the other cosigners know a later start of this one than its disk does".to_owned();
         joining.answered.clear();
@@ -271,9 +299,13 @@ impl Cosigner {
             let needed = self.settings.group.shape().rejoin_quorum();
             self.note(Note::Waiting { because, needed });
         }
-        // All peers are to hear of the new life.
-        let conns: Vec<ConnId> = self.peers.values().filter_map(|peer| peer.conn).collect();
-        for conn in conns.into_iter().chain(self.inbound.keys().copied().collect::<Vec<_>>()) {
+        // All peers are to hear of the new life, and nothing that they have said to the old one counts.
+        let mut conns: Vec<ConnId> = std::mem::take(&mut self.inbound).into_keys().collect();
+        for peer in self.peers.values_mut() {
+            conns.extend(peer.conn);
+            peer.disconnected();
+        }
+        for conn in conns {
             self.close(conn, "this cosigner takes a new life");
         }
     }
@@ -314,7 +346,7 @@ impl Cosigner {
     fn on_commitments(&mut self, now: Instant, member: MemberId, list: Vec<(u64, Vec<u8>)>) {
         let Some(peer) = self.peers.get_mut(&member) else { return };
         let before = peer.can_sign(now);
-        for (nonce, bytes) in list {
+        for (nonce, bytes) in list.into_iter().take(2 * POOL) {
             match SigningCommitments::deserialize(&bytes) {
                 Ok(commitments) => peer.add(now, nonce, commitments, bytes),
                 Err(_) => {

@@ -16,6 +16,9 @@ use crate::threshold::message::{Claim, Hello, Reply, Request, Signer, VERSION, W
 use crate::threshold::nonces::NoncePool;
 use crate::threshold::rounds::{Commitments, MemberId};
 
+/// How many forwarded wishes of one peer wait at once; a validator has two or three.
+const MOST_WISHES: usize = 64;
+
 /// A connection that was accepted.
 pub(super) struct Inbound {
     pub(super) member: MemberId,
@@ -56,7 +59,9 @@ impl Cosigner {
             }
             Request::Forward { request, subject } => {
                 let origin = Origin::Peer { conn, request };
-                if self.is_active() {
+                if self.wishes_of(conn) >= MOST_WISHES {
+                    self.reply(conn, Reply::Refused { request, why: Why::NoQuorum, proof: None });
+                } else if self.is_active() {
                     self.open_ask(now, origin, subject, None, recorded);
                 } else {
                     self.reply(conn, Reply::Refused { request, why: Why::NotActive, proof: None });
@@ -77,6 +82,11 @@ impl Cosigner {
         }
     }
 
+    fn wishes_of(&self, conn: ConnId) -> usize {
+        let is_its = |origin: &Origin| matches!(origin, Origin::Peer { conn: of, .. } if *of == conn);
+        self.asks.values().flat_map(|ask| &ask.origins).filter(|origin| is_its(origin)).count()
+    }
+
     /// A peer says who it is. Its earlier lives are refused from now on, durably, before it is told anything.
     fn on_hello(&mut self, now: Instant, conn: ConnId, hello: &Hello, recorded: Recorded<'_>) {
         let Some(member) = self.inbound.get(&conn).map(|inbound| inbound.member) else { return };
@@ -95,7 +105,7 @@ impl Cosigner {
         if hello.incarnation > known {
             self.fence(now, member, hello.incarnation);
         }
-        if self.saw_more(hello.seen_of_you, recorded) {
+        if self.saw_more(member, hello.seen_of_you, recorded) {
             return;
         }
         // One connection for each peer: the older one is a leftover.

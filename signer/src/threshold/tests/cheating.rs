@@ -28,6 +28,11 @@ struct Cheat {
 impl Cheat {
     /// Takes the place of a node, and dials all others.
     fn in_place_of(rig: &mut Rig, node: usize) -> Self {
+        Self::that_has_seen(rig, node, Place::default())
+    }
+
+    /// The same, and says that it has seen shares of all others at a place.
+    fn that_has_seen(rig: &mut Rig, node: usize, seen_of_you: Place) -> Self {
         rig.crash(node);
         let mut cheat = Self {
             member: rig.nodes[node].member,
@@ -45,7 +50,7 @@ impl Cheat {
                 group: rig.group.verifying_key().to_bytes(),
                 epoch: 1,
                 incarnation: cheat.life,
-                seen_of_you: Place::default(),
+                seen_of_you,
             };
             cheat.say(rig, other, Request::Hello(hello));
         }
@@ -240,6 +245,23 @@ fn a_forged_signature_raises_no_guard() {
     cheat.say(&mut rig, 1, Request::Done(proof));
     assert_eq!(rig.nodes[1].watermark(), Place::default());
     assert!(rig.notes.iter().any(|(node, note)| *node == 1 && matches!(note, Note::Nonsense { .. })));
+}
+
+#[test]
+fn one_that_lies_about_old_disks_stops_nobody_where_one_may_be_malicious() {
+    let seen = Place { height: 1 << 40, round: 0, step: 1 };
+    let mut rig = Rig::running(shape(3, 4), 8);
+    Cheat::that_has_seen(&mut rig, 0, seen);
+    assert!(rig.nodes.iter().skip(1).all(|node| node.runs()));
+    assert!(rig.notes.iter().any(|(_, note)| matches!(note, Note::Accused { .. })));
+    rig.sign(1, &prevote(5, 1, 1)).expect("signed by the other three");
+    // A second one is believed: two liars are more than this group bears.
+    Cheat::that_has_seen(&mut rig, 1, seen);
+    assert!(rig.nodes.iter().skip(2).all(|node| !node.runs()));
+    // Where none may be malicious, one is enough.
+    let mut rig = Rig::running(shape(2, 3), 8);
+    Cheat::that_has_seen(&mut rig, 0, seen);
+    assert!(rig.nodes.iter().all(|node| !node.runs()));
 }
 
 #[test]
