@@ -140,8 +140,8 @@ pub enum Why {
     Nonce,
     /// It has just started and does not give shares yet.
     NotActive,
-    /// A signer of the session is an earlier life of a cosigner.
-    Fenced,
+    /// This signer of the session is an earlier life of a cosigner.
+    Fenced(MemberId),
     /// The request makes no sense to it.
     Malformed(String),
     /// Too few cosigners could be reached in time.

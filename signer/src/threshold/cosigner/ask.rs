@@ -41,6 +41,8 @@ pub(super) struct Forwarded {
 pub(super) struct Leading {
     /// Who will not sign it, whatever happens.
     pub(super) refused: BTreeMap<MemberId, String>,
+    /// Who has put it off, and how often.
+    pub(super) put_off: BTreeMap<MemberId, u8>,
     /// When another set of signers is asked too.
     pub(super) hedge_at: Instant,
 }

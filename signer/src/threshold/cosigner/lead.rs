@@ -7,7 +7,7 @@
 //! A set of signers that is slow gets a second set beside it (as in ROAST), and a peer is in one session of an ask at a time. The
 //! first session that is complete wins.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use frost_ed25519::round1::SigningCommitments;
 use frost_ed25519::round2::SignatureShare;
@@ -20,6 +20,9 @@ use crate::guard::{Recorded, Verdict};
 use crate::threshold::asked::{Asked, Subject};
 use crate::threshold::message::{Proof, Reply, Request, Signer, Why};
 use crate::threshold::rounds::{self, Commitments, MemberId, RoundError, Shares};
+
+/// How often a peer may put off one ask before it is left out of it.
+const MOST_TIMES: u8 = 3;
 
 impl Cosigner {
     pub(super) fn on_ask(
@@ -133,7 +136,7 @@ impl Cosigner {
         }
         let hedge_at = now + self.settings.hedge / 2;
         if let Some(ask) = self.asks.get_mut(&id) {
-            ask.leading = Some(Leading { refused: Default::default(), hedge_at });
+            ask.leading = Some(Leading { refused: BTreeMap::new(), put_off: BTreeMap::new(), hedge_at });
         }
         self.open_session(now, id);
     }
@@ -331,7 +334,8 @@ impl Cosigner {
             Why::NotActive => {
                 self.peers.entry(member).and_modify(|peer| peer.active = false);
             }
-            Why::NoQuorum | Why::Nonce => {}
+            // Others will do, but not for ever.
+            Why::NoQuorum | Why::Nonce | Why::Fenced(_) => self.has_put_off(now, &pending, &why),
             Why::Guard(ref text) | Why::Malformed(ref text) => {
                 if let PendingKind::Share { session } = pending.kind
                     && let Some(ask) = self.sessions.get(&session).map(|session| session.ask)
@@ -339,7 +343,6 @@ impl Cosigner {
                     self.will_not_sign(ask, member, text);
                 }
             }
-            Why::Fenced => {}
         }
         match pending.kind {
             PendingKind::Share { session } => {
@@ -348,6 +351,27 @@ impl Cosigner {
                 }
             }
             PendingKind::Forward { ask } => self.take_back(ask),
+        }
+    }
+
+    /// A peer gives no share now. It is asked again, with other nonces or other signers, a few times.
+    fn has_put_off(&mut self, now: Instant, pending: &Pending, why: &Why) {
+        let PendingKind::Share { session } = pending.kind else { return };
+        if let Why::Fenced(member) = why
+            && let Some(peer) = self.peers.get_mut(member)
+        {
+            peer.suspect(now);
+        }
+        let Some(ask) = self.sessions.get(&session).map(|session| session.ask) else { return };
+        let Some(leading) = self.asks.get_mut(&ask).and_then(|ask| ask.leading.as_mut()) else { return };
+        let times = leading.put_off.entry(pending.member).or_default();
+        *times += 1;
+        if *times >= MOST_TIMES {
+            self.will_not_sign(
+                ask,
+                pending.member,
+                "no nonces, or a signer that it knows to be an earlier life",
+            );
         }
     }
 

@@ -179,7 +179,7 @@ impl Cosigner {
             }
             let known = self.lives.peers.get(&signer.member);
             if known.is_some_and(|known| signer.incarnation < *known) {
-                return Err(Why::Fenced);
+                return Err(Why::Fenced(signer.member));
             }
             let parsed = SigningCommitments::deserialize(&signer.commitments);
             commitments.insert(signer.member, parsed.map_err(|_| malformed("commitments that are none"))?);

@@ -231,7 +231,7 @@ fn a_cheat_gets_no_share_below_the_guard_nor_in_an_earlier_life_nor_with_too_few
     assert!(matches!(below, Err(Why::Guard(_))), "{below:?}");
     assert!(matches!(cheat.try_to_sign(&mut rig, &[1], &prevote(10, 1, 1)), Err(Why::Malformed(_))));
     let life = std::mem::replace(&mut cheat.life, Incarnation { count: 1, id: 0 });
-    assert_eq!(cheat.try_to_sign(&mut rig, &[1, 2], &prevote(10, 1, 1)), Err(Why::Fenced));
+    assert_eq!(cheat.try_to_sign(&mut rig, &[1, 2], &prevote(10, 1, 1)), Err(Why::Fenced(MemberId(1))));
     cheat.life = life;
     cheat.try_to_sign(&mut rig, &[1, 2], &prevote(10, 1, 1)).expect("a good request is good");
 }

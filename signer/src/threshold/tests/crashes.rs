@@ -143,6 +143,45 @@ fn strict_rejoin_keeps_a_copy_out_while_it_hears_one_peer_only() {
 }
 
 #[test]
+fn strict_rejoin_keeps_an_old_disk_out_until_it_has_heard_what_it_forgot() {
+    let mut rig = Rig::running(shape(2, 3), 3);
+    rig.rejoin = crate::threshold::cosigner::Rejoin::Strict;
+    rig.sign(0, &prevote(1, 1, 1)).expect("signed");
+    rig.run(200);
+    let old = rig.nodes[2].disk.snapshot();
+    rig.partition(&[0, 1, 0]);
+    rig.sign(0, &prevote(2, 1, 1)).expect("signed by 1 and 3");
+    rig.crash(2);
+    rig.nodes[2].disk = old;
+    rig.partition(&[0, 1, 1]);
+    rig.start(2);
+    assert!(matches!(rig.sign(1, &prevote(2, 2, 1)), Err(AskError::NoQuorum(_))), "3 has heard 2 alone");
+    rig.partition(&[0, 0, 0]);
+    rig.run_until("it takes part", |rig| rig.nodes[2].is_active());
+    assert_eq!(rig.nodes[2].watermark(), rig.nodes[0].watermark());
+    assert!(rig.sign(1, &prevote(2, 2, 1)).is_err() && !rig.double_signed());
+}
+
+#[test]
+fn whoever_has_heard_of_a_later_life_signs_nothing_with_the_one_before() {
+    // A copy of cosigner 3 of five has joined through 2, 4 and 5; the first one still runs, and 1 knows nothing of it.
+    let (one, two, first, four, five) = (0, 1, 2, 3, 4);
+    let mut rig = Rig::running(shape(3, 5), 3);
+    rig.sign(one, &prevote(1, 1, 1)).expect("signed");
+    rig.run(500);
+    let copy = rig.add_copy(first, rig.nodes[first].disk.snapshot());
+    rig.block(&[first], &[two, four, five]);
+    rig.block(&[one], &[copy]);
+    rig.start(copy);
+    rig.run_until("the copy takes part", |rig| rig.nodes[copy].is_active());
+    // Now each side has three: with the copy, and with the first one.
+    rig.block(&[two, copy, four], &[one, first, five]);
+    rig.sign(two, &prevote(2, 2, 1)).expect("signed by 2, the copy of 3, and 4");
+    let other = rig.sign(one, &prevote(2, 1, 1));
+    assert!(other.is_err() && !rig.double_signed(), "5 has fenced the first: {other:?}");
+}
+
+#[test]
 fn a_partition_with_two_coordinators_signs_on_one_side_only() {
     for (t, n) in SHAPES {
         let mut rig = Rig::running(shape(t, n), 9);

@@ -216,6 +216,8 @@ pub(super) struct Rig {
     pub(super) notes: Vec<(usize, Note)>,
     /// Nodes that reach each other: those with equal numbers.
     pub(super) side: Vec<u8>,
+    /// Pairs that do not, whatever their sides.
+    blocked: BTreeSet<(usize, usize)>,
     /// Changes what a node replies.
     pub(super) tamper: Option<Tamper>,
 }
@@ -240,6 +242,7 @@ impl Rig {
             signed: BTreeMap::new(),
             notes: Vec::new(),
             side: vec![0; usize::from(shape.members())],
+            blocked: BTreeSet::new(),
             tamper: None,
         };
         for member in group.members() {
@@ -327,6 +330,15 @@ impl Rig {
         self.side = side.to_vec();
         let side = self.side.clone();
         self.cut(|wire| side[wire.from] != side[wire.to]);
+    }
+
+    /// Cuts the wires between some nodes and some others.
+    pub(super) fn block(&mut self, some: &[usize], others: &[usize]) {
+        for (a, b) in some.iter().flat_map(|a| others.iter().map(move |b| (*a, *b))) {
+            self.blocked.extend([(a, b), (b, a)]);
+        }
+        let blocked = self.blocked.clone();
+        self.cut(|wire| blocked.contains(&(wire.from, wire.to)));
     }
 
     /// Asks a node for a signature, as its validator would.
@@ -476,7 +488,8 @@ impl Rig {
         for from in 0..self.nodes.len() {
             for to in 0..self.nodes.len() {
                 let (a, b) = (&self.nodes[from], &self.nodes[to]);
-                let wanted = a.member != b.member && a.runs() && b.runs() && self.side[from] == self.side[to];
+                let reaches = self.side[from] == self.side[to] && !self.blocked.contains(&(from, to));
+                let wanted = a.member != b.member && a.runs() && b.runs() && reaches;
                 let member = b.member;
                 let has =
                     self.wires.values().any(|wire| wire.from == from && self.nodes[wire.to].member == member);
