@@ -60,6 +60,10 @@ interop *VERSIONS:
 planted *ARGS:
     cd scenarios && cargo run --release -- planted {{ARGS}}
 
+# Has groups of cosigners make signatures, and verifies each by every rule that a verifier may have.
+signatures COUNT="100000":
+    MONOSIGN_SIGNATURES={{COUNT}} cargo test --release -p monosign --lib signatures_of_random_sets -- --nocapture
+
 # Fuzzes a target on stable Rust.
 fuzz TARGET SECONDS="60":
     fuzz/run {{TARGET}} {{SECONDS}}

@@ -43,7 +43,12 @@ pub enum Request {
         subject: Subject,
     },
     /// Tells what the group has signed.
-    Done(Proof),
+    Done {
+        /// The signature.
+        proof: Proof,
+        /// Whose shares are in it, as the coordinator says.
+        signers: Vec<MemberId>,
+    },
     /// Asks for a [`Reply::Pong`].
     Ping(u64),
 }
@@ -116,6 +121,8 @@ pub struct Welcome {
     pub guard: Claim,
     /// The highest place for which it has seen a share of the dialer.
     pub seen_of_you: Place,
+    /// The highest place for which it was told that the dialer is among the signers. Hearsay.
+    pub signed_by_you: Place,
     /// The last signature of the group that it knows.
     pub proof: Option<Proof>,
 }
@@ -290,10 +297,12 @@ mod tests {
     #[test]
     fn messages_come_back_as_they_were_and_only_in_their_role() {
         let proof = Proof { message: vec![1; 120], signature: vec![2; 64] };
-        let frame = encode(&Request::Done(proof.clone()));
+        let signers = vec![MemberId(1), MemberId(3)];
+        let done = Request::Done { proof, signers };
+        let frame = encode(&done);
         let body = &frame[4..];
         assert_eq!(length([frame[0], frame[1], frame[2], frame[3]]), Ok(body.len()));
-        assert_eq!(decode::<Request>(body), Ok(Request::Done(proof)));
+        assert_eq!(decode::<Request>(body), Ok(done));
         assert_eq!(decode::<Reply>(body), Err(MessageError::Malformed));
     }
 

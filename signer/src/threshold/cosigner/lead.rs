@@ -18,7 +18,7 @@ use super::effect::{Answered, AskError, ConnId, Effect, Note, ShareFailure, Shar
 use super::{Cosigner, State};
 use crate::guard::{Recorded, Verdict};
 use crate::threshold::asked::{Asked, Subject};
-use crate::threshold::message::{Proof, Reply, Request, Signer, Why};
+use crate::threshold::message::{Place, Proof, Reply, Request, Signer, Why};
 use crate::threshold::rounds::{self, Commitments, MemberId, RoundError, Shares};
 
 /// How often a peer may put off one ask before it is left out of it.
@@ -273,8 +273,9 @@ impl Cosigner {
             shares,
             &ask.meaning.bytes,
         );
+        let signers: Vec<MemberId> = commitments.keys().copied().collect();
         match made {
-            Ok(signature) => self.complete(id_of_ask, signature),
+            Ok(signature) => self.complete(id_of_ask, signature, signers),
             Err(RoundError::BadShares(members)) => self.blame(now, id, &members),
             Err(error) => {
                 self.note(Note::Session(error.to_string()));
@@ -412,20 +413,21 @@ impl Cosigner {
     }
 
     /// The group has signed.
-    fn complete(&mut self, id: u64, signature: [u8; 64]) {
+    fn complete(&mut self, id: u64, signature: [u8; 64], signers: Vec<MemberId>) {
         let Some(ask) = self.asks.get(&id) else { return };
         let wanted = ask.meaning.guarded.clone().filter(|_| ask.subject.is_message());
         let timestamp = wanted.as_ref().map(Asked::timestamp);
         if let Some(wanted) = wanted {
             let proof = Proof { message: wanted.bytes().to_vec(), signature: signature.to_vec() };
             self.remember(&wanted, &proof);
+            self.hear(&signers, Place::of_asked(&wanted));
             let answered = Answered { signature, timestamp, replayed: false };
             self.finish(id, &Ok(answered));
             // After the answer: nobody waits for this.
             let conns: Vec<ConnId> =
                 self.peers.values().filter(|peer| peer.is_up()).filter_map(|peer| peer.conn).collect();
             for conn in conns {
-                self.request(conn, Request::Done(proof.clone()));
+                self.request(conn, Request::Done { proof: proof.clone(), signers: signers.clone() });
             }
             return;
         }

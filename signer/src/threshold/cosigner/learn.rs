@@ -7,6 +7,7 @@ use super::effect::{Answered, AskError};
 use crate::guard::{Guard, JumpLimit, Recorded, Refusal, Verdict, Watermark};
 use crate::threshold::asked::{Asked, Subject};
 use crate::threshold::message::{Place, Proof};
+use crate::threshold::rounds::MemberId;
 
 impl Cosigner {
     /// Takes over what the group has signed: the record rises to it, and who waits for this place or a lower one is answered.
@@ -42,6 +43,15 @@ impl Cosigner {
         self.anchor = self.anchor.max(Some(height));
         if self.last.as_ref().is_none_or(|(last, _)| Place::of_asked(last) < Place::of_asked(asked)) {
             self.last = Some((asked.clone(), proof.clone()));
+        }
+    }
+
+    /// Takes note of who is said to have signed.
+    pub(super) fn hear(&mut self, signers: &[MemberId], place: Place) {
+        let is_member = |member: &&MemberId| self.settings.group.identity(**member).is_some();
+        for member in signers.iter().filter(is_member) {
+            let heard = self.heard.entry(*member).or_default();
+            *heard = place.max(*heard);
         }
     }
 

@@ -65,8 +65,8 @@ pub struct Settings {
 /// When a cosigner that starts may take part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejoin {
-    /// After `n - t + 1` peers have fenced its earlier lives if its disk is new or a peer knows more than it; otherwise as
-    /// soon as those that can be reached have been heard.
+    /// After `n - t + 1` peers have fenced its earlier lives if its disk is new, or if a peer knows of a later share or start of
+    /// it than the disk does; otherwise as soon as those that can be reached have been heard.
     Auto,
     /// Always after `n - t + 1` peers have fenced its earlier lives.
     Strict,
@@ -88,6 +88,8 @@ pub struct Cosigner {
     inbound: BTreeMap<ConnId, Inbound>,
     /// For each peer the highest place for which it has given us a share.
     seen: BTreeMap<MemberId, Place>,
+    /// For each member the highest place for which it is said to be among the signers.
+    heard: BTreeMap<MemberId, Place>,
     /// Who says that we must not go on.
     accusers: BTreeSet<MemberId>,
     asks: BTreeMap<u64, Ask>,
@@ -166,6 +168,7 @@ impl Cosigner {
             peers,
             inbound: BTreeMap::new(),
             seen: BTreeMap::new(),
+            heard: BTreeMap::new(),
             accusers: BTreeSet::new(),
             asks: BTreeMap::new(),
             sessions: BTreeMap::new(),

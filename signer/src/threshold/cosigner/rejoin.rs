@@ -7,7 +7,9 @@
 //! told so, or it refuses.
 //!
 //! That makes one rolled-back, cloned or lost disk at a time harmless even in 2-of-3, at the price that both others must be up
-//! for such a start. `auto` asks for it only if something speaks for it.
+//! for such a start. `auto` asks for it only if something speaks for it: a disk that is new, or a peer that has seen, or was
+//! told of, a share or a start of this cosigner that its disk does not know. What the peers have forgotten by a restart of
+//! their own, or nobody who is up has heard of, `auto` misses; `strict` does not.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -181,12 +183,12 @@ impl Cosigner {
         let proven = proven.map(|asked| Place::of_asked(&asked)).unwrap_or_default();
         let disk = Place::of(recorded.watermark);
         let State::Joining(joining) = &mut self.state else { return };
-        if proven > joining.disk && joining.needs_quorum.is_none() {
-            let (ahead, disk) = (proven, joining.disk);
-            joining.needs_quorum =
-                Some(format!("the group has signed {ahead}, and the record stood at {disk}"));
+        // To be behind is no sign of an old disk: who was away is. To have signed what the disk does not know is one.
+        if welcome.signed_by_you > joining.disk && joining.needs_quorum.is_none() {
+            let because =
+                format!("it has signed {}, and the record stood at {}", welcome.signed_by_you, joining.disk);
+            joining.needs_quorum = Some(because.clone());
             let needed = self.settings.group.shape().rejoin_quorum();
-            let because = format!("the group has signed {ahead}, and the record stands at {disk}");
             self.note(Note::Waiting { because, needed });
         }
         if welcome.guard.place <= disk.max(proven) {

@@ -12,7 +12,7 @@ use super::effect::{ConnId, Effect, Note, ShareFailure, ShareJob, Ticket};
 use crate::guard::{Recorded, Refusal};
 use crate::threshold::asked::Subject;
 use crate::threshold::incarnation::Incarnation;
-use crate::threshold::message::{Claim, Hello, Reply, Request, Signer, VERSION, Welcome, Why};
+use crate::threshold::message::{Claim, Hello, Place, Reply, Request, Signer, VERSION, Welcome, Why};
 use crate::threshold::nonces::NoncePool;
 use crate::threshold::rounds::{Commitments, MemberId};
 
@@ -67,8 +67,10 @@ impl Cosigner {
                     self.reply(conn, Reply::Refused { request, why: Why::NotActive, proof: None });
                 }
             }
-            Request::Done(proof) => {
-                if self.learn(&proof, recorded).is_none() {
+            Request::Done { proof, signers } => {
+                if let Some(asked) = self.learn(&proof, recorded) {
+                    self.hear(&signers, Place::of_asked(&asked));
+                } else {
                     let member = self.inbound.get(&conn).map(|inbound| inbound.member);
                     member.into_iter().for_each(|member| {
                         self.note(Note::Nonsense { member, what: "it passes on a signature that is none" });
@@ -128,6 +130,7 @@ impl Cosigner {
             active: self.is_active(),
             guard: Claim::of(recorded.watermark),
             seen_of_you: self.seen.get(&member).copied().unwrap_or_default(),
+            signed_by_you: self.heard.get(&member).copied().unwrap_or_default(),
             proof: self.last.as_ref().map(|(_, proof)| proof.clone()),
         };
         self.reply(conn, Reply::Welcome(welcome));

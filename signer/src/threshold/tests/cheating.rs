@@ -242,7 +242,7 @@ fn a_forged_signature_raises_no_guard() {
     let mut cheat = Cheat::in_place_of(&mut rig, 0);
     let Subject::Message(message) = prevote(100, 1, 1) else { unreachable!() };
     let proof = crate::threshold::message::Proof { message, signature: vec![9; 64] };
-    cheat.say(&mut rig, 1, Request::Done(proof));
+    cheat.say(&mut rig, 1, Request::Done { proof, signers: vec![MemberId(1)] });
     assert_eq!(rig.nodes[1].watermark(), Place::default());
     assert!(rig.notes.iter().any(|(node, note)| *node == 1 && matches!(note, Note::Nonsense { .. })));
 }

@@ -143,6 +143,30 @@ fn strict_rejoin_keeps_a_copy_out_while_it_hears_one_peer_only() {
 }
 
 #[test]
+fn who_was_merely_away_comes_back_with_one_peer_and_an_old_disk_does_not() {
+    let mut rig = Rig::running(shape(2, 3), 3);
+    rig.sign(0, &prevote(1, 1, 1)).expect("signed");
+    rig.run(200);
+    let old = rig.nodes[1].disk.snapshot();
+    // The second was away while the others signed, and then the third is gone.
+    rig.crash(1);
+    rig.sign(0, &prevote(2, 1, 1)).expect("signed by 1 and 3");
+    rig.run(200);
+    rig.crash(2);
+    rig.start(1);
+    rig.sign(0, &prevote(3, 1, 1)).expect("signed by 1 and 2");
+    rig.run(200);
+    // Now its disk is the one from before: it has signed height 3 since.
+    rig.crash(1);
+    rig.nodes[1].disk = old;
+    rig.start(1);
+    assert!(matches!(rig.sign(0, &prevote(4, 1, 1)), Err(AskError::NoQuorum(_))));
+    rig.start(2);
+    rig.run_until("all take part", |rig| rig.nodes.iter().all(|node| node.is_active()));
+    rig.sign(1, &prevote(5, 1, 1)).expect("signed");
+}
+
+#[test]
 fn strict_rejoin_keeps_an_old_disk_out_until_it_has_heard_what_it_forgot() {
     let mut rig = Rig::running(shape(2, 3), 3);
     rig.rejoin = crate::threshold::cosigner::Rejoin::Strict;

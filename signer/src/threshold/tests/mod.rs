@@ -3,4 +3,5 @@
 mod cheating;
 mod crashes;
 mod rig;
+mod signatures;
 mod signing;
