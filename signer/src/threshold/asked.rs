@@ -22,13 +22,15 @@ pub enum Subject {
         /// The vote's sign bytes.
         vote: Vec<u8>,
         /// The extension.
+        #[serde(with = "super::bytes")]
         extension: Vec<u8>,
     },
     /// Raw bytes: v1's `SignBytes`, and v2.0-rc's extensions without replay protection.
-    Raw(Vec<u8>),
+    Raw(#[serde(with = "super::bytes")] Vec<u8>),
     /// Celestia's `SignRawBytes`.
     Celestia {
         /// The bytes.
+        #[serde(with = "super::bytes")]
         raw_bytes: Vec<u8>,
         /// Their purpose.
         unique_id: Vec<u8>,
@@ -150,6 +152,16 @@ impl Meaning {
 }
 
 impl Subject {
+    /// How many bytes it has, more or less.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Message(bytes) | Self::Raw(bytes) => bytes.len(),
+            Self::Extension { vote, extension } => vote.len() + extension.len(),
+            Self::Celestia { raw_bytes, unique_id } => raw_bytes.len() + unique_id.len(),
+            Self::Drill(number) => number.len(),
+        }
+    }
+
     /// Reads it by the rules of this chain.
     ///
     /// # Errors

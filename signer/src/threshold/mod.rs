@@ -25,6 +25,7 @@
 //! touches disk and share. [`deal`] splits a key into [`share`]s of a [`group`].
 
 pub mod asked;
+mod bytes;
 pub mod connection;
 pub mod cosigner;
 pub mod deal;

@@ -110,7 +110,7 @@ impl Cosigner {
 
     fn forward(&mut self, now: Instant, id: u64, to: MemberId, conn: ConnId) {
         let request = self.fresh_id();
-        let until = now + self.settings.hedge;
+        let Some(until) = self.asks.get(&id).map(|ask| now + self.hedge(&ask.subject)) else { return };
         let Some(ask) = self.asks.get_mut(&id) else { return };
         ask.forwarded = Some(Forwarded { to, until });
         let (subject, place) = (ask.subject.clone(), ask.place());
@@ -134,7 +134,7 @@ impl Cosigner {
                 return self.finish(id, &Err(refusal.into()));
             }
         }
-        let hedge_at = now + self.settings.hedge / 2;
+        let Some(hedge_at) = self.asks.get(&id).map(|ask| now + self.hedge(&ask.subject) / 2) else { return };
         if let Some(ask) = self.asks.get_mut(&id) {
             ask.leading = Some(Leading { refused: BTreeMap::new(), put_off: BTreeMap::new(), hedge_at });
         }
@@ -527,7 +527,7 @@ impl Cosigner {
                     self.overtake(now, id);
                 }
             } else if ask.leading.as_ref().is_some_and(|leading| leading.hedge_at <= now) {
-                self.hedge(now, id);
+                self.add_another_set(now, id);
             }
         }
     }
@@ -545,7 +545,8 @@ impl Cosigner {
         }
     }
 
-    fn hedge(&mut self, now: Instant, id: u64) {
+    /// A set of signers is slow: another one beside it.
+    fn add_another_set(&mut self, now: Instant, id: u64) {
         let slow: BTreeSet<MemberId> = self
             .sessions
             .values()
@@ -555,8 +556,10 @@ impl Cosigner {
         for member in slow {
             self.slow(now, member);
         }
-        if let Some(leading) = self.asks.get_mut(&id).and_then(|ask| ask.leading.as_mut()) {
-            leading.hedge_at = now + self.settings.hedge / 2;
+        let hedge_at = self.asks.get(&id).map(|ask| now + self.hedge(&ask.subject) / 2);
+        let leading = self.asks.get_mut(&id).and_then(|ask| ask.leading.as_mut());
+        if let (Some(leading), Some(hedge_at)) = (leading, hedge_at) {
+            leading.hedge_at = hedge_at;
         }
         self.open_session(now, id);
     }

@@ -43,6 +43,9 @@ use peer::Peer;
 use rejoin::Joining;
 use serve::Inbound;
 
+/// How much longer a peer may take for each KiB: for a mebibyte a quarter of a second.
+const PER_KIBIBYTE: Duration = Duration::from_micros(250);
+
 /// What a cosigner is told about itself.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -264,6 +267,13 @@ impl Cosigner {
 
     fn chain_id(&self) -> &ChainId {
         self.settings.group.chain_id()
+    }
+
+    /// How long a peer is waited for: longer messages take longer to send and to hash, and a second set of signers for them
+    /// would only slow the first one down.
+    fn hedge(&self, subject: &Subject) -> Duration {
+        let kibibytes = u32::try_from(subject.size() / 1024).unwrap_or(u32::MAX);
+        self.settings.hedge + PER_KIBIBYTE * kibibytes
     }
 
     fn is_active(&self) -> bool {
