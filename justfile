@@ -23,7 +23,7 @@ fix:
     cargo clippy --release --workspace --all-targets --fix --allow-dirty --allow-staged
     cargo fmt --all
 
-# Benches: `just bench sign` measures a signature end to end, with its floor; `just bench hsm` what is added to a device's; `just bench sim` how fast simulated worlds run.
+# Benches: `just bench sign` measures a signature end to end, with its floor; `just bench hsm` what is added to a device's; `just bench threshold` one of a group; `just bench sim` how fast simulated worlds run.
 bench NAME *ARGS:
     {{ if NAME == "sim" { "cd scenarios && cargo run --release -- bench " + ARGS } else { "cargo build --release && cargo run --release -p monosign-benches --bin " + NAME + " -- " + ARGS } }}
 
@@ -74,6 +74,10 @@ conform-reference *VERSIONS:
 # Plants mistakes in a copy of the tree, one after the other, and sees that the simulator catches each.
 planted *ARGS:
     cd scenarios && cargo run --release -- planted {{ARGS}}
+
+# Has groups of cosigners make signatures, and verifies each by every rule that a verifier may have.
+signatures COUNT="100000":
+    MONOSIGN_SIGNATURES={{COUNT}} cargo test --release -p monosign --lib signatures_of_random_sets -- --nocapture
 
 # Fuzzes a target on stable Rust.
 fuzz TARGET SECONDS="60":

@@ -101,6 +101,8 @@ pub fn looks_length_delimited(bytes: &[u8]) -> bool {
 pub struct Canonical {
     /// Where in consensus the message stands.
     pub hrs: Hrs,
+    /// A proposal's proof-of-lock round; votes have none, and 0 here.
+    pub pol_round: Round,
     /// The block, nil included.
     pub block_id: BlockId,
     /// When it was made.
@@ -114,7 +116,7 @@ impl Canonical {
     pub fn parse(sign_bytes: &[u8]) -> Option<Self> {
         let body = delimited_body(sign_bytes)?;
         let mut step = None;
-        let (mut height, mut round) = (0, 0);
+        let (mut height, mut round, mut pol_round) = (0, 0, 0);
         let mut block_id = BlockId::default();
         let mut timestamp = None;
         let mut chain_id = Text::default();
@@ -127,6 +129,7 @@ impl Canonical {
                 1 => step = Some(step_of(field.int32().ok()?)?),
                 2 => height = field.sfixed64().ok()?,
                 3 => round = field.sfixed64().ok()?,
+                4 => pol_round = field.int64().ok()?,
                 5 => block_id = canonical_block_id(field.bytes().ok()?)?,
                 6 => timestamp = Some(canonical_timestamp(field.bytes().ok()?)?),
                 7 => chain_id = Text(field.bytes().ok()?.to_vec()),
@@ -134,7 +137,8 @@ impl Canonical {
             }
         }
         let hrs = Hrs { height: Height(height), round: Round(i32::try_from(round).ok()?), step: step? };
-        Some(Self { hrs, block_id, timestamp: timestamp?, chain_id })
+        let pol_round = Round(i32::try_from(pol_round).ok()?);
+        Some(Self { hrs, pol_round, block_id, timestamp: timestamp?, chain_id })
     }
 }
 
@@ -236,6 +240,7 @@ mod tests {
         let p = Proposal { height: Height(3), pol_round: Round(-1), timestamp, ..Proposal::default() };
         let read = Canonical::parse(&proposal("test", &p)).expect("a proposal");
         assert_eq!((read.hrs, read.timestamp, read.block_id), (p.hrs(), timestamp, p.block_id));
+        assert_eq!(read.pol_round, Round(-1));
         let epoch = Timestamp { seconds: 0, nanos: 0 };
         assert_eq!(Canonical::parse(&vote("test", &a_vote(epoch))).expect("a vote").timestamp, epoch);
         assert_eq!(Canonical::parse(&[0x43; 40]), None);

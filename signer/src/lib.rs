@@ -4,6 +4,8 @@
 //! in the [`record`], signed by a [`backend`] and verified before it is released; the [`chain`] is that one path. The world
 //! comes in through the [`seams`] alone, so that the simulator runs this code and no other.
 //!
+//! With a key that is shared, [`threshold`] stands in the place of record and backend.
+//!
 //! Start at [`chain::Chain`].
 
 pub mod backend;
@@ -20,3 +22,4 @@ pub mod record;
 pub mod seams;
 pub mod session;
 pub mod start;
+pub mod threshold;

@@ -18,13 +18,16 @@ use crate::backend::Backend;
 use crate::backend::softsign::unlock::{self, KeyFileError, Loaded, UnlockEnv};
 use crate::backend::softsign::vault::Vault;
 use crate::chain::{Chain, ChainHandle, InvalidPublicKey};
-use crate::config::{ChainConfig, Config, KeyConfig, PinnedPeer, ValidatorConfig};
+use crate::config::{ChainConfig, Config, KeyConfig, PinnedPeer, ThresholdConfig, ValidatorConfig};
 use crate::link::{Link, LinkSettings, Protection};
 use crate::ops::private_file::{self, PrivateFileError};
 use crate::ops::secret_source::SecretError;
 use crate::pubkey::PublicKey;
 use crate::record::{Record, RecordError};
 use crate::seams::Seams;
+use crate::threshold;
+use crate::threshold::open::OpenError;
+use crate::threshold::run::{GroupHandle, RunningGroup};
 pub use devices::Devices;
 
 /// Why a chain or a link cannot start.
@@ -57,6 +60,9 @@ pub enum StartError {
     /// The public key is no point of the curve.
     #[error(transparent)]
     PublicKey(#[from] InvalidPublicKey),
+    /// The cosigner.
+    #[error(transparent)]
+    Cosigner(#[from] OpenError),
     /// The connection's identity key.
     #[error(transparent)]
     Identity(#[from] PrivateFileError),
@@ -66,6 +72,11 @@ pub enum StartError {
         /// The file.
         path: PathBuf,
     },
+    /// What needs the whole key was asked of a cosigner.
+    #[error(
+        "the key of chain `{0}` is shared among cosigners, and this takes the whole key\nhint: `monosign threshold status` shows what the group has signed"
+    )]
+    Shared(ChainId),
     /// The chain of this validator could not be started.
     #[error("its chain `{0}` is not served")]
     NoChain(ChainId),
@@ -78,6 +89,7 @@ impl StartError {
             Self::Key(error) => error.is_for_safety(),
             Self::Password(error) => error.is_for_safety(),
             Self::OtherKey { .. } => true,
+            Self::Cosigner(error) => error.is_for_safety(),
             Self::Record { source } => !matches!(source, RecordError::Io { .. }),
             Self::Identity(error) => error.is_for_safety(),
             _ => false,
@@ -110,9 +122,18 @@ enum Ended {
 
 struct RunningChain {
     handle: ChainHandle,
-    /// For keys that can be sealed.
-    vault: Option<Rc<Vault>>,
+    key: RunningKey,
     config: ChainConfig,
+}
+
+/// What signs for a chain.
+enum RunningKey {
+    /// A key in this process.
+    Vault(Rc<Vault>),
+    /// A key on a device.
+    Device,
+    /// A cosigner of a group; it runs as long as this is held.
+    Cosigner(GroupHandle, #[allow(dead_code, reason = "held for its drop")] RunningGroup),
 }
 
 struct RunningLink {
@@ -138,11 +159,42 @@ impl Signer {
     /// # Errors
     /// [`StartError`]; other chains are not touched.
     pub async fn start_chain(&mut self, config: &ChainConfig, env: &UnlockEnv) -> Result<(), StartError> {
+        if let KeyConfig::Threshold(share) = &config.key {
+            return self.start_cosigner(config, share, env).await;
+        }
         let Opened { record, backend, vault } = open(config, env, &self.seams, &mut self.devices).await?;
         // A device that is there answers at once: nobody needs to be refused meanwhile.
         let until = *self.first_look.get_or_insert_with(|| Instant::now() + FIRST_LOOK);
         let _ = timeout_at(until, backend.until_ready()).await;
         self.serve_chain(config, record, vault, backend)
+    }
+
+    /// Opens this cosigner's share and record, joins the others, and serves the chain that they sign for.
+    async fn start_cosigner(
+        &mut self,
+        config: &ChainConfig,
+        share: &ThresholdConfig,
+        env: &UnlockEnv,
+    ) -> Result<(), StartError> {
+        let opened = threshold::open::open(share, &config.id, env)?;
+        let record = threshold::open::open_record(&opened, &config.record, &self.seams).await?;
+        let (chain_id, public_key) = (&config.id, opened.group.public_key());
+        let (me, profile) = (opened.share.id(), opened.group.shape().profile());
+        let watermark = record.watermark().to_string();
+        let (cosigner, keeper, mesh) =
+            threshold::open::prepare(opened, record, share, config.rules, &self.seams).await?;
+        let (group, running, owner) = threshold::run::start(cosigner, keeper, config.rules.raw, mesh);
+        let (chain, handle, queue) =
+            Chain::of_group(chain_id.clone(), public_key, config.rules, group.clone())?;
+        self.watch(owner, Ended::Chain(chain_id.clone()));
+        self.watch(spawn_local(chain.run(queue)), Ended::Chain(chain_id.clone()));
+        tracing::info!(%chain_id, %public_key, cosigner = me.0, last_signed = %watermark,
+            "cosigning chain {chain_id} as cosigner {me} on {}, last signed h/r/s {watermark}", share.listen);
+        tracing::info!(%chain_id, "{profile}");
+        let key = RunningKey::Cosigner(group, running);
+        self.chains.insert(chain_id.clone(), RunningChain { handle, key, config: config.clone() });
+        self.count();
+        Ok(())
     }
 
     /// Serves a chain whose key and record are open already. `backend` is what signs, and `vault` is the key that
@@ -166,14 +218,18 @@ impl Signer {
         if let Err(waits_for) = ready {
             tracing::warn!(%chain_id, "nothing is signed yet: {waits_for}");
         }
-        self.chains.insert(config.id.clone(), RunningChain { handle, vault, config: config.clone() });
+        let key = vault.map_or(RunningKey::Device, RunningKey::Vault);
+        self.chains.insert(config.id.clone(), RunningChain { handle, key, config: config.clone() });
         self.count();
         Ok(())
     }
 
     /// One chain with one validator, which asks one thing at a time: nobody else waits while the disk writes.
     fn count(&self) {
-        self.seams.disk.others_wait(self.chains.len() > 1 || self.links.len() > 1);
+        // The other cosigners of a group wait too, always.
+        let is_cosigner = |chain: &RunningChain| matches!(chain.key, RunningKey::Cosigner(..));
+        let several = self.chains.len() > 1 || self.links.len() > 1;
+        self.seams.disk.others_wait(several || self.chains.values().any(is_cosigner));
     }
 
     /// Dials a validator and serves it.
@@ -208,7 +264,7 @@ impl Signer {
     }
 
     /// Returns when there is nothing left to serve: each chain has stopped by an internal error, or each link has ended and
-    /// does not reconnect. A chain that stops takes its links with it, so that its validators see a signer that is gone, and
+    /// does not reconnect, and no other cosigner needs this one. A chain that stops takes its links with it, so that its validators see a signer that is gone, and
     /// not one that refuses.
     pub async fn wait(&mut self) {
         while let Some(ended) = self.ended.1.recv().await {
@@ -220,7 +276,8 @@ impl Signer {
                 end(orphans).await;
             }
             self.links.retain(|link| !link.task.is_finished());
-            if self.chains.is_empty() || self.links.is_empty() {
+            let serves_cosigners = !self.cosigners().is_empty();
+            if self.chains.is_empty() || (self.links.is_empty() && !serves_cosigners) {
                 return;
             }
         }
@@ -246,7 +303,7 @@ impl Signer {
             return;
         };
         if running.config.record != new.record || !running.config.key.is_same(&new.key) {
-            report.push(format!("chain `{}`: another state_file or key needs a restart", new.id));
+            report.push(format!("chain `{}`: another state_file, key or group needs a restart", new.id));
         }
         match running.handle.reload(new.rules) {
             Ok(()) => running.config.rules = new.rules,
@@ -288,9 +345,20 @@ impl Signer {
 
     /// The chains whose keys are sealed, with their vaults.
     pub fn sealed(&self) -> Vec<(ChainId, Rc<Vault>)> {
-        let vaults = self.chains.iter().filter_map(|(id, chain)| Some((id, chain.vault.as_ref()?)));
-        let sealed = vaults.filter(|(_, vault)| vault.ready().is_err());
-        sealed.map(|(id, vault)| (id.clone(), Rc::clone(vault))).collect()
+        let vault = |(id, chain): (&ChainId, &RunningChain)| match &chain.key {
+            RunningKey::Vault(vault) => vault.ready().is_err().then(|| (id.clone(), Rc::clone(vault))),
+            RunningKey::Device | RunningKey::Cosigner(..) => None,
+        };
+        self.chains.iter().filter_map(vault).collect()
+    }
+
+    /// The chains that this process cosigns, with their cosigners.
+    pub fn cosigners(&self) -> Vec<(ChainId, GroupHandle)> {
+        let cosigner = |(id, chain): (&ChainId, &RunningChain)| match &chain.key {
+            RunningKey::Cosigner(group, _) => Some((id.clone(), group.clone())),
+            RunningKey::Vault(_) | RunningKey::Device => None,
+        };
+        self.chains.iter().filter_map(cosigner).collect()
     }
 
     /// Whether any chain is served.
@@ -352,6 +420,7 @@ pub async fn open(
             let backend = Rc::new(devices.failover(keys, public_key, env)?);
             return Ok(Opened { record, backend, vault: None });
         }
+        KeyConfig::Threshold(_) => return Err(StartError::Shared(config.id.clone())),
         KeyConfig::Softsign(source) => unlock::load(source, env)?,
     };
     let (vault, record) = match vault {

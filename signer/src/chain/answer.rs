@@ -8,7 +8,7 @@ use monosign_protocol::message::{
 use super::log::{Event, Subject};
 use super::{Chain, Released, SignError};
 use crate::guard::{Content, Question, Refusal};
-use crate::record::Permit;
+use crate::threshold::asked;
 
 /// The response arms that carry an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,23 +100,26 @@ impl Chain {
 
     async fn sign_raw(&mut self, request: &RawRequest) -> Result<[u8; 64], SignError> {
         let raw = self.rules.raw;
-        let permit = if raw.celestia_raw_bytes {
+        let subject = if raw.celestia_raw_bytes {
             let asked = Text(request.value_or_chain_id.clone());
             if !asked.is(self.id.as_str()) {
                 return Err(
                     Refusal::WrongChain { asked: asked.to_string(), expected: self.id.to_string() }.into()
                 );
             }
-            Permit::celestia(&self.id, &request.raw_bytes, &request.unique_id.0)?
+            asked::Subject::Celestia {
+                raw_bytes: request.raw_bytes.clone(),
+                unique_id: request.unique_id.0.clone(),
+            }
         } else if raw.sign_bytes && request.raw_bytes.is_empty() && request.unique_id.0.is_empty() {
-            Permit::raw(&request.value_or_chain_id)?
+            asked::Subject::Raw(request.value_or_chain_id.clone())
         } else {
             let celestia = !request.raw_bytes.is_empty();
             let setting = if celestia { "sign_raw_bytes" } else { "sign_bytes" };
             return Err(Refusal::SwitchedOff { what: "signing raw bytes", setting }.into());
         };
-        self.backend.ready()?;
-        self.signed(&permit).await
+        self.ready()?;
+        self.sign_apart(subject).await
     }
 }
 

@@ -108,6 +108,7 @@ impl SignError {
             Self::Refused(refusal) => refusal.reason(),
             Self::Record(_) => "record_failed",
             Self::Backend(_) => "backend_failed",
+            Self::Group(_) => "no_quorum",
             Self::WrongSignature(_) => "wrong_signature",
         }
     }

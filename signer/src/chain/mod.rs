@@ -11,7 +11,9 @@
 //! * a request that nobody waits for any more is not begun.
 
 mod answer;
+mod group;
 mod log;
+mod sole;
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -26,11 +28,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendError};
-use crate::guard::{Guard, JumpLimit, Question, Refusal, Verdict};
+use crate::guard::{JumpLimit, Question, Refusal};
 use crate::pubkey::PublicKey;
 use crate::record::{Permit, Record, RecordError};
 use crate::seams::Disk;
+use crate::threshold::asked::Subject;
+use crate::threshold::cosigner::AskError;
+use crate::threshold::run::GroupHandle;
 pub use answer::{Arm, arm_of, refused};
+use sole::Sole;
 
 /// What a chain signs beyond votes, proposals and their extensions. All off unless switched on: each can be turned into
 /// a double-sign oracle by whoever reaches the connection, were it not for the checks in [`Permit`].
@@ -57,12 +63,8 @@ pub struct Rules {
 pub struct Chain {
     id: ChainId,
     rules: Rules,
-    record: Record,
-    backend: Rc<dyn Backend>,
+    signing: Signing,
     verifying_key: VerifyingKey,
-    disk: Rc<dyn Disk>,
-    /// The signature of the recorded message, once made.
-    signature: Option<[u8; 64]>,
     /// The signature of no bytes at all: what v2.0-rc wants for an empty extension without replay protection.
     signature_of_nothing: Option<[u8; 64]>,
     dropped: Rc<Cell<u64>>,
@@ -71,6 +73,14 @@ pub struct Chain {
 /// How long a node waits for a signature before it takes the connection for dead (CometBFT v0.38
 /// `privval/signer_listener_endpoint.go`, `defaultTimeoutReadWriteSeconds`).
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who signs.
+enum Signing {
+    /// This process alone.
+    Sole(Box<Sole>),
+    /// A group of cosigners, this process being one: guard, record and share are with the cosigner.
+    Group(GroupHandle),
+}
 
 /// A way to ask a chain; cheap to clone, one for each connection.
 #[derive(Clone)]
@@ -99,6 +109,9 @@ pub enum SignError {
     /// The key gave no signature.
     #[error("the key gave no signature: {0}")]
     Backend(#[from] BackendError),
+    /// The group of cosigners gave no signature.
+    #[error("the cosigners gave no signature: {0}")]
+    Group(AskError),
     /// The key gave a signature that is none.
     #[error("the key gave a signature that does not verify under `{0}`: it is withheld")]
     WrongSignature(PublicKey),
@@ -141,24 +154,35 @@ impl Chain {
         rules: Rules,
         disk: Rc<dyn Disk>,
     ) -> Result<(Self, ChainHandle, ChainQueue), InvalidPublicKey> {
-        let public_key = backend.public_key();
+        let (id, public_key) = (record.header().chain_id.clone(), backend.public_key());
+        Self::signed_by(id, public_key, rules, Signing::Sole(Box::new(Sole::new(record, backend, disk))))
+    }
+
+    /// A chain that a group of cosigners signs for, and the handle to it. [`run`](Self::run) must be spawned.
+    ///
+    /// # Errors
+    /// [`InvalidPublicKey`] if the group's public key is no point of the curve.
+    pub fn of_group(
+        id: ChainId,
+        public_key: PublicKey,
+        rules: Rules,
+        group: GroupHandle,
+    ) -> Result<(Self, ChainHandle, ChainQueue), InvalidPublicKey> {
+        Self::signed_by(id, public_key, rules, Signing::Group(group))
+    }
+
+    fn signed_by(
+        id: ChainId,
+        public_key: PublicKey,
+        rules: Rules,
+        signing: Signing,
+    ) -> Result<(Self, ChainHandle, ChainQueue), InvalidPublicKey> {
         let verifying_key =
             VerifyingKey::from_bytes(public_key.as_bytes()).map_err(|_| InvalidPublicKey(public_key))?;
-        let id = record.header().chain_id.clone();
         let (jobs, queue) = mpsc::channel(64);
         let dropped = Rc::<Cell<u64>>::default();
         let handle = ChainHandle { id: id.clone(), public_key, jobs, dropped: Rc::clone(&dropped) };
-        let chain = Self {
-            id,
-            rules,
-            record,
-            backend,
-            verifying_key,
-            disk,
-            signature: None,
-            signature_of_nothing: None,
-            dropped,
-        };
+        let chain = Self { id, rules, signing, verifying_key, signature_of_nothing: None, dropped };
         Ok((chain, handle, ChainQueue(queue)))
     }
 
@@ -181,7 +205,12 @@ impl Chain {
                     tokio::task::yield_now().await;
                     event.log(&self.id, &peer, arrived.elapsed());
                 }
-                Job::Reload(rules) => self.rules = rules,
+                Job::Reload(rules) => {
+                    self.rules = rules;
+                    if let Signing::Group(group) = &self.signing {
+                        group.set_rules(rules);
+                    }
+                }
             }
         }
     }
@@ -197,66 +226,24 @@ impl Chain {
 
     /// The whole path for one question.
     async fn sign(&mut self, question: &Question<'_>) -> Result<Released, SignError> {
-        self.backend.ready()?;
-        self.check_extensions(question)?;
-        self.check_length(question)?;
-        let (timestamp, replayed) = match self.judge(question).await {
-            Verdict::Refuse(refusal) => return Err(refusal.into()),
-            Verdict::Replay(timestamp) => (timestamp, true),
-            Verdict::Sign(watermark) => {
-                self.signature = None;
-                self.record.raise(watermark).await?;
-                (question.timestamp(), false)
+        let (timestamp, signature, replayed) = match &mut self.signing {
+            Signing::Group(_) => return self.sign_in_group(question).await,
+            Signing::Sole(sole) => {
+                sole.ready()?;
+                check_extensions(self.rules, question)?;
+                sole.check_length(&self.id, question)?;
+                sole.sign(question, self.rules.jump_limit, &self.verifying_key).await?
             }
         };
-        let signature = self.recorded_signature().await?;
-        let (extension_signature, non_rp_extension_signature) = match question.extended_vote() {
-            Some(vote) => self.extension_signatures(vote).await?,
-            None => (None, None),
-        };
+        let (mut extension_signature, mut non_rp_extension_signature) = (None, None);
+        if let Some(vote) = question.extended_vote() {
+            if let Signing::Sole(sole) = &self.signing {
+                let permit = Permit::vote_extension(&self.id, vote);
+                extension_signature = Some(sole.signed(&permit, &self.verifying_key).await?);
+            }
+            non_rp_extension_signature = Some(self.non_rp_extension_signature(vote).await?);
+        }
         Ok(Released { signature, timestamp, extension_signature, non_rp_extension_signature, replayed })
-    }
-
-    async fn judge(&self, question: &Question<'_>) -> Verdict {
-        let guard = Guard { jump_limit: self.rules.jump_limit };
-        let verdict = guard.judge(self.record.recorded(), question);
-        match verdict {
-            Verdict::Refuse(Refusal::HeightJump { asked, .. }) if self.allows_jump(asked.height.0).await => {
-                Guard { jump_limit: JumpLimit::Off }.judge(self.record.recorded(), question)
-            }
-            other => other,
-        }
-    }
-
-    /// Whether an operator has allowed to jump to a height, by `monosign state allow-jump`. Looked up only when a jump is
-    /// refused. It allows heights up to its own, so it is spent once the record is there.
-    async fn allows_jump(&self, height: i64) -> bool {
-        let path = jump_allowance_path(self.record.path());
-        match self.disk.read_small(&path).await {
-            Ok(Some(text)) => text.trim().parse().is_ok_and(|allowed: i64| height <= allowed),
-            _ => false,
-        }
-    }
-
-    /// The signature of what the record holds: made once, and again after a restart, when it is the same.
-    async fn recorded_signature(&mut self) -> Result<[u8; 64], SignError> {
-        if let Some(signature) = self.signature {
-            return Ok(signature);
-        }
-        let failed = || RecordError::Failed { path: self.record.path().into() };
-        let permit = self.record.permit().ok_or_else(failed)?;
-        let signature = self.signed(&permit).await?;
-        self.signature = Some(signature);
-        Ok(signature)
-    }
-
-    async fn extension_signatures(
-        &mut self,
-        vote: &Vote,
-    ) -> Result<(Option<[u8; 64]>, Option<[u8; 64]>), SignError> {
-        let extension = self.signed(&Permit::vote_extension(&self.id, vote)).await?;
-        let non_rp = self.non_rp_extension_signature(vote).await?;
-        Ok((Some(extension), Some(non_rp)))
     }
 
     /// v2.0-rc wants a second extension signature. Older releases skip the field, and no bytes at all are no message of
@@ -266,48 +253,45 @@ impl Chain {
             if let Some(signature) = self.signature_of_nothing {
                 return Ok(signature);
             }
-            let signature = self.signed(&Permit::raw(b"")?).await?;
+            let signature = self.sign_apart(Subject::Raw(Vec::new())).await?;
             self.signature_of_nothing = Some(signature);
             return Ok(signature);
         }
-        self.signed(&Permit::raw(&vote.non_rp_extension)?).await
+        self.sign_apart(Subject::Raw(vote.non_rp_extension.clone())).await
     }
 
-    /// What is refused for its extension is refused before the watermark rises.
-    fn check_extensions(&self, question: &Question<'_>) -> Result<(), Refusal> {
-        let Some(vote) = question.extended_vote().filter(|vote| !vote.non_rp_extension.is_empty()) else {
-            return Ok(());
-        };
-        if !self.rules.raw.non_rp_extensions {
-            let what = "signing extensions without replay protection";
-            return Err(Refusal::SwitchedOff { what, setting: "sign_non_rp_extensions" });
+    /// A signature of what has no place in consensus, verified.
+    async fn sign_apart(&self, subject: Subject) -> Result<[u8; 64], SignError> {
+        let permit = subject.unguarded(&self.id, self.rules.raw)?;
+        match &self.signing {
+            Signing::Sole(sole) => sole.signed(&permit, &self.verifying_key).await,
+            Signing::Group(group) => self.verified(permit.bytes(), group.sign(subject).await?.signature),
         }
-        Permit::raw(&vote.non_rp_extension).map(drop)
     }
 
-    /// The same for what is too long for the key's device.
-    fn check_length(&self, question: &Question<'_>) -> Result<(), BackendError> {
-        let max = self.backend.max_message();
-        let Some(vote) = question.extended_vote() else { return Ok(()) };
-        let longest = vote.extension.len().max(vote.non_rp_extension.len());
-        // Only near the limit the exact length matters.
-        if longest.saturating_add(256) <= max {
-            return Ok(());
-        }
-        let len = Permit::vote_extension(&self.id, vote).bytes().len().max(vote.non_rp_extension.len());
-        if len > max { Err(BackendError::TooLong { len, max }) } else { Ok(()) }
+    fn verified(&self, bytes: &[u8], signature: [u8; 64]) -> Result<[u8; 64], SignError> {
+        verified(&self.verifying_key, bytes, signature)
     }
+}
 
-    /// The backend's signature, verified. The only place where a signature comes from.
-    async fn signed(&self, permit: &Permit<'_>) -> Result<[u8; 64], SignError> {
-        let signature = self.backend.sign(permit).await?;
-        let made = Signature::from_bytes(&signature);
-        if self.verifying_key.verify_strict(permit.bytes(), &made).is_err() {
-            self.backend.distrust();
-            return Err(SignError::WrongSignature(self.backend.public_key()));
-        }
-        Ok(signature)
+/// A signature, if it is one.
+fn verified(key: &VerifyingKey, bytes: &[u8], signature: [u8; 64]) -> Result<[u8; 64], SignError> {
+    let public_key = || PublicKey::from_bytes(key.to_bytes());
+    key.verify_strict(bytes, &Signature::from_bytes(&signature))
+        .map_err(|_| SignError::WrongSignature(public_key()))?;
+    Ok(signature)
+}
+
+/// What is refused for its extension is refused before the watermark rises.
+fn check_extensions(rules: Rules, question: &Question<'_>) -> Result<(), Refusal> {
+    let Some(vote) = question.extended_vote().filter(|vote| !vote.non_rp_extension.is_empty()) else {
+        return Ok(());
+    };
+    if !rules.raw.non_rp_extensions {
+        let what = "signing extensions without replay protection";
+        return Err(Refusal::SwitchedOff { what, setting: "sign_non_rp_extensions" });
     }
+    Permit::raw(&vote.non_rp_extension).map(drop)
 }
 
 /// The jobs of one chain, for [`Chain::run`].

@@ -11,13 +11,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
 use super::{ConfigArgs, Failure, block_on, unlock_env};
-use crate::config::{ChainConfig, KeyConfig, ValidatorConfig};
+use crate::config::{ChainConfig, KeyConfig, ThresholdConfig, ValidatorConfig};
 use crate::link::{Protection, session_for};
 use crate::pubkey::PublicKey;
 use crate::record::{Record, RecordError};
 use crate::seams::Seams;
 use crate::session::Event;
 use crate::start::{self, Devices, Opened, StartError, link_settings};
+use crate::threshold::open as cosigner;
 
 /// Arguments of `monosign check`.
 #[derive(Debug, Args)]
@@ -41,7 +42,7 @@ pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> Result<(), Failure> 
     for warning in &config.warnings {
         report.line(Finding::Warning, warning)?;
     }
-    if config.validators.is_empty() {
+    if config.validators.is_empty() && config.chains.iter().all(|chain| chain.key.threshold().is_none()) {
         report.line(Finding::Bad, "no [[validator]] to sign for")?;
     }
     for chain in &config.chains {
@@ -84,6 +85,52 @@ impl Report<'_> {
 }
 
 fn check_chain(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failure> {
+    match &chain.key {
+        KeyConfig::Threshold(share) => check_cosigner(chain, share, report)?,
+        KeyConfig::Softsign(_) | KeyConfig::OnDevices(_) => check_key(chain, report)?,
+    }
+    let dir = chain.record.parent().unwrap_or(Path::new("."));
+    match sync_time(dir) {
+        Ok(median) => report.line(disk_finding(median), disk_verdict(dir, median)),
+        Err(e) => {
+            report.line(Finding::Bad, format!("chain {}: cannot write in {}: {e}", chain.id, dir.display()))
+        }
+    }
+}
+
+/// The share, the group and the record. That the others can be reached shows `monosign threshold status`.
+fn check_cosigner(
+    chain: &ChainConfig,
+    share: &ThresholdConfig,
+    report: &mut Report<'_>,
+) -> Result<(), Failure> {
+    let id = &chain.id;
+    let opened = match cosigner::open(share, id, &unlock_env()) {
+        Ok(opened) => opened,
+        Err(error) => {
+            let error = StartError::from(error);
+            return report.line(finding_of(&error), format!("chain {id}: {error}"));
+        }
+    };
+    let (me, key) = (opened.share.id(), opened.group.public_key());
+    report.line(Finding::Good, format!("chain {id}: cosigner {me} of key {key}"))?;
+    let profile = opened.group.shape().profile();
+    report.line(Finding::Good, format!("chain {id}: {profile}"))?;
+    let seams = Seams::production();
+    let peeked = block_on(Record::peek(&*seams.disk, &chain.record))?;
+    let checked = peeked.and_then(|(header, watermark)| {
+        header.is_of(&chain.record, id, Some(key.as_bytes())).map(|()| watermark)
+    });
+    match checked.map_err(StartError::from) {
+        Ok(watermark) => {
+            let path = chain.record.display();
+            report.line(Finding::Good, format!("chain {id}: record {path}, last signed h/r/s {watermark}"))
+        }
+        Err(error) => report.line(finding_of(&error), format!("chain {id}: {error}")),
+    }
+}
+
+fn check_key(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failure> {
     let id = &chain.id;
     let seams = Seams::production();
     match block_on(open(chain, &seams))? {
@@ -109,11 +156,7 @@ fn check_chain(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failu
         let text = format!("chain {id}: the key is not encrypted: `monosign softsign import` encrypts it");
         report.line(Finding::Warning, text)?;
     }
-    let dir = chain.record.parent().unwrap_or(Path::new("."));
-    match sync_time(dir) {
-        Ok(median) => report.line(disk_finding(median), disk_verdict(dir, median)),
-        Err(e) => report.line(Finding::Bad, format!("chain {id}: cannot write in {}: {e}", dir.display())),
-    }
+    Ok(())
 }
 
 /// A chain's record, and its key if it can sign, or what that waits for.

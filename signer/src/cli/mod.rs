@@ -14,6 +14,7 @@ mod pubkey;
 pub mod softsign;
 mod start;
 mod state;
+mod threshold;
 mod unlock;
 mod worker;
 mod yubihsm;
@@ -68,6 +69,8 @@ enum Command {
     Pkcs11(pkcs11::Pkcs11Args),
     /// Make, show, import, export and raise the record of what was signed last.
     State(state::StateArgs),
+    /// Share a key among several signers, and look after them.
+    Threshold(threshold::ThresholdArgs),
     /// Give a running signer the passphrase of a sealed key.
     Unlock(unlock::UnlockArgs),
     /// Run a signer and a validator with an embedded set-up, and watch them.
@@ -163,6 +166,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Pkcs11(args) => pkcs11::run(&args, out),
         Command::Worker(args) => worker::run(&args),
         Command::State(args) => state::run(&args, out),
+        Command::Threshold(args) => threshold::run(&args, out),
         Command::Unlock(args) => unlock::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
         Command::Version => Ok(writeln!(out, "monosign {}", env!("CARGO_PKG_VERSION"))?),

@@ -12,6 +12,7 @@ use crate::pubkey::{PublicKey, valcons_prefix};
 use crate::record::Record;
 use crate::seams::Seams;
 use crate::start::{StartError, read_identity};
+use crate::threshold::open::read_group;
 
 /// Arguments of `monosign pubkey`.
 #[derive(Debug, Args)]
@@ -67,12 +68,16 @@ pub(super) fn run(args: &PubkeyArgs, out: &mut dyn Write) -> Result<(), Failure>
 }
 
 /// From the key file, or from the record while the key is sealed. For a key on a device, from the record, which names it, or
-/// from the device if there is none yet.
+/// from the device if there is none yet. For a share, from the group file.
 fn public_key(chain: &ChainConfig) -> Result<PublicKey, Failure> {
     let source = match &chain.key {
         KeyConfig::Softsign(source) => source,
         KeyConfig::OnDevices(keys) if !chain.record.exists() => return device_key::public_key(keys),
         KeyConfig::OnDevices(_) => return recorded(chain),
+        KeyConfig::Threshold(share) => {
+            let group = read_group(&share.group, &chain.id).map_err(StartError::from)?;
+            return Ok(group.public_key());
+        }
     };
     match load(source, &unlock_env()).map_err(StartError::from)? {
         Loaded::Open(key) => Ok(*key.public_key()),

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format::debug_fn;
 
-use super::{ConfigArgs, Failure, block_on, unlock, unlock_env};
+use super::{ConfigArgs, Failure, block_on, threshold, unlock, unlock_env};
 use crate::config::Config;
 use crate::ops::log_sink::LogSink;
 use crate::ops::process;
@@ -74,6 +74,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut signer = start(config).await?;
     let admin = unlock::listen(&config.admin_socket, signer.sealed())?;
+    let cosigners = threshold::listen(&config.admin_socket, signer.cosigners())?;
     loop {
         tokio::select! {
             biased;
@@ -84,7 +85,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         }
     }
     tracing::info!("stopping");
-    drop(admin);
+    drop((admin, cosigners));
     signer.stop().await;
     tracing::info!("stopped");
     Ok(())
@@ -95,7 +96,9 @@ async fn start(config: &Config) -> Result<Signer, Failure> {
     for warning in &config.warnings {
         tracing::warn!("{}: {warning}", config.path.display());
     }
-    if config.validators.is_empty() {
+    // A cosigner may have no validator of its own.
+    let serves_cosigners = config.chains.iter().any(|chain| chain.key.threshold().is_some());
+    if config.validators.is_empty() && !serves_cosigners {
         return Err(Failure::new(format!("`{}` has no [[validator]] to sign for", config.path.display())));
     }
     let env = unlock_env();
@@ -120,7 +123,7 @@ async fn start(config: &Config) -> Result<Signer, Failure> {
             failures.push(Failure { message: None, ..error.into() });
         }
     }
-    if !signer.has_links() {
+    if !signer.has_links() && !config.validators.is_empty() {
         return Err(gravest(failures, "no validator is served"));
     }
     Ok(signer)

@@ -23,6 +23,7 @@ use crate::pubkey::PublicKey;
 use crate::record::{Header, MAX_SIGN_BYTES, Record, RecordError};
 use crate::seams::Seams;
 use crate::start::{self, Devices, Opened, StartError};
+use crate::threshold::open::read_group;
 
 /// Arguments of `monosign state`.
 #[derive(Debug, Args)]
@@ -318,6 +319,10 @@ fn public_key_of(chain: &ChainConfig, given: Option<PublicKey>) -> Result<Public
         // A device that is elsewhere.
         (KeyConfig::OnDevices(_), Some(given)) => return Ok(given),
         (KeyConfig::OnDevices(keys), None) => return device_key::public_key(keys),
+        (KeyConfig::Threshold(share), _) => {
+            let group = read_group(&share.group, &chain.id).map_err(StartError::from)?;
+            return Ok(group.public_key());
+        }
     };
     let loaded = load(source, &unlock_env()).map_err(StartError::from)?;
     match (loaded, given) {

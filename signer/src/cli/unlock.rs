@@ -40,7 +40,9 @@ pub(super) fn run(args: &UnlockArgs, out: &mut dyn Write) -> Result<(), Failure>
     let config = args.chain.config.load()?;
     let chain = args.chain.load()?;
     let Some(source) = chain.key.softsign() else {
-        return Err(Failure::new("the key is on a device: there is nothing to unlock"));
+        let whose =
+            if chain.key.threshold().is_some() { "this is a cosigner" } else { "the key is on a device" };
+        return Err(Failure::new(format!("{whose}: there is nothing to unlock")));
     };
     let passphrase = Zeroizing::new(if args.stdin {
         let mut line = String::new();
@@ -66,10 +68,24 @@ pub(super) fn run(args: &UnlockArgs, out: &mut dyn Write) -> Result<(), Failure>
     }
 }
 
-/// The listening socket; it ends and its file goes when this is dropped.
+/// A listening socket; it ends and its file goes when this is dropped.
 pub(super) struct AdminSocket {
     task: JoinHandle<()>,
     path: PathBuf,
+}
+
+impl AdminSocket {
+    /// Listens on a path that only this user reaches, with a task that serves it.
+    pub(super) fn bind<F: Future<Output = ()> + 'static>(
+        path: &Path,
+        serve: impl FnOnce(UnixListener) -> F,
+    ) -> Result<Self, Failure> {
+        let at = |e: io::Error| Failure::new(format!("cannot listen on `{}`: {e}", path.display()));
+        remove_stale(path).map_err(at)?;
+        let listener = UnixListener::bind(path).map_err(at)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(at)?;
+        Ok(Self { task: spawn_local(serve(listener)), path: path.into() })
+    }
 }
 
 impl Drop for AdminSocket {
@@ -84,13 +100,9 @@ pub(super) fn listen(path: &Path, sealed: Vec<(ChainId, Rc<Vault>)>) -> Result<O
     if sealed.is_empty() {
         return Ok(None);
     }
-    let at = |e: io::Error| Failure::new(format!("cannot listen on `{}`: {e}", path.display()));
-    remove_stale(path).map_err(at)?;
-    let listener = UnixListener::bind(path).map_err(at)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(at)?;
+    let socket = AdminSocket::bind(path, |listener| serve(listener, sealed))?;
     tracing::warn!("waiting for `monosign unlock` on {}", path.display());
-    let task = spawn_local(serve(listener, sealed));
-    Ok(Some(AdminSocket { task, path: path.into() }))
+    Ok(Some(socket))
 }
 
 /// Removes the socket of a signer that is gone, and nothing else.

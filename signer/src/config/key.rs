@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::ThresholdConfig;
 use crate::backend::pkcs11::{self, KeyName};
 use crate::backend::softsign::unlock::{KeySource, UnlockEnv};
 use crate::backend::yubihsm::witness::Watched;
@@ -21,6 +22,8 @@ pub enum KeyConfig {
     Softsign(KeySource),
     /// On one device, or the same key on several.
     OnDevices(Vec<DeviceKey>),
+    /// Shared among cosigners, of which this process is one.
+    Threshold(Box<ThresholdConfig>),
 }
 
 /// A key on a device.
@@ -37,7 +40,15 @@ impl KeyConfig {
     pub fn softsign(&self) -> Option<&KeySource> {
         match self {
             Self::Softsign(source) => Some(source),
-            Self::OnDevices(_) => None,
+            Self::OnDevices(_) | Self::Threshold(_) => None,
+        }
+    }
+
+    /// The share and the other cosigners, if it is shared.
+    pub fn threshold(&self) -> Option<&ThresholdConfig> {
+        match self {
+            Self::Threshold(share) => Some(share),
+            Self::Softsign(_) | Self::OnDevices(_) => None,
         }
     }
 
@@ -49,6 +60,7 @@ impl KeyConfig {
                 let places = |keys: &[DeviceKey]| -> Vec<_> { keys.iter().map(DeviceKey::place).collect() };
                 places(one) == places(another)
             }
+            (Self::Threshold(one), Self::Threshold(another)) => one == another,
             _ => false,
         }
     }

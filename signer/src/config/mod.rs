@@ -8,6 +8,7 @@ mod key;
 mod pkcs11;
 mod schema;
 mod template;
+mod threshold;
 mod yubihsm;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,7 @@ pub use endpoint::{Addr, Endpoint, InvalidAddr, PinnedPeer};
 pub use key::{DeviceKey, KeyConfig, Pkcs11Key, Pkcs11Provider, YubihsmKey, YubihsmProvider};
 pub use schema::KeyFormat;
 pub use template::{TemplateChain, template};
+pub use threshold::ThresholdConfig;
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
@@ -160,7 +162,7 @@ impl Config {
 /// The keys by chain.
 type ChainKeys = BTreeMap<String, KeyConfig>;
 
-/// A chain, and its key on a device.
+/// A chain, and its key.
 type ChainKey = (String, KeyConfig);
 
 /// The devices, by kind.
@@ -208,7 +210,7 @@ impl Resolver<'_> {
         self.dir.join(path)
     }
 
-    /// The key of each chain: exactly one, on one device or on several.
+    /// The key of each chain: exactly one, on one device or on several, or a share of it.
     fn keys(
         &mut self,
         providers: schema::Providers,
@@ -242,6 +244,12 @@ impl Resolver<'_> {
             tokens.push(token);
         }
         pkcs11::check_tokens(&tokens)?;
+        for provider in providers.threshold {
+            let table = format!("[[providers.threshold]] {}", provider.share.display());
+            let (id, share) = self.share(provider).map_err(|what| Invalid::new(&table, what))?;
+            threshold::check_listen(&share, &keys).map_err(|what| Invalid::new(&table, what))?;
+            add_key(&mut keys, id, KeyConfig::Threshold(Box::new(share)), &table, chains)?;
+        }
         Ok((keys, (devices, tokens)))
     }
 
@@ -276,10 +284,9 @@ impl Resolver<'_> {
             return Err(Invalid::new(table, what));
         }
         let key = keys.remove(&chain.id).ok_or_else(|| {
-            Invalid::new(
-                &table,
-                "it has no key: name it in the chain_ids of a [[providers.softsign]], yubihsm or pkcs11",
-            )
+            let what =
+                "it has no key: name it in the chain_ids of a [[providers.softsign]], yubihsm, pkcs11 or threshold";
+            Invalid::new(&table, what)
         })?;
         let record = chain.state_file.unwrap_or_else(|| format!("{id}_priv_validator_state.json").into());
         let jump_limit = match chain.max_height_jump.unwrap_or(DEFAULT_MAX_HEIGHT_JUMP) {
@@ -369,7 +376,7 @@ fn refuse_other_providers(providers: &schema::Providers) -> Result<(), Invalid> 
     match others.into_iter().find(|(_, table)| table.is_some()) {
         Some((name, _)) => Err(Invalid::new(
             format!("[providers.{name}]"),
-            "this version does not sign with such devices: use [[providers.softsign]], yubihsm or pkcs11",
+            "this version does not sign with such devices: use [[providers.softsign]], yubihsm, pkcs11 or threshold",
         )),
         None => Ok(()),
     }

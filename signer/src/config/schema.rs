@@ -84,6 +84,8 @@ pub(super) struct Providers {
     pub(super) yubihsm: Vec<Yubihsm>,
     #[serde(default)]
     pub(super) pkcs11: Vec<Pkcs11>,
+    #[serde(default)]
+    pub(super) threshold: Vec<Threshold>,
     pub(super) ledgertm: Option<toml::Value>,
     pub(super) fortanixdsm: Option<toml::Value>,
 }
@@ -181,6 +183,41 @@ pub(super) struct Pkcs11Key {
     pub(super) label: Option<String>,
     pub(super) id: Option<String>,
     pub(super) public_key: Option<String>,
+}
+
+/// A share of a key, and where the other cosigners are.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Threshold {
+    /// One chain: its group file names it.
+    pub(super) chain_ids: Vec<String>,
+    pub(super) group: PathBuf,
+    pub(super) share: PathBuf,
+    pub(super) credential: Option<String>,
+    pub(super) identity_file: Option<PathBuf>,
+    pub(super) listen: String,
+    #[serde(default)]
+    pub(super) rejoin: Rejoin,
+    pub(super) hedge_ms: Option<u64>,
+    pub(super) hold_ms: Option<u64>,
+    #[serde(default)]
+    pub(super) peer: Vec<Peer>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Rejoin {
+    #[default]
+    Auto,
+    Strict,
+}
+
+/// Another cosigner.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Peer {
+    pub(super) id: u16,
+    pub(super) addr: String,
 }
 
 fn yes() -> bool {

@@ -102,7 +102,7 @@ impl<'a> Question<'a> {
     }
 
     /// An extension on a prevote or on a precommit for nil (`privval/file.go`, `signVote`, v0.38).
-    pub(super) fn has_misplaced_extension(&self) -> bool {
+    pub fn has_misplaced_extension(&self) -> bool {
         match self.content {
             Content::Vote(vote) => {
                 self.signs_extension

@@ -52,7 +52,8 @@ impl Watermark {
         (self.height, self.round, self.step)
     }
 
-    pub(super) fn is_at(&self, hrs: Hrs) -> bool {
+    /// Whether this is the watermark of that place.
+    pub fn is_at(&self, hrs: Hrs) -> bool {
         self.place() == (hrs.height, hrs.round, Some(hrs.step))
     }
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use monosign_protocol::{ChainId, Height};
 
-use crate::guard::{Recorded, Watermark};
+use crate::guard::{Question, Recorded, Watermark};
 use crate::seams::{Disk, DiskFile, Open};
 use format::hash_in;
 pub use format::{Entry, FILE_LEN, FormatError, Header, MAX_SIGN_BYTES, PAGE, SLOTS, decode_file};
@@ -307,6 +307,15 @@ impl Record {
     pub fn permit(&self) -> Option<Permit<'_>> {
         let signed = self.newest.watermark.signed.as_ref().filter(|_| !self.failed)?;
         Some(Permit::recorded(&signed.sign_bytes))
+    }
+
+    /// Leave to sign a message that is the recorded one but for its timestamp; `None` if another one is recorded, or after a
+    /// failed write.
+    pub fn permit_alike(&self, question: &Question<'_>) -> Option<Permit<'static>> {
+        let watermark = &self.newest.watermark;
+        let signed = watermark.signed.as_ref().filter(|_| !self.failed && watermark.is_at(question.hrs()))?;
+        let is_alike = question.sign_bytes_at(signed.timestamp) == signed.sign_bytes;
+        is_alike.then(|| Permit::alike(question.sign_bytes()))
     }
 
     /// Where the record lies.

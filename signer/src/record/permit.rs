@@ -9,8 +9,9 @@ use crate::guard::Refusal;
 
 /// Bytes that may be signed. A backend signs nothing else, and there are four ways to get one:
 ///
-/// * the message that the durable record holds ([`Record::permit`](super::Record::permit)): the only way for votes and
-///   proposals, so that what is not recorded cannot be signed;
+/// * the message that the durable record holds ([`Record::permit`](super::Record::permit), and for cosigners
+///   [`Record::permit_alike`](super::Record::permit_alike)): the only way for votes and proposals, so that what is not
+///   recorded cannot be signed;
 /// * the extension of a vote, in its own domain;
 /// * an extension without replay protection and the raw bytes of v1's `SignBytes`, unless they could be a consensus
 ///   message;
@@ -21,6 +22,13 @@ pub struct Permit<'a>(Cow<'a, [u8]>);
 impl<'a> Permit<'a> {
     pub(super) fn recorded(sign_bytes: &'a [u8]) -> Self {
         Self(Cow::Borrowed(sign_bytes))
+    }
+
+    /// The recorded message with another timestamp. Cosigners sign it, since the validators of one key do not agree on
+    /// timestamps, and two signatures that differ in nothing else are no double signature (CometBFT
+    /// `types/evidence.go`, `DuplicateVoteEvidence`: the block ids must differ).
+    pub(super) fn alike(sign_bytes: Vec<u8>) -> Self {
+        Self(Cow::Owned(sign_bytes))
     }
 
     /// A vote's extension (`types/vote.go`, `VoteExtensionSignBytes`, v0.38). Its domain differs from votes and
@@ -53,6 +61,11 @@ impl<'a> Permit<'a> {
             return Err(Refusal::EmptyRawBytes);
         }
         Ok(Permit(Cow::Owned(sign_bytes::celestia_raw_bytes(chain_id.as_str(), raw_bytes, unique_id))))
+    }
+
+    /// The same leave, for longer than its bytes are lent.
+    pub fn into_owned(self) -> Permit<'static> {
+        Permit(Cow::Owned(self.0.into_owned()))
     }
 
     /// The bytes to sign.

@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 pub use disk::{Disk, DiskFile, Open, StdDisk};
 pub use entropy::{Entropy, OsEntropy};
-pub use net::{Net, Stream, TokioNet};
+pub use net::{Listen, Net, Stream, TokioNet};
 
 /// A future of the single thread that the signer runs on.
 pub type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -21,7 +21,7 @@ pub type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 /// All seams together, cheap to clone.
 #[derive(Clone)]
 pub struct Seams {
-    /// Dials validators.
+    /// Dials validators, and carries cosigners.
     pub net: Rc<dyn Net>,
     /// Holds the records.
     pub disk: Rc<dyn Disk>,

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpListener, TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
 use super::Local;
@@ -15,10 +15,21 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
-/// Dials validators.
+/// Dials validators and other cosigners, and listens to those.
 pub trait Net {
     /// Connects to an endpoint. Time limits are the caller's.
     fn dial<'a>(&'a self, endpoint: &'a Endpoint) -> Local<'a, io::Result<Box<dyn Stream>>>;
+
+    /// Listens on an endpoint: cosigners only; a validator is always dialed. A network may have no listeners.
+    fn listen<'a>(&'a self, _endpoint: &'a Endpoint) -> Local<'a, io::Result<Box<dyn Listen>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+}
+
+/// A socket that listens.
+pub trait Listen {
+    /// The next connection, and where it comes from.
+    fn accept(&mut self) -> Local<'_, io::Result<(Box<dyn Stream>, String)>>;
 }
 
 /// Sockets of the operating system.
@@ -41,6 +52,30 @@ impl Net for TokioNet {
                     Ok(Box::new(stream) as Box<dyn Stream>)
                 }
             }
+        })
+    }
+
+    fn listen<'a>(&'a self, endpoint: &'a Endpoint) -> Local<'a, io::Result<Box<dyn Listen>>> {
+        Box::pin(async move {
+            match endpoint {
+                Endpoint::Tcp { host, port } => {
+                    let listener = TcpListener::bind((host.as_str(), *port)).await?;
+                    Ok(Box::new(TcpListen(listener)) as Box<dyn Listen>)
+                }
+                _ => Err(io::Error::new(io::ErrorKind::Unsupported, "cosigners listen on tcp only")),
+            }
+        })
+    }
+}
+
+struct TcpListen(TcpListener);
+
+impl Listen for TcpListen {
+    fn accept(&mut self) -> Local<'_, io::Result<(Box<dyn Stream>, String)>> {
+        Box::pin(async {
+            let (stream, from) = self.0.accept().await?;
+            set_options(&stream)?;
+            Ok((Box::new(stream) as Box<dyn Stream>, from.to_string()))
         })
     }
 }
@@ -87,7 +122,7 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::net::TcpSocket;
 
     use super::*;
 

@@ -71,6 +71,20 @@ impl Client {
         Ok(())
     }
 
+    /// Signs one proposal at the next height.
+    #[allow(dead_code, reason = "for the `threshold` bench")]
+    pub(crate) async fn next_proposal(&mut self, latencies: &mut crate::report::Nanos) -> anyhow::Result<()> {
+        self.sign(&self.request(&self.plain, Step::Proposal), latencies).await?;
+        self.height.0 += 1;
+        Ok(())
+    }
+
+    /// Goes on at a height, since another client has signed below it.
+    #[allow(dead_code, reason = "for the `threshold` bench")]
+    pub(crate) fn skip_to(&mut self, height: i64) {
+        self.height = Height(height);
+    }
+
     async fn sign(&mut self, request: &Message, latencies: &mut crate::report::Nanos) -> anyhow::Result<()> {
         let begin = Instant::now();
         let answer = self.link.ask(request).await?;

@@ -118,7 +118,7 @@ pub fn open_with_passphrase(content: &[u8], passphrase: SecretString) -> Result<
     decrypt(content, std::iter::once(&identity as &dyn Identity))
 }
 
-fn encrypt<'a>(
+pub(crate) fn encrypt<'a>(
     recipients: impl Iterator<Item = &'a dyn Recipient>,
     content: &[u8],
 ) -> Result<String, SealError> {
@@ -136,6 +136,14 @@ fn decrypt<'a>(
     content: &[u8],
     identities: impl Iterator<Item = &'a dyn Identity>,
 ) -> Result<ConsensusKey, SealError> {
+    from_json(&decrypt_content(content, identities)?)
+}
+
+/// What an age file holds, in a buffer that is wiped.
+pub(crate) fn decrypt_content<'a>(
+    content: &[u8],
+    identities: impl Iterator<Item = &'a dyn Identity>,
+) -> Result<Zeroizing<Vec<u8>>, SealError> {
     let decryptor = Decryptor::new(ArmoredReader::new(content)).map_err(SealError::from_age)?;
     let stream = decryptor.decrypt(identities).map_err(SealError::from_age)?;
     // Of full capacity from the start: a growing buffer leaves copies behind that nobody wipes.
@@ -145,7 +153,7 @@ fn decrypt<'a>(
     if json.len() > MAX_CONTENT {
         return Err(SealError::BadContent);
     }
-    from_json(&json)
+    Ok(json)
 }
 
 /// The content; values borrow from a buffer that is wiped.

@@ -28,7 +28,7 @@ use crate::import::key::{ImportKeyError, PlainFormat, parse_plain};
 use crate::ops::private_file::{self, PrivateFileError};
 
 /// Where a key is, and what the configuration says about opening it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeySource {
     /// The key file.
     pub path: PathBuf,
@@ -150,6 +150,21 @@ fn open_with_identity(
     env: &UnlockEnv,
     content: &[u8],
 ) -> Result<ConsensusKey, KeyFileError> {
+    let (path, identities) = identities(source, env)?;
+    key_file::open_with_identities(content, &identities).map_err(|error| match error {
+        SealError::WrongIdentity => KeyFileError::WrongIdentity { path: source.path.clone(), identity: path },
+        error => in_file(&source.path, error),
+    })
+}
+
+/// The identities that a file is to be opened with, from the first place that has any; and the place.
+///
+/// # Errors
+/// If there are none, or the first place has something else.
+pub fn identities(
+    source: &KeySource,
+    env: &UnlockEnv,
+) -> Result<(PathBuf, Vec<x25519::Identity>), KeyFileError> {
     if source.passphrase_file.is_some() {
         return Err(KeyFileError::WrongSetting {
             path: source.path.clone(),
@@ -172,10 +187,7 @@ fn open_with_identity(
     };
     let identities = parse_identities(&identities)
         .map_err(|line| KeyFileError::BadIdentity { path: path.clone(), line })?;
-    key_file::open_with_identities(content, &identities).map_err(|error| match error {
-        SealError::WrongIdentity => KeyFileError::WrongIdentity { path: source.path.clone(), identity: path },
-        error => in_file(&source.path, error),
-    })
+    Ok((path, identities))
 }
 
 fn open_or_leave_sealed(

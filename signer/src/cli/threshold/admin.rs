@@ -1,0 +1,190 @@
+//! `monosign threshold status` and `drill`, and the socket on which a running cosigner answers them.
+//!
+//! It is a unix socket of mode 0600. A request is one line, `status CHAIN` or `drill CHAIN`; the answer is text up to the end, and its
+//! first line is `ok` or what is wrong.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use monosign_protocol::ChainId;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixListener;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, timeout};
+
+use crate::cli::unlock::AdminSocket;
+use crate::cli::{ChainArgs, Failure};
+use crate::seams::{Entropy as _, OsEntropy};
+use crate::threshold::asked::Subject;
+use crate::threshold::cosigner::Status;
+use crate::threshold::deal::subsets;
+use crate::threshold::open::read_group;
+use crate::threshold::rounds::MemberId;
+use crate::threshold::run::GroupHandle;
+
+/// Arguments of `monosign threshold status`.
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    chain: ChainArgs,
+}
+
+/// Arguments of `monosign threshold drill`.
+#[derive(Debug, Args)]
+pub(super) struct DrillArgs {
+    #[command(flatten)]
+    chain: ChainArgs,
+}
+
+/// The longest request, and the time it may take to come.
+const MAX_REQUEST: u64 = 256;
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+
+pub(super) fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    ask("status", &args.chain, out)
+}
+
+pub(super) fn drill(args: &DrillArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let chain = args.chain.load()?;
+    let share = chain.key.threshold().ok_or_else(|| not_shared(&chain.id))?;
+    let group = read_group(&share.group, &chain.id).map_err(crate::start::StartError::from)?;
+    let members: Vec<MemberId> = group.members().collect();
+    let mut failed = 0;
+    let sets = subsets(&members, usize::from(group.shape().threshold()));
+    for set in &sets {
+        let signers = set.iter().map(MemberId::to_string).collect::<Vec<_>>().join(",");
+        match say(&format!("drill {} {signers}", chain.id), &args.chain) {
+            Ok(text) => write!(out, "ok      cosigners {signers}: {text}")?,
+            Err(error) => {
+                failed += 1;
+                let why = error.message.unwrap_or_default();
+                writeln!(out, "FAILED  cosigners {signers}: {}", why.replace('\n', "; "))?;
+            }
+        }
+    }
+    match failed {
+        0 => Ok(()),
+        n => Err(Failure::new(format!("{n} of {} sets do not sign: see above", sets.len()))),
+    }
+}
+
+fn not_shared(id: &ChainId) -> Failure {
+    Failure::usage(format!("the key of chain `{id}` is not shared\nhint: it has no [[providers.threshold]]"))
+}
+
+fn ask(what: &str, args: &ChainArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let chain = args.load()?;
+    if chain.key.threshold().is_none() {
+        return Err(not_shared(&chain.id));
+    }
+    Ok(write!(out, "{}", say(&format!("{what} {}", chain.id), args)?)?)
+}
+
+/// Says one line to the running cosigner. Returns what it answers.
+fn say(request: &str, args: &ChainArgs) -> Result<String, Failure> {
+    let path = socket_path(&args.config.load()?.admin_socket);
+    let mut stream = UnixStream::connect(&path).map_err(|e| {
+        let path = path.display();
+        Failure::new(format!(
+            "cannot reach a cosigner at `{path}`: {e}\nhint: `monosign start` listens there while it runs"
+        ))
+    })?;
+    writeln!(stream, "{request}")?;
+    let mut answer = BufReader::new(stream);
+    let (mut verdict, mut text) = (String::new(), String::new());
+    answer.read_line(&mut verdict)?;
+    answer.read_to_string(&mut text)?;
+    match verdict.trim_end() {
+        "ok" => Ok(text),
+        other => Err(Failure::new(other)),
+    }
+}
+
+fn socket_path(admin: &Path) -> PathBuf {
+    admin.with_added_extension("cosigner")
+}
+
+/// Answers for the cosigners of this process; `None` if there are none.
+pub(in crate::cli) fn listen(
+    admin: &Path,
+    cosigners: Vec<(ChainId, GroupHandle)>,
+) -> Result<Option<AdminSocket>, Failure> {
+    if cosigners.is_empty() {
+        return Ok(None);
+    }
+    AdminSocket::bind(&socket_path(admin), |listener| serve(listener, cosigners)).map(Some)
+}
+
+async fn serve(listener: UnixListener, cosigners: Vec<(ChainId, GroupHandle)>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let cosigners = cosigners.clone();
+        spawn_local(async move {
+            if let Ok(Err(error)) = timeout(REQUEST_TIME, answer(stream, &cosigners)).await {
+                tracing::warn!("admin socket: {error}");
+            }
+        });
+    }
+}
+
+async fn answer(mut stream: tokio::net::UnixStream, cosigners: &[(ChainId, GroupHandle)]) -> io::Result<()> {
+    let (read, mut write) = stream.split();
+    let mut line = String::new();
+    tokio::io::BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
+    let answer = match carry_out(line.trim_end(), cosigners).await {
+        Ok(text) => format!("ok\n{text}"),
+        Err(error) => format!("{}\n", error.replace('\n', "; ")),
+    };
+    write.write_all(answer.as_bytes()).await
+}
+
+async fn carry_out(line: &str, cosigners: &[(ChainId, GroupHandle)]) -> Result<String, String> {
+    let mut words = line.split(' ');
+    let (what, chain) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let found = cosigners.iter().find(|(id, _)| id.as_str() == chain);
+    let (id, group) = found.ok_or_else(|| format!("chain `{chain}` is not cosigned here"))?;
+    match (what, words.next()) {
+        ("status", None) => match group.status().await {
+            Some(status) => Ok(describe(id, &status)),
+            None => Err("the cosigner has ended after an internal error: restart it".into()),
+        },
+        ("drill", Some(signers)) => {
+            let signers = signers.split(',').map(|member| member.parse().map(MemberId));
+            let signers = signers.collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
+            let mut number = [0; 16];
+            OsEntropy.fill(&mut number);
+            let start = Instant::now();
+            group.sign_with(Subject::Drill(number), Some(signers)).await.map_err(|e| e.to_string())?;
+            Ok(format!("signed in {:.1} ms\n", start.elapsed().as_secs_f64() * 1000.0))
+        }
+        _ => Err(format!("`{line}` is no request")),
+    }
+}
+
+fn describe(id: &ChainId, status: &Status) -> String {
+    let last = status.last_signed.map_or("nothing since the start".into(), |place| place.to_string());
+    let mut text = format!("chain {id}: {}\nthe group has signed h/r/s {last}\n", status.state);
+    for peer in &status.peers {
+        let state = match (peer.up, peer.active, peer.suspected) {
+            (false, ..) => "not connected",
+            (true, false, _) => "joining",
+            (true, true, true) => "slow",
+            (true, true, false) => "up",
+        };
+        let round_trip = peer
+            .round_trip
+            .filter(|_| peer.up)
+            .map(|time| format!("  round trip {:.2} ms", time.as_secs_f64() * 1000.0));
+        let guard = peer.guard.map(|place| format!("  at {place} when it connected"));
+        text += &format!(
+            "cosigner {}  {state:<13}{}{}\n",
+            peer.member,
+            round_trip.unwrap_or_default(),
+            guard.unwrap_or_default()
+        );
+    }
+    text
+}

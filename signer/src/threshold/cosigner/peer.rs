@@ -1,0 +1,98 @@
+//! A peer, as the coordinator sees it on the connection that it dialed.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use frost_ed25519::round1::SigningCommitments;
+use tokio::time::Instant;
+
+use super::PeerStatus;
+use super::effect::ConnId;
+use crate::threshold::incarnation::Incarnation;
+use crate::threshold::message::Place;
+use crate::threshold::nonces::{LIFETIME, POOL};
+use crate::threshold::rounds::MemberId;
+
+/// How long a peer that was slow or wrong is tried last.
+const SUSPICION: Duration = Duration::from_secs(2);
+/// How much earlier than the signer the coordinator takes nonces for too old.
+const MARGIN: Duration = Duration::from_secs(10);
+
+#[derive(Default)]
+pub(super) struct Peer {
+    pub(super) conn: Option<ConnId>,
+    /// Its life, once it has welcomed us.
+    pub(super) incarnation: Option<Incarnation>,
+    pub(super) active: bool,
+    pub(super) guard: Option<Place>,
+    pool: VecDeque<Commitment>,
+    suspected_until: Option<Instant>,
+    pub(super) round_trip: Option<Duration>,
+    pub(super) pinged: Option<(u64, Instant)>,
+}
+
+/// What a peer has committed itself to, good for one share.
+pub(super) struct Commitment {
+    pub(super) nonce: u64,
+    pub(super) commitments: SigningCommitments,
+    pub(super) bytes: Vec<u8>,
+    received: Instant,
+}
+
+impl Peer {
+    pub(super) fn connected(&mut self, conn: ConnId) {
+        *self = Self { conn: Some(conn), round_trip: self.round_trip, guard: self.guard, ..Self::default() };
+    }
+
+    pub(super) fn disconnected(&mut self) {
+        let suspected_until = self.suspected_until;
+        *self = Self { round_trip: self.round_trip, guard: self.guard, suspected_until, ..Self::default() };
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.conn.is_some() && self.incarnation.is_some()
+    }
+
+    pub(super) fn is_suspected(&self, now: Instant) -> bool {
+        self.suspected_until.is_some_and(|until| until > now)
+    }
+
+    pub(super) fn suspect(&mut self, now: Instant) {
+        self.suspected_until = Some(now + SUSPICION);
+    }
+
+    pub(super) fn trust(&mut self) {
+        self.suspected_until = None;
+    }
+
+    /// More than a pool has been promised to nobody.
+    pub(super) fn add(&mut self, now: Instant, nonce: u64, commitments: SigningCommitments, bytes: Vec<u8>) {
+        if self.pool.len() < 2 * POOL {
+            self.pool.push_back(Commitment { nonce, commitments, bytes, received: now });
+        }
+    }
+
+    /// Whether it could sign now.
+    pub(super) fn can_sign(&mut self, now: Instant) -> bool {
+        let fresh = |c: &Commitment| now.duration_since(c.received) + MARGIN < LIFETIME;
+        while self.pool.front().is_some_and(|oldest| !fresh(oldest)) {
+            self.pool.pop_front();
+        }
+        self.is_up() && self.active && !self.pool.is_empty()
+    }
+
+    pub(super) fn take(&mut self) -> Option<Commitment> {
+        self.pool.pop_front()
+    }
+
+    pub(super) fn status(&self, member: MemberId, now: Instant) -> PeerStatus {
+        PeerStatus {
+            member,
+            up: self.is_up(),
+            active: self.active,
+            suspected: self.is_suspected(now),
+            round_trip: self.round_trip,
+            guard: self.guard,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Nonces, made ahead.
+//!
+//! What always holds:
+//!
+//! * nonces live in memory and belong to one connection, or to sessions of our own: when it ends, they are gone;
+//! * they are taken out before anything else is done with the request that names them, so that no two requests get the same,
+//!   whatever they are;
+//! * they are dropped when they are old: a machine that was suspended, or copied with its memory, must not use them for long.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use frost_ed25519::round1::{SigningCommitments, SigningNonces};
+use tokio::time::Instant;
+
+use super::rounds::NonceMaker;
+
+/// How many a connection has: as many requests can be under way at once.
+pub const POOL: usize = 16;
+/// How long nonces are kept. The coordinator stops using them a little earlier.
+pub const LIFETIME: Duration = Duration::from_secs(60);
+
+/// What one connection may use.
+#[derive(Default)]
+pub struct NoncePool {
+    nonces: BTreeMap<u64, Nonces>,
+    next: u64,
+}
+
+struct Nonces {
+    secret: SigningNonces,
+    public: SigningCommitments,
+    made: Instant,
+}
+
+impl NoncePool {
+    /// Fills up, and drops what is old. Returns what is new, for the coordinator.
+    pub fn refill(&mut self, now: Instant, maker: &NonceMaker) -> Vec<(u64, Vec<u8>)> {
+        self.nonces.retain(|_, nonces| now.duration_since(nonces.made) < LIFETIME);
+        let mut fresh = Vec::new();
+        while self.nonces.len() < POOL {
+            let (secret, public) = maker.fresh();
+            let Ok(bytes) = public.serialize() else { break };
+            fresh.push((self.next, bytes));
+            self.nonces.insert(self.next, Nonces { secret, public, made: now });
+            self.next += 1;
+        }
+        fresh
+    }
+
+    /// Takes nonces out, for good.
+    pub fn take(&mut self, id: u64, now: Instant) -> Option<(SigningNonces, SigningCommitments)> {
+        let nonces = self.nonces.remove(&id)?;
+        (now.duration_since(nonces.made) < LIFETIME).then_some((nonces.secret, nonces.public))
+    }
+}
+
+/// How many are made ahead for sessions of our own.
+const STOCK: usize = 4;
+
+/// Nonces for sessions that this cosigner coordinates.
+#[derive(Default)]
+pub struct Stock(VecDeque<Nonces>);
+
+impl Stock {
+    /// Adds one pair, and drops what is old. False if there were enough.
+    pub fn fill_up(&mut self, now: Instant, maker: &NonceMaker) -> bool {
+        self.0.retain(|nonces| now.duration_since(nonces.made) < LIFETIME);
+        if self.0.len() >= STOCK {
+            return false;
+        }
+        let (secret, public) = maker.fresh();
+        self.0.push_back(Nonces { secret, public, made: now });
+        true
+    }
+
+    /// Takes nonces out, for good.
+    pub fn take(&mut self, now: Instant) -> Option<(SigningNonces, SigningCommitments)> {
+        self.0.retain(|nonces| now.duration_since(nonces.made) < LIFETIME);
+        self.0.pop_front().map(|nonces| (nonces.secret, nonces.public))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use monosign_protocol::Height;
+
+    use super::*;
+    use crate::consensus_key::ConsensusKey;
+    use crate::seams::OsEntropy;
+    use crate::threshold::deal::deal;
+    use crate::threshold::group::Shape;
+
+    fn maker() -> NonceMaker {
+        let key = ConsensusKey::from_seed(&[7; 32]);
+        let shape = Shape::new(2, 3).expect("allowed");
+        let dealt = deal(&key, &"test-1".parse().expect("an id"), shape, Height(0), &OsEntropy);
+        let dealt = dealt.expect("a split key");
+        NonceMaker::new(dealt.shares[0].key_package(&dealt.group).expect("its share"), Rc::new(OsEntropy))
+    }
+
+    #[test]
+    fn nonces_are_given_once_and_not_when_they_are_old() {
+        let (maker, now) = (maker(), Instant::now());
+        let mut pool = NoncePool::default();
+        let fresh = pool.refill(now, &maker);
+        assert_eq!(fresh.len(), POOL);
+        assert!(pool.take(fresh[0].0, now).is_some() && pool.take(fresh[0].0, now).is_none());
+        assert!(pool.take(fresh[1].0, now + LIFETIME).is_none());
+        // What was taken or is old is replaced by others of new numbers.
+        let more = pool.refill(now + LIFETIME, &maker);
+        assert_eq!(more.len(), POOL);
+        assert!(more.iter().all(|(id, bytes)| fresh.iter().all(|(old, of)| id != old && bytes != of)));
+    }
+
+    #[test]
+    fn the_stock_is_bounded_and_ages_too() {
+        let (maker, now) = (maker(), Instant::now());
+        let mut stock = Stock::default();
+        while stock.fill_up(now, &maker) {}
+        let taken: Vec<_> = std::iter::from_fn(|| stock.take(now)).map(|(_, public)| public).collect();
+        assert_eq!(taken.len(), STOCK);
+        assert!((1..STOCK).all(|n| taken[n] != taken[0]));
+        while stock.fill_up(now, &maker) {}
+        assert!(stock.take(now + LIFETIME).is_none());
+    }
+}

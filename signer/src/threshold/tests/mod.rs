@@ -1,0 +1,7 @@
+//! A group in memory, against crashes, reordering, copies and cosigners that cheat.
+
+mod cheating;
+mod crashes;
+mod rig;
+mod signatures;
+mod signing;
