@@ -14,7 +14,7 @@ use monosign_protocol::{ChainId, Dialect, Height, Round, noise};
 use serde::Serialize;
 
 use crate::backend::softsign::unlock::{KeySource, UnlockEnv};
-use crate::config::{Addr, ChainConfig, Endpoint, PinnedPeer, ValidatorConfig};
+use crate::config::{Addr, ChainConfig, Endpoint, KeyConfig, PinnedPeer, ValidatorConfig};
 use crate::guard::Watermark;
 use crate::import::key::PlainFormat;
 use crate::ops::private_file::{PrivateFileError, create_private};
@@ -240,6 +240,7 @@ impl Place {
             identity_file: None,
             passphrase_file: None,
         };
+        let key = KeyConfig::Softsign(key);
         Ok(ChainConfig { id: id.clone(), record: self.path("record"), key, ..chain.clone() })
     }
 
