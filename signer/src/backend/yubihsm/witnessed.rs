@@ -101,8 +101,11 @@ impl Witnessed {
     }
 
     async fn sign(&self, state: &mut State, key: u16, message: Vec<u8>) -> Result<Reply, DeviceError> {
-        if self.mode == Audit::Permit {
-            self.make_place(state).await?;
+        match self.mode {
+            Audit::Permit => self.make_place(state).await?,
+            // Answers were lost. Which of those signatures were made is found out before there are more of them than are remembered.
+            _ if !state.noted.asked.is_empty() => drop(self.look(state).await?),
+            _ => {}
         }
         let asked = &mut state.noted.asked;
         if asked.len() == MAX_ASKED {
@@ -110,7 +113,14 @@ impl Witnessed {
         }
         asked.push_back(Asked { key, length: (message.len() + 2) as u16 });
         note(state).await?;
-        let reply = self.inner.execute(Request::Sign { key, message }).await;
+        let request = Request::Sign { key, message };
+        let mut reply = self.inner.execute(request.clone()).await;
+        if self.mode == Audit::Detect && reply == Err(DeviceError::LogFull) {
+            // Others have filled it. Who marks as read what we have not seen leaves a gap, so it is for us to make room.
+            let log = self.look(state).await?;
+            self.mark_read(state, &log).await?;
+            reply = self.inner.execute(request).await;
+        }
         match reply {
             Err(DeviceError::LogFull) if self.mode == Audit::Permit => {
                 Err(DeviceError::Alarm(Alarm::PlaceTaken.to_string()))
@@ -122,7 +132,13 @@ impl Witnessed {
                 }
                 Ok(reply)
             }
-            failed => failed,
+            Err(error) => {
+                if error.is_clean() {
+                    // It was not signed: a foreign signature must not pass for it.
+                    state.noted.asked.pop_back();
+                }
+                Err(error)
+            }
         }
     }
 
@@ -174,4 +190,122 @@ async fn note(state: &mut State) -> Result<(), DeviceError> {
     let noted = Noted { cursor: state.noted.cursor, asked: VecDeque::clone(&state.noted.asked) };
     let done = state.file.note(&noted).await;
     done.map_err(|error| DeviceError::Alarm(format!("the audit file could not be written: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::collections::BTreeSet;
+
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+    use crate::backend::yubihsm::witness::LogEntry;
+    use crate::seams::StdDisk;
+
+    const SIGNS: Request = Request::Sign { key: 1, message: Vec::new() };
+
+    /// A device that logs, and does as it is told.
+    #[derive(Default)]
+    struct Fake {
+        log: RefCell<AuditLog>,
+        last: Cell<(u16, [u8; 16])>,
+        loses_answers: Cell<bool>,
+        refuses: Cell<bool>,
+        forces: Cell<bool>,
+    }
+
+    impl Fake {
+        fn logs(&self, command: u8) {
+            let (item, digest) = self.last.get();
+            let mut bytes = [0; 16];
+            bytes[..2].copy_from_slice(&(item + 1).to_be_bytes());
+            bytes[2] = command;
+            bytes[4] = 2;
+            bytes[6] = 4;
+            bytes[8] = 1;
+            bytes[11] = command | 0x80;
+            let hash = Sha256::new().chain_update(bytes).chain_update(digest).finalize();
+            let mut digest = [0; 16];
+            digest.copy_from_slice(&hash[..16]);
+            self.last.set((item + 1, digest));
+            self.log.borrow_mut().entries.push(LogEntry { bytes, digest });
+        }
+
+        fn perform(&self, request: &Request) -> Result<Reply, DeviceError> {
+            match request {
+                Request::Sign { .. } if self.refuses.get() => Err(DeviceError::Refused("no".into())),
+                Request::Sign { .. } if self.forces.get() && self.log.borrow().entries.len() >= CAPACITY => {
+                    Err(DeviceError::LogFull)
+                }
+                Request::Sign { .. } => {
+                    self.logs(0x6a);
+                    let lost = DeviceError::Lost { reason: "lost".into(), session_spent: true };
+                    if self.loses_answers.get() { Err(lost) } else { Ok(Reply::Signature(Box::new([7; 64]))) }
+                }
+                Request::Log => Ok(Reply::Log(self.log.borrow().clone())),
+                Request::MarkRead(item) => {
+                    self.log.borrow_mut().entries.retain(|entry| entry.item() > *item);
+                    Ok(Reply::Done)
+                }
+                _ => Ok(Reply::Done),
+            }
+        }
+    }
+
+    impl Executor for Rc<Fake> {
+        fn execute(&self, request: Request) -> Local<'_, Result<Reply, DeviceError>> {
+            Box::pin(async move { self.perform(&request) })
+        }
+    }
+
+    fn run(test: impl AsyncFnOnce(Rc<Fake>, Witnessed)) {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let fake = Rc::new(Fake::default());
+            fake.logs(0);
+            let (disk, path) = (Rc::new(StdDisk::default()), dir.path().join("audit"));
+            let log = fake.log.borrow().clone();
+            Witnessed::init(&*disk, &path, &log).await.unwrap();
+            let watched = Watched { auth_key: 4, keys: BTreeSet::from([1]) };
+            let witnessed = Witnessed::new(Rc::new(Rc::clone(&fake)), Audit::Detect, watched, disk, path);
+            test(fake, witnessed).await;
+        });
+    }
+
+    #[test]
+    fn any_number_of_lost_answers_is_no_signature_of_somebody_else() {
+        run(async |fake, witnessed| {
+            fake.loses_answers.set(true);
+            for _ in 0..3 * MAX_ASKED {
+                let lost = witnessed.execute(SIGNS).await;
+                assert!(matches!(lost, Err(DeviceError::Lost { .. })), "{lost:?}");
+            }
+            fake.loses_answers.set(false);
+            assert!(witnessed.execute(SIGNS).await.is_ok());
+        });
+    }
+
+    #[test]
+    fn what_the_device_refused_to_sign_excuses_no_signature_of_somebody_else() {
+        run(async |fake, witnessed| {
+            fake.refuses.set(true);
+            assert!(matches!(witnessed.execute(SIGNS).await, Err(DeviceError::Refused(_))));
+            fake.refuses.set(false);
+            fake.logs(0x6a);
+            let found = witnessed.execute(SIGNS).await;
+            assert!(matches!(found, Err(DeviceError::Alarm(_))), "{found:?}");
+        });
+    }
+
+    #[test]
+    fn a_log_that_others_have_filled_is_read_and_signing_goes_on() {
+        run(async |fake, witnessed| {
+            fake.forces.set(true);
+            (1..CAPACITY).for_each(|_| fake.logs(0x58));
+            assert!(witnessed.execute(SIGNS).await.is_ok());
+            assert!(!fake.log.borrow().entries.is_empty(), "the newest stays as an anchor");
+        });
+    }
 }
