@@ -186,6 +186,11 @@ impl Oracle {
         self.has_failures = true;
     }
 
+    /// Whether a disk or a device has failed, so that signatures may have been refused.
+    pub fn has_failures(&self) -> bool {
+        self.has_failures
+    }
+
     /// How far a signer may jump above what it signed last, from now on; `None` is as far as it is asked to.
     pub fn limit_jumps(&mut self, by: &str, limit: Option<u64>) {
         match limit {

@@ -35,8 +35,6 @@ pub(super) struct Trouble {
     crash: BTreeMap<String, Crash>,
     /// How many faults are there now that can delay an answer.
     faults: usize,
-    /// Whether devices or disks failed, so that signatures were refused.
-    refusals: bool,
     /// Signers whose disk has failed since they started: they may sign nothing until they are started anew.
     failed_disks: BTreeSet<String>,
 }
@@ -154,7 +152,6 @@ impl World<'_> {
                 if let Some(signer) = self.signer(&host) {
                     signer.disk.set_fault(Some(fault));
                     self.trouble.failed_disks.insert(host.clone());
-                    self.trouble.refusals = true;
                     self.oracle.borrow_mut().saw_failure();
                 }
                 if let Some(lasts) = lasts {
@@ -164,7 +161,6 @@ impl World<'_> {
             Do::DeviceFault { host, fault, lasts } => {
                 if let Some(signer) = self.signer(&host) {
                     signer.device.set_fault(Some(fault));
-                    self.trouble.refusals = true;
                     self.oracle.borrow_mut().saw_failure();
                 }
                 self.end_later(draw(lasts), Ending::Device(host));
@@ -192,12 +188,11 @@ impl World<'_> {
             }
             Do::Reload { host, chain, link, validators } => {
                 if let Some(signer) = self.signer(&host) {
-                    {
-                        let mut settings = signer.settings.borrow_mut();
+                    signer.change_settings(|settings| {
                         settings.chain.extend(chain);
                         settings.link.extend(link);
                         settings.validators = validators.unwrap_or_else(|| settings.validators.clone());
-                    }
+                    });
                     signer.tell(Control::Reload);
                 }
             }
@@ -268,7 +263,7 @@ impl World<'_> {
         }
         // A chain whose votes were refused can stand still for good: CometBFT has no timer below two thirds of the votes, and its
         // operators start the node anew, which asks again.
-        if self.trouble.refusals {
+        if self.oracle.borrow().has_failures() {
             for validator in self.validators.clone() {
                 self.kill(&validator.name);
             }

@@ -40,9 +40,11 @@ pub(super) struct SignerHost {
     pub(super) disk: Rc<HostDisk>,
     pub(super) device: Rc<Device>,
     taps: RefCell<BTreeMap<String, Tap>>,
+    /// How long it takes its links to notice a peer that is gone without a word.
+    link_timeout: Cell<Duration>,
     /// The last picture of its disk.
     pub(super) picture: RefCell<Option<Image>>,
-    pub(super) settings: RefCell<SignerSettings>,
+    settings: RefCell<SignerSettings>,
     pub(super) control: RefCell<Option<mpsc::UnboundedSender<Control>>>,
     starts: Cell<u64>,
     is_initialized: Cell<bool>,
@@ -87,18 +89,30 @@ impl SignerHost {
         shared: Rc<SignerShared>,
     ) -> Rc<Self> {
         let settings = SignerSettings { chain: signer.chain.clone(), link: signer.link.clone(), validators };
-        Rc::new(Self {
+        let host = Self {
             name: signer.name.as_str().into(),
             disk,
             device,
             taps: RefCell::default(),
+            link_timeout: Cell::default(),
             picture: RefCell::new(None),
             settings: RefCell::new(settings),
             control: RefCell::new(None),
             starts: Cell::new(0),
             is_initialized: Cell::new(!signer.fresh),
             shared,
-        })
+        };
+        host.change_settings(|_| ());
+        Rc::new(host)
+    }
+
+    /// Changes what its configuration file says; a process that runs reads it at its next reload.
+    pub(super) fn change_settings(&self, change: impl FnOnce(&mut SignerSettings)) {
+        change(&mut self.settings.borrow_mut());
+        let config = Config::parse(&self.config_text(), Path::new(CONFIG));
+        let validators = config.map(|config| config.validators).unwrap_or_default();
+        let longest = validators.iter().map(|validator| validator.timeout).max();
+        self.link_timeout.set(longest.unwrap_or_default());
     }
 
     /// Whether it holds more connections than it serves nodes: one that is of no use any more must be closed.
@@ -118,9 +132,7 @@ impl SignerHost {
 
     /// How long it takes its links to notice a peer that is gone without a word.
     pub(super) fn link_timeout(&self) -> Duration {
-        let config = Config::parse(&self.config_text(), Path::new(CONFIG));
-        let validators = config.map(|config| config.validators).unwrap_or_default();
-        validators.iter().map(|validator| validator.timeout).max().unwrap_or_default()
+        self.link_timeout.get()
     }
 
     /// Tells the running process something; nothing happens if none runs.
