@@ -228,7 +228,8 @@ impl ValidatorHost {
         }))
     }
 
-    /// For how many heights the node got a precommit for a block.
+    /// For how many heights the node got a precommit. One for nil will do: a node that lags behind the others, since its signer is
+    /// slower than the chain, asks for nothing else.
     pub(super) fn heights_signed(&self) -> u64 {
         self.heights_signed.get()
     }
@@ -421,7 +422,8 @@ impl ValidatorHost {
         self.set_asking(false);
         let undisturbed = self.is_undisturbed();
         self.shared.oracle.borrow_mut().answered(request, answer, took, undisturbed);
-        if let Some(height) = signed_block(request, answer).filter(|height| *height > self.last_height.get())
+        if let Some(height) =
+            signed_precommit(request, answer).filter(|height| *height > self.last_height.get())
         {
             self.last_height.set(height);
             self.heights_signed.set(self.heights_signed.get() + 1);
@@ -509,13 +511,13 @@ fn is_refusal(answer: &Message) -> bool {
     }
 }
 
-/// The height of a precommit for a block that was signed.
-fn signed_block(request: &Message, answer: Option<&Message>) -> Option<Height> {
+/// The height of a precommit that was signed.
+fn signed_precommit(request: &Message, answer: Option<&Message>) -> Option<Height> {
     let (Message::SignVoteRequest(request), Some(Message::SignedVoteResponse(answer))) = (request, answer)
     else {
         return None;
     };
-    let vote = request.vote.as_ref().filter(|vote| vote.vote_type == 2 && !vote.block_id.is_nil())?;
+    let vote = request.vote.as_ref().filter(|vote| vote.vote_type == 2)?;
     answer.error.is_none().then_some(vote.height)
 }
 
