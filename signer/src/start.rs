@@ -224,12 +224,11 @@ impl Signer {
         Ok(())
     }
 
-    /// One chain with one validator, which asks one thing at a time: nobody else waits while the disk writes.
+    /// One chain with one validator, which asks one thing at a time: nobody else waits while the disk writes. Other cosigners
+    /// wait, but for a share, which waits for the disk in any case.
     fn count(&self) {
-        // The other cosigners of a group wait too, always.
-        let is_cosigner = |chain: &RunningChain| matches!(chain.key, RunningKey::Cosigner(..));
         let several = self.chains.len() > 1 || self.links.len() > 1;
-        self.seams.disk.others_wait(several || self.chains.values().any(is_cosigner));
+        self.seams.disk.others_wait(several);
     }
 
     /// Dials a validator and serves it.
