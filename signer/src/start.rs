@@ -176,6 +176,7 @@ impl Signer {
         share: &ThresholdConfig,
         env: &UnlockEnv,
     ) -> Result<(), StartError> {
+        threshold::open::explain(share, &config.record, &self.seams).await?;
         let opened = threshold::open::open(share, &config.id, env)?;
         let record = threshold::open::open_record(&opened, &config.record, &self.seams).await?;
         let (chain_id, public_key) = (&config.id, opened.group.public_key());
