@@ -372,7 +372,12 @@ impl Rig {
                 let left = self.carry_out(node, &mut cosigner, &mut keeper, effect);
                 unhandled.extend(left);
             }
-            if !cosigner.advance(self.time, keeper.recorded()) {
+            if cosigner.advance(self.time, keeper.recorded()) {
+                continue;
+            }
+            if cosigner.has_to_prepare() {
+                cosigner.prepare(self.time);
+            } else {
                 break;
             }
         }
