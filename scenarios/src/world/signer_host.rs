@@ -9,7 +9,7 @@ use std::time::Duration;
 use monosign::backend::softsign::unlock::UnlockEnv;
 use monosign::config::Config;
 use monosign::guard::{JumpLimit, Watermark};
-use monosign::record::{Header, Record, RecordError};
+use monosign::record::{Header, Record, RecordError, decode_file};
 use monosign::seams::Seams;
 use monosign::start::{self, Devices, Opened, Signer, StartError};
 use monosign_protocol::{ChainId, Hrs};
@@ -271,8 +271,7 @@ impl SignerHost {
 
     fn saw_start(&self, record: &Record) {
         let watermark = record.watermark();
-        let step = watermark.step;
-        let place = step.map(|step| Hrs { height: watermark.height, round: watermark.round, step });
+        let place = place_of(watermark);
         self.shared.oracle.borrow_mut().started(&self.name, &watermark.to_string(), place);
     }
 
@@ -307,8 +306,15 @@ impl SignerHost {
         }
         signer.stop().await;
         self.shared.reach.hit("signer stopped in good order");
+        let recorded = self.disk.durable_file(Path::new(RECORD), |record| decode_file(record).ok());
+        let place = recorded.flatten().and_then(|(_, newest)| place_of(&newest.watermark));
+        self.shared.oracle.borrow_mut().stopped(&self.name, place);
         Ok(())
     }
+}
+
+fn place_of(watermark: &Watermark) -> Option<Hrs> {
+    watermark.step.map(|step| Hrs { height: watermark.height, round: watermark.round, step })
 }
 
 /// Where nodes listen.
