@@ -107,6 +107,8 @@ func (u *upgrade) close() {
 type foretold struct {
 	Ready bool   `json:"ready"`
 	Diff  string `json:"diff"`
+	// Trials is shown where something is not as it should be.
+	Trials json.RawMessage `json:"trials"`
 }
 
 func (u *upgrade) run() (string, error) {
@@ -289,7 +291,7 @@ func (u *upgrade) change(diff string) error {
 	}
 	// The releases stay as they are named on the command line, so that nothing is advised any more.
 	if !again.Ready || again.Diff != "" {
-		return fmt.Errorf("still to be changed: %s", again.Diff)
+		return fmt.Errorf("it is still not ready: %s%s", again.Diff, again.Trials)
 	}
 	u.new.process.kill()
 	u.signer.process.kill()
