@@ -25,6 +25,7 @@ type settings struct {
 	reference bool
 	nodes     bool
 	clients   bool
+	groups    []shape
 	heights   int
 	keep      bool
 	buildOnly bool
@@ -56,6 +57,14 @@ func parseFlags() (settings, []string) {
 	flag.BoolVar(&s.buildOnly, "build", false, "only build the nodes and clients")
 	flag.BoolVar(&s.keep, "keep", false, "keep the logs of what passed, too")
 	flag.IntVar(&s.heights, "heights", 300, "heights the clients ask for in a row")
+	flag.Func("group", "put a group of cosigners, as 2/3, in the signer's place before the nodes; may be repeated", func(text string) error {
+		var of shape
+		if _, err := fmt.Sscanf(text, "%d/%d", &of.threshold, &of.members); err != nil {
+			return fmt.Errorf("`%s` is not of the form 2/3", text)
+		}
+		s.groups = append(s.groups, of)
+		return nil
+	})
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), `usage: interop/run [FLAG…] [VERSION…]
 
@@ -73,11 +82,14 @@ MONOSIGN_INTEROP_CACHE   where built nodes and clients are kept (default: intero
 	}
 	s.builder = builder{interop: root, cache: absolute(envOr("MONOSIGN_INTEROP_CACHE", filepath.Join(root, ".cache")))}
 	s.monosign = absolute(envOr("MONOSIGN_BIN", filepath.Join(root, "..", "target", "release", "monosign")))
-	s.nodes, s.clients = *only != "clients", *only != "nodes"
+	s.nodes, s.clients = *only != "clients", *only != "nodes" && len(s.groups) == 0
 	return s, flag.Args()
 }
 
 func (s settings) check() error {
+	if s.reference && len(s.groups) > 0 {
+		return errors.New("-reference and -group: CometBFT's own signer is no group")
+	}
 	if s.reference || s.buildOnly {
 		return nil
 	}
@@ -119,7 +131,15 @@ func (s settings) runVersion(v version) []row {
 				return s.runClient(v, t, clientBinary, dir)
 			}))
 		}
-		if nodeBinary != "" {
+		for _, of := range s.groups {
+			if nodeBinary == "" {
+				break
+			}
+			rows = append(rows, s.part(v, t, fmt.Sprintf("node-%d-of-%d", of.threshold, of.members), func(dir string) (string, error) {
+				return s.runGroup(v, t, of, nodeBinary, dir)
+			}))
+		}
+		if nodeBinary != "" && len(s.groups) == 0 {
 			rows = append(rows, s.part(v, t, "node", func(dir string) (string, error) {
 				return s.runNode(v, t, nodeBinary, clientBinary, dir)
 			}))
