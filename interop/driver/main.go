@@ -28,6 +28,7 @@ type settings struct {
 	clients   bool
 	upgrades  bool
 	only      string
+	groups    []shape
 	heights   int
 	keep      bool
 	buildOnly bool
@@ -64,6 +65,14 @@ func parseFlags() (settings, []string) {
 	flag.BoolVar(&s.buildOnly, "build", false, "only build the nodes and clients")
 	flag.BoolVar(&s.keep, "keep", false, "keep the logs of what passed, too")
 	flag.IntVar(&s.heights, "heights", 300, "heights the clients ask for in a row")
+	flag.Func("group", "put a group of cosigners, as 2/3, in the signer's place before the nodes; may be repeated", func(text string) error {
+		var of shape
+		if _, err := fmt.Sscanf(text, "%d/%d", &of.threshold, &of.members); err != nil {
+			return fmt.Errorf("`%s` is not of the form 2/3", text)
+		}
+		s.groups = append(s.groups, of)
+		return nil
+	})
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), `usage: interop/run [FLAG…] [VERSION…]
 
@@ -83,7 +92,9 @@ MONOSIGN_INTEROP_CACHE   where built nodes and clients are kept (default: intero
 	s.monosign = absolute(envOr("MONOSIGN_BIN", filepath.Join(root, "..", "target", "release", "monosign")))
 	switch s.only = *only; s.only {
 	case "":
-		s.nodes, s.clients, s.upgrades = true, true, !s.reference && !s.buildOnly
+		s.nodes = true
+		s.clients = len(s.groups) == 0
+		s.upgrades = s.clients && !s.reference && !s.buildOnly
 	case "nodes":
 		s.nodes = true
 	case "clients":
@@ -100,6 +111,9 @@ func (s settings) check() error {
 	}
 	if s.upgrades && s.only != "" && (s.reference || s.buildOnly) {
 		return errors.New("upgrades are monosign's, and are run, not built")
+	}
+	if s.reference && len(s.groups) > 0 {
+		return errors.New("-reference and -group: CometBFT's own signer is no group")
 	}
 	if s.reference || s.buildOnly {
 		return nil
@@ -142,7 +156,15 @@ func (s settings) runVersion(v version) []row {
 				return s.runClient(v, t, clientBinary, dir)
 			}))
 		}
-		if nodeBinary != "" {
+		for _, of := range s.groups {
+			if nodeBinary == "" {
+				break
+			}
+			rows = append(rows, s.part(v, t, fmt.Sprintf("node-%d-of-%d", of.threshold, of.members), func(dir string) (string, error) {
+				return s.runGroup(v, t, of, nodeBinary, dir)
+			}))
+		}
+		if nodeBinary != "" && len(s.groups) == 0 {
 			rows = append(rows, s.part(v, t, "node", func(dir string) (string, error) {
 				return s.runNode(v, t, nodeBinary, clientBinary, dir)
 			}))

@@ -4,8 +4,9 @@
 //! meet in one cosigner. That is an order and no election: a peer that does not answer within the hedge is overtaken, and both
 //! may go on, since guards stand by one message whoever asks.
 //!
-//! A set of signers that is slow gets a second set beside it (as in ROAST), and a peer is in one session of an ask at a time. The
-//! first session that is complete wins.
+//! A set of signers that is slow gets a second set beside it (as in ROAST), of peers that do not owe a share of the same ask: who
+//! has given one may give another, with other nonces. So as many as may be down may hang instead. The first session that is
+//! complete wins.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -210,7 +211,7 @@ impl Cosigner {
             .sessions
             .values()
             .filter(|session| session.ask == id)
-            .flat_map(|session| session.commitments.keys().copied())
+            .flat_map(|session| session.waiting.iter().copied())
             .collect();
         let refused = ask.leading.as_ref().map(|leading| &leading.refused);
         let mut peers: Vec<_> = self
