@@ -1,4 +1,5 @@
 //! `mock-validator conform` and `compare` as they are typed.
+#![allow(clippy::unwrap_used, reason = "also in helpers, which clippy does not take for tests")]
 
 mod common;
 
