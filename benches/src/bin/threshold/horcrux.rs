@@ -113,15 +113,22 @@ impl Horcrux {
         Ok(())
     }
 
-    /// Who leads, as its own command says.
-    fn leader(&self) -> anyhow::Result<usize> {
-        let mut command = Command::new(&self.path);
-        let said = run(command.arg("--home").arg(self.setup.path("horcrux/cosigner_1")).arg("leader"))?;
-        let digits: String = said.chars().filter(char::is_ascii_digit).collect();
-        let id: usize = digits.parse().with_context(|| format!("no leader in `{said}`"))?;
-        id.checked_sub(1)
-            .filter(|id| *id < self.cosigners.len())
-            .with_context(|| format!("no leader in `{said}`"))
+    /// Who leads, as its own command says, once it has elected one.
+    async fn leader(&self) -> anyhow::Result<usize> {
+        let until = Instant::now() + SETTLE;
+        loop {
+            let mut command = Command::new(&self.path);
+            // It fails until the cosigner listens.
+            let said = run(command.arg("--home").arg(self.setup.path("horcrux/cosigner_1")).arg("leader"));
+            let named = said.iter().flat_map(|said| said.lines()).find_map(|line| {
+                line.strip_prefix("Current leader: ")?.trim().parse::<usize>().ok()?.checked_sub(1)
+            });
+            match named.filter(|leader| *leader < self.cosigners.len()) {
+                Some(leader) => return Ok(leader),
+                None if Instant::now() > until => bail!("Horcrux has no leader after {SETTLE:?}: {said:?}"),
+                None => sleep(Duration::from_millis(200)).await,
+            }
+        }
     }
 }
 
@@ -146,7 +153,7 @@ pub(crate) async fn measure(
     let mut latencies = Latencies::default();
     {
         let horcrux = Horcrux::start(path, dir, shape).await?;
-        let mut client = horcrux.client(horcrux.leader()?).await?;
+        let mut client = horcrux.client(horcrux.leader().await?).await?;
         client.heights(50, &mut Latencies::default()).await?;
         client.heights(samples, &mut latencies).await?;
     }
@@ -169,7 +176,7 @@ async fn failover(
     let (mut times, mut errors, mut silent) = (nanos(), 0u32, 0u32);
     for _ in 0..trials {
         let mut horcrux = Horcrux::start(path, dir, (threshold, members)).await?;
-        let leader = horcrux.leader()?;
+        let leader = horcrux.leader().await?;
         let mut client = horcrux.client((leader + 1) % usize::from(members)).await?;
         match hangs {
             true => horcrux.signal(leader, Signal::STOP)?,
