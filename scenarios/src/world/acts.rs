@@ -35,8 +35,8 @@ pub(super) struct Trouble {
     crash: BTreeMap<String, Crash>,
     /// How many faults are there now that can delay an answer.
     faults: usize,
-    /// Whether devices or disks failed, so that signatures were refused.
-    refusals: bool,
+    /// Signers and nodes, by number, of which the signer alone holds a connection, and since when.
+    half_open: BTreeMap<(usize, usize), Duration>,
     /// Signers whose disk has failed since they started: they may sign nothing until they are started anew.
     failed_disks: BTreeSet<String>,
 }
@@ -154,7 +154,6 @@ impl World<'_> {
                 if let Some(signer) = self.signer(&host) {
                     signer.disk.set_fault(Some(fault));
                     self.trouble.failed_disks.insert(host.clone());
-                    self.trouble.refusals = true;
                     self.oracle.borrow_mut().saw_failure();
                 }
                 if let Some(lasts) = lasts {
@@ -164,7 +163,6 @@ impl World<'_> {
             Do::DeviceFault { host, fault, lasts } => {
                 if let Some(signer) = self.signer(&host) {
                     signer.device.set_fault(Some(fault));
-                    self.trouble.refusals = true;
                     self.oracle.borrow_mut().saw_failure();
                 }
                 self.end_later(draw(lasts), Ending::Device(host));
@@ -192,12 +190,11 @@ impl World<'_> {
             }
             Do::Reload { host, chain, link, validators } => {
                 if let Some(signer) = self.signer(&host) {
-                    {
-                        let mut settings = signer.settings.borrow_mut();
+                    signer.change_settings(|settings| {
                         settings.chain.extend(chain);
                         settings.link.extend(link);
                         settings.validators = validators.unwrap_or_else(|| settings.validators.clone());
-                    }
+                    });
                     signer.tell(Control::Reload);
                 }
             }
@@ -268,7 +265,7 @@ impl World<'_> {
         }
         // A chain whose votes were refused can stand still for good: CometBFT has no timer below two thirds of the votes, and its
         // operators start the node anew, which asks again.
-        if self.trouble.refusals {
+        if self.oracle.borrow().has_failures() {
             for validator in self.validators.clone() {
                 self.kill(&validator.name);
             }
@@ -295,6 +292,26 @@ impl World<'_> {
         let noticed = self.signers.iter().map(|signer| signer.link_timeout()).max().unwrap_or_default();
         let until = calm.then(|| self.sim.elapsed() + AFTERMATH.max(noticed + NODE_PATIENCE));
         self.chain.disturbed_until(until);
+    }
+
+    /// A signer that stands by holds on to a connection for longer each time. Where the end of it was lost, keepalive tells a real
+    /// one within the minute, and nothing tells this one.
+    pub(super) fn look_for_half_open(&mut self) {
+        let now = self.sim.elapsed();
+        let mut lasts = false;
+        for (n, signer) in self.signers.iter().enumerate() {
+            for (m, validator) in self.validators.iter().enumerate() {
+                if signer.is_connected_to(&validator.name) && validator.tap.open() == 0 {
+                    let since = *self.trouble.half_open.entry((n, m)).or_insert(now);
+                    lasts |= now - since >= signer.link_timeout();
+                } else {
+                    self.trouble.half_open.remove(&(n, m));
+                }
+            }
+        }
+        if lasts {
+            self.disturb();
+        }
     }
 
     fn down_for(&mut self, host: String, down: Option<Duration>) {

@@ -52,9 +52,25 @@ pub(super) struct ValidatorHost {
     /// The node has come to the point where it was to die; it starts again after this.
     crash: Cell<Option<Duration>>,
     asking: Cell<bool>,
-    heights_signed: Cell<u64>,
-    last_height: Cell<Height>,
+    signed: Heights,
+    passed: Heights,
     shared: Rc<ValidatorShared>,
+}
+
+/// Heights, each of which is counted if it is above the last.
+#[derive(Default)]
+struct Heights {
+    last: Cell<Height>,
+    count: Cell<u64>,
+}
+
+impl Heights {
+    fn reached(&self, height: Height) {
+        if height > self.last.get() {
+            self.last.set(height);
+            self.count.set(self.count.get() + 1);
+        }
+    }
 }
 
 /// What all nodes of a world share: the chain and its peers.
@@ -222,15 +238,21 @@ impl ValidatorHost {
             crash_answered: Cell::new(None),
             crash: Cell::new(None),
             asking: Cell::new(false),
-            heights_signed: Cell::new(0),
-            last_height: Cell::default(),
+            signed: Heights::default(),
+            passed: Heights::default(),
             shared,
         }))
     }
 
     /// For how many heights the node got a precommit for a block.
     pub(super) fn heights_signed(&self) -> u64 {
-        self.heights_signed.get()
+        self.signed.count.get()
+    }
+
+    /// For how many heights the node got a precommit, be it for nil. A node that lags behind the others, since its signer is slower
+    /// than the chain, asks for nothing else.
+    pub(super) fn heights_passed(&self) -> u64 {
+        self.passed.count.get()
     }
 
     /// The node dies after its next request is sent.
@@ -421,10 +443,11 @@ impl ValidatorHost {
         self.set_asking(false);
         let undisturbed = self.is_undisturbed();
         self.shared.oracle.borrow_mut().answered(request, answer, took, undisturbed);
-        if let Some(height) = signed_block(request, answer).filter(|height| *height > self.last_height.get())
-        {
-            self.last_height.set(height);
-            self.heights_signed.set(self.heights_signed.get() + 1);
+        if let Some((height, is_nil)) = signed_precommit(request, answer) {
+            self.passed.reached(height);
+            if !is_nil {
+                self.signed.reached(height);
+            }
         }
     }
 
@@ -509,14 +532,14 @@ fn is_refusal(answer: &Message) -> bool {
     }
 }
 
-/// The height of a precommit for a block that was signed.
-fn signed_block(request: &Message, answer: Option<&Message>) -> Option<Height> {
+/// The height of a precommit that was signed, and whether it is for nil.
+fn signed_precommit(request: &Message, answer: Option<&Message>) -> Option<(Height, bool)> {
     let (Message::SignVoteRequest(request), Some(Message::SignedVoteResponse(answer))) = (request, answer)
     else {
         return None;
     };
-    let vote = request.vote.as_ref().filter(|vote| vote.vote_type == 2 && !vote.block_id.is_nil())?;
-    answer.error.is_none().then_some(vote.height)
+    let vote = request.vote.as_ref().filter(|vote| vote.vote_type == 2)?;
+    answer.error.is_none().then(|| (vote.height, vote.block_id.is_nil()))
 }
 
 /// The kernel's queue of connections.

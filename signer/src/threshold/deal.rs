@@ -127,8 +127,9 @@ pub fn prove(group: &Group, shares: &[Share], entropy: &dyn Entropy) -> Result<u
             let share = rounds::sign_share(&keys[&id], nonces, &commitments, &permit).map_err(unproven)?;
             signed.insert(id, share);
         }
-        rounds::aggregate(group.package(), group.verifying_key(), &commitments, &signed, permit.bytes())
-            .map_err(unproven)?;
+        let made =
+            rounds::aggregate(group.package(), &commitments, &signed, permit.bytes()).map_err(unproven)?;
+        rounds::verify(group.verifying_key(), permit.bytes(), made).map_err(unproven)?;
     }
     Ok(sets.len())
 }
