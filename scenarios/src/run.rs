@@ -30,11 +30,15 @@ pub enum Mode {
     Softsign,
     /// The same key behind a modelled device, which takes about 120 ms for a signature.
     Device,
+    /// A YubiHSM 2 at the wire level, and all of the production code but the `yubihsm` crate, which cannot be run without sockets.
+    Yubihsm,
+    /// A PKCS#11 token behind a worker, and all of the production code but the process and the library.
+    Pkcs11,
 }
 
 /// What names no mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no signing mode: use one of `softsign`, `device`")]
+#[error("`{0}` is no signing mode: use one of `softsign`, `device`, `yubihsm`, `pkcs11`")]
 pub struct InvalidMode(String);
 
 impl Run {
@@ -60,7 +64,12 @@ impl fmt::Display for Run {
 
 impl Mode {
     /// Every mode.
-    pub const ALL: [Self; 2] = [Self::Softsign, Self::Device];
+    pub const ALL: [Self; 4] = [Self::Softsign, Self::Device, Self::Yubihsm, Self::Pkcs11];
+
+    /// Whether the production code for devices is what signs.
+    pub fn is_hardware(self) -> bool {
+        matches!(self, Self::Yubihsm | Self::Pkcs11)
+    }
 }
 
 impl fmt::Display for Mode {
@@ -68,6 +77,8 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Self::Softsign => "softsign",
             Self::Device => "device",
+            Self::Yubihsm => "yubihsm",
+            Self::Pkcs11 => "pkcs11",
         })
     }
 }
@@ -91,7 +102,7 @@ mod tests {
         for mode in Mode::ALL {
             assert_eq!(mode.to_string().parse(), Ok(mode));
         }
-        let refused = "yubihsm".parse::<Mode>().unwrap_err().to_string();
+        let refused = "ledger".parse::<Mode>().unwrap_err().to_string();
         assert!(Mode::ALL.iter().all(|mode| refused.contains(&format!("`{mode}`"))), "{refused}");
     }
 

@@ -52,6 +52,7 @@ fn world(stream: &mut Stream) -> Scenario {
         chain: chain(nodes, stream),
         validators,
         signers: vec![Signer { clock_skew_ms: skew(stream), ..Signer::named("signer") }],
+        devices: Vec::new(),
         network: Network { latency: range(stream, 0, 30), chops: stream.percent(70) },
         disk: Disk { latency: range(stream, 0, 8), ..Disk::default() },
         acts: Vec::new(),
@@ -281,8 +282,12 @@ impl Draw<'_> {
             DeviceFault::Slow,
             DeviceFault::WrongSignature,
             DeviceFault::Absent,
+            DeviceFault::PowerCycle,
+            DeviceFault::Truncated,
+            DeviceFault::LogFull,
         ];
-        Do::DeviceFault { host: self.signer(), fault: *self.stream.pick(&faults), lasts: self.lasting() }
+        let fault = *self.stream.pick(&faults);
+        Do::DeviceFault { host: self.signer(), device: None, fault, lasts: self.lasting() }
     }
 
     /// What an operator does on a working day.

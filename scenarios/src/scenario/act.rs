@@ -200,6 +200,9 @@ pub enum Do {
     DeviceFault {
         /// A signer.
         host: String,
+        /// Which one of its devices; none means all of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
         /// How.
         fault: DeviceFault,
         /// How long.
@@ -290,6 +293,12 @@ pub enum DeviceFault {
     WrongSignature,
     /// It is not there.
     Absent,
+    /// It loses its power for a moment, at the next signature: before it, or after it was made. What passes requests on to it stays up.
+    PowerCycle,
+    /// Its answers lack their last byte.
+    Truncated,
+    /// Somebody else fills its log, and reads it at the end.
+    LogFull,
 }
 
 impl Act {

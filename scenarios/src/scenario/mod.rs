@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use act::{Act, DeviceFault, DiskFault, Do, When};
 pub use load::{LoadError, Mistake, load, name_of, parse};
 pub use schema::schema;
-pub use signer_toml::{SignerFiles, signer_toml};
+pub use signer_toml::{AUTH_KEY, KEY, SignerFiles, SignerTables, audit_file, serial_number, signer_toml};
 pub use span::{InvalidSpan, Span, SpanRange};
 
 /// One scenario, as its file holds it.
@@ -56,6 +56,9 @@ pub struct Scenario {
     /// The nodes that vote with the key; none means one, `validator`.
     #[serde(default, rename = "validator", skip_serializing_if = "Vec::is_empty")]
     pub validators: Vec<Validator>,
+    /// The devices that are not as they are by default, in modes that have any.
+    #[serde(default, rename = "device", skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Hsm>,
     /// Between signers and nodes.
     #[serde(default)]
     pub network: Network,
@@ -91,6 +94,7 @@ impl Scenario {
             chain: Chain::default(),
             signers: Vec::new(),
             validators: Vec::new(),
+            devices: Vec::new(),
             network: Network::default(),
             disk: Disk::default(),
             acts: Vec::new(),
@@ -184,6 +188,13 @@ pub struct Signer {
     #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
     #[schemars(schema_with = "schema::table")]
     pub link: toml::Table,
+    /// The devices that hold its key, in the modes `yubihsm` and `pkcs11`: the first is asked first. None means one of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
+    /// What stands in each of its `[[providers.yubihsm]]` tables, beside what the simulator sets. `audit` is `detect` by default.
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    #[schemars(schema_with = "schema::table")]
+    pub provider: toml::Table,
     /// How wrong its wall clock is, in milliseconds.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub clock_skew_ms: i64,
@@ -198,9 +209,33 @@ impl Signer {
             fresh: false,
             chain: toml::Table::new(),
             link: toml::Table::new(),
+            devices: Vec::new(),
+            provider: toml::Table::new(),
             clock_skew_ms: 0,
         }
     }
+
+    /// The devices that hold its key: those that are named, or one of its own.
+    pub fn device_names(&self) -> Vec<String> {
+        match self.devices.is_empty() {
+            true => vec![format!("{}-hsm", self.name)],
+            false => self.devices.clone(),
+        }
+    }
+}
+
+/// A device that holds keys. Signers that name the same one share it, as over a connector in the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hsm {
+    /// Its name, as in the `devices` of signers.
+    pub name: String,
+    /// Whether the key was never put on it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_key: bool,
+    /// Whether it refuses to sign when its log is full, as after `monosign yubihsm setup --force-audit`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force_audit: bool,
 }
 
 impl Validator {
@@ -297,7 +332,11 @@ pub struct Expect {
     /// if it does not, so that the claim is an honest one. What each single signer promises is checked all the same.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub double_sign_by_clone: bool,
-    /// Set where a signer must refuse to start and so signing does not resume.
+    /// Set where two signers hold the state and share a device, which signs for both before either can know: what the later one
+    /// made must not leave it, and the scenario fails if the device did not sign twice.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub second_signature_withheld: bool,
+    /// Set where a signer must refuse to start, or to sign, and so signing does not resume.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub signer_stays_down: bool,
 }

@@ -10,7 +10,7 @@ use super::timeline::Happening;
 use super::validator_host::ValidatorHost;
 use super::{Event, World};
 use crate::disk::Loss;
-use crate::scenario::{Do, PowerCut, SpanRange};
+use crate::scenario::{DeviceFault, Do, PowerCut, SpanRange};
 
 /// The end of something that lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) enum Ending {
     PeersBack(Vec<usize>),
     Gossip,
     Disk(String),
-    Device(String),
+    Devices(Vec<String>),
     Honest(String),
 }
 
@@ -39,9 +39,16 @@ pub(super) struct Trouble {
     half_open: BTreeMap<(usize, usize), Duration>,
     /// Signers whose disk has failed since they started: they may sign nothing until they are started anew.
     failed_disks: BTreeSet<String>,
+    /// Signers whose device gave a wrong signature: they ask it nothing more until they are started anew.
+    distrusted: BTreeSet<String>,
 }
 
 impl Trouble {
+    /// Signatures are refused in this world, and nodes may need a start to ask again.
+    pub(super) fn refusals_happen(&mut self) {
+        self.refusals = true;
+    }
+
     pub(super) fn wanted_down(&mut self, host: &str, down: bool) {
         match down {
             true => self.wanted_down.insert(host.into()),
@@ -69,6 +76,9 @@ pub(super) struct Crash {
 
 /// How long the world is disturbed after a fault has ended and everybody has noticed: a node's retries, and redials.
 const AFTERMATH: Duration = Duration::from_secs(10);
+
+/// The same where devices are: each start leaves a session open on a device, and when there are none left it takes 30 s until one is.
+const SESSIONS_FREE: Duration = Duration::from_secs(40);
 
 /// How long a node waits for a signer to connect (`privval/signer_listener_endpoint.go`, `defaultTimeoutAcceptSeconds`).
 const NODE_PATIENCE: Duration = Duration::from_secs(3);
@@ -160,12 +170,17 @@ impl World<'_> {
                     self.end_later(draw(lasts), Ending::Disk(host));
                 }
             }
-            Do::DeviceFault { host, fault, lasts } => {
-                if let Some(signer) = self.signer(&host) {
-                    signer.device.set_fault(Some(fault));
-                    self.oracle.borrow_mut().saw_failure();
+            Do::DeviceFault { host, device, fault, lasts } => {
+                let names = self.devices_of(&host, device);
+                for name in &names {
+                    self.set_device_fault(name, Some(fault));
                 }
-                self.end_later(draw(lasts), Ending::Device(host));
+                self.trouble.refusals = true;
+                self.oracle.borrow_mut().saw_failure();
+                if fault == DeviceFault::WrongSignature && self.mode.is_hardware() {
+                    self.trouble.distrusted.insert(host);
+                }
+                self.end_later(draw(lasts), Ending::Devices(names));
             }
             Do::Snapshot { host } => {
                 if let Some(signer) = self.signer(&host) {
@@ -232,11 +247,7 @@ impl World<'_> {
                     signer.disk.set_fault(None);
                 }
             }
-            Ending::Device(host) => {
-                if let Some(signer) = self.signer(&host) {
-                    signer.device.set_fault(None);
-                }
-            }
+            Ending::Devices(names) => names.iter().for_each(|name| self.set_device_fault(name, None)),
             Ending::Honest(_) => {}
         }
     }
@@ -256,9 +267,11 @@ impl World<'_> {
         for signer in self.signers.clone() {
             signer.spare_connections();
             signer.disk.set_fault(None);
-            signer.device.set_fault(None);
-            if self.trouble.failed_disks.contains(&*signer.name)
-                && self.hosts.power(&signer.name) == Power::On
+            signer.own_devices().for_each(|device| device.set_fault(None));
+            let trouble = &self.trouble;
+            let needs_start =
+                trouble.failed_disks.contains(&*signer.name) || trouble.distrusted.contains(&*signer.name);
+            if needs_start && self.hosts.power(&signer.name) == Power::On
             {
                 self.kill(&signer.name);
             }
@@ -287,10 +300,14 @@ impl World<'_> {
     /// From now on, and for a while after the last fault, nothing is said about how fast answers are.
     pub(super) fn disturb(&mut self) {
         let trouble = &self.trouble;
-        let calm = trouble.faults == 0 && trouble.wanted_down.is_empty() && trouble.failed_disks.is_empty();
+        let calm = trouble.faults == 0
+            && trouble.wanted_down.is_empty()
+            && trouble.failed_disks.is_empty()
+            && trouble.distrusted.is_empty();
         // A connection that died without a word is held for as long as the settings say, which may be longer.
         let noticed = self.signers.iter().map(|signer| signer.link_timeout()).max().unwrap_or_default();
-        let until = calm.then(|| self.sim.elapsed() + AFTERMATH.max(noticed + NODE_PATIENCE));
+        let aftermath = if self.mode.is_hardware() { SESSIONS_FREE } else { AFTERMATH };
+        let until = calm.then(|| self.sim.elapsed() + aftermath.max(noticed + NODE_PATIENCE));
         self.chain.disturbed_until(until);
     }
 
@@ -372,6 +389,7 @@ impl World<'_> {
             self.kill(host);
         }
         self.trouble.failed_disks.remove(host);
+        self.trouble.distrusted.remove(host);
         self.hosts.set_power(host, Power::On);
         self.sim.bounce(host);
     }
@@ -413,6 +431,18 @@ impl World<'_> {
             if let Some(signer) = self.signer(signer) {
                 signer.tap(node).cut_next_write();
             }
+        }
+    }
+
+    /// The device of a signer that is named, or all that it has.
+    fn devices_of(&self, host: &str, named: Option<String>) -> Vec<String> {
+        let all = || self.signer(host).map(|signer| signer.devices.clone()).unwrap_or_default();
+        named.filter(|_| self.mode.is_hardware()).map_or_else(all, |name| vec![name])
+    }
+
+    fn set_device_fault(&self, name: &str, fault: Option<DeviceFault>) {
+        if let Some(device) = self.devices.get(name) {
+            device.set_fault(fault);
         }
     }
 

@@ -17,7 +17,12 @@ pub(super) struct Keys {
     pub(super) identity: PathBuf,
     /// The consensus key.
     pub(super) key: SigningKey,
+    /// The file with the password of devices.
+    pub(super) password: PathBuf,
 }
+
+/// What is in that file.
+pub(super) const PASSWORD: &str = "simulated";
 
 impl Keys {
     /// Writes the files into a directory of the user's own, unless they are there.
@@ -34,7 +39,9 @@ impl Keys {
         let (consensus, identity) = (dir.join("consensus.key"), dir.join("identity.key"));
         write_once(&consensus, &BASE64.encode(key.as_bytes()))?;
         write_once(&identity, &BASE64.encode(&[43; 32]))?;
-        Ok(Self { consensus, identity, key })
+        let password = dir.join("password");
+        write_once(&password, PASSWORD)?;
+        Ok(Self { consensus, identity, key, password })
     }
 }
 

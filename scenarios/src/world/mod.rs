@@ -15,6 +15,7 @@ mod validator_host;
 mod wire;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -88,6 +89,7 @@ struct World<'a> {
     trouble: Trouble,
     ticks: u64,
     mode: crate::run::Mode,
+    devices: Rc<BTreeMap<String, device::Device>>,
 }
 
 impl<'a> World<'a> {
@@ -96,9 +98,10 @@ impl<'a> World<'a> {
         let streams = Streams::new(run.seed);
         let reach = Reach::default();
         let chain_id: ChainId = CHAIN_ID.parse()?;
-        let clones = match scenario.expect.double_sign_by_clone {
-            true => Clones::Expected,
-            false => Clones::Never,
+        let clones = match (scenario.expect.double_sign_by_clone, scenario.expect.second_signature_withheld) {
+            (true, _) => Clones::Expected,
+            (false, true) => Clones::Withheld,
+            (false, false) => Clones::Never,
         };
         let oracle = Rc::new(RefCell::new(Oracle::new(chain_id.clone(), clones, reach.clone())));
         let hosts = Rc::new(Hosts::new(scenario.network.chops));
@@ -108,7 +111,10 @@ impl<'a> World<'a> {
         let validator_settings = scenario.node_hosts();
         let chain =
             ValidatorShared::new(run, &validator_settings, &keys, &hosts, &oracle, &reach, &chain_id)?;
+        let devices = Rc::new(devices(run, &keys, streams, &reach)?);
         let shared = Rc::new(SignerShared {
+            mode: run.mode,
+            devices: Rc::clone(&devices),
             chain_id: chain_id.clone(),
             keys: keys.clone(),
             hosts: Rc::clone(&hosts),
@@ -116,11 +122,14 @@ impl<'a> World<'a> {
             reach: reach.clone(),
             streams,
         });
-        let record = signer_host::fresh_record(&chain_id, keys.key.verifying_key().to_bytes(), streams)?;
-        let signers: Vec<_> = scenario
+        let public_key = keys.key.verifying_key().to_bytes();
+        let signers = scenario
             .signer_hosts()
             .iter()
             .map(|signer| {
+                let names = signer.device_names();
+                let logs: Vec<_> = names.iter().filter_map(|name| devices.get(name)?.log()).collect();
+                let fresh = signer_host::fresh_disk(&chain_id, public_key, &logs, streams)?;
                 let disk = HostDisk::new(
                     &signer.name,
                     scenario.disk.latency,
@@ -128,22 +137,17 @@ impl<'a> World<'a> {
                     reach.clone(),
                 );
                 if !signer.fresh {
-                    disk.restore(&record);
+                    disk.restore(&fresh);
                 }
-                let device = device::Device::new(
-                    run.mode,
-                    streams.of(&format!("device/{}", signer.name)),
-                    reach.clone(),
-                );
                 let served = validator_settings
                     .iter()
                     .filter(|validator| {
                         validator.signers.is_empty() || validator.signers.contains(&signer.name)
                     })
                     .map(|validator| validator.name.clone());
-                SignerHost::new(signer, served.collect(), disk, device, Rc::clone(&shared))
+                Ok(SignerHost::new(signer, served.collect(), disk, Rc::clone(&shared)))
             })
-            .collect();
+            .collect::<anyhow::Result<Vec<_>>>()?;
         let validators: Vec<_> = validator_settings
             .iter()
             .enumerate()
@@ -171,8 +175,14 @@ impl<'a> World<'a> {
             trouble: Trouble::default(),
             ticks: 0,
             mode: run.mode,
+            devices,
         };
         world.power_up(&validator_settings);
+        if run.mode.is_hardware() {
+            // Sessions run out, devices come back in their own time: after faults, there are refusals that no fault is the last cause of.
+            world.trouble.refusals_happen();
+            world.oracle.borrow_mut().saw_failure();
+        }
         for (at, happening) in timeline::happenings(scenario, &streams) {
             world.timeline.enter(at, Event::Act(Box::new(happening)));
         }
@@ -332,7 +342,7 @@ impl<'a> World<'a> {
                 format!("{} precommits were released, and {} are expected", oracle.blocks(), expect.blocks);
             oracle.violated(Invariant::Expected, seen);
         }
-        if expect.double_sign_by_clone && oracle.double_signs() == 0 {
+        if (expect.double_sign_by_clone || expect.second_signature_withheld) && oracle.double_signs() == 0 {
             oracle.violated(
                 Invariant::Expected,
                 "the clone was to sign twice, and did not: say what keeps it from it",
@@ -370,6 +380,28 @@ impl<'a> World<'a> {
     }
 }
 
+/// The devices of a world: those that signers name, and one for each that names none.
+fn devices(
+    run: &Run,
+    keys: &Keys,
+    streams: Streams,
+    reach: &Reach,
+) -> anyhow::Result<BTreeMap<String, device::Device>> {
+    let mut devices = BTreeMap::new();
+    for signer in run.scenario.signer_hosts() {
+        // In the modes without hardware, a device is its host's.
+        let names = if run.mode.is_hardware() { signer.device_names() } else { vec![signer.name.clone()] };
+        for name in names {
+            let named = run.scenario.devices.iter().find(|device| device.name == name).cloned();
+            let plain = scenario::Hsm { name: name.clone(), without_key: false, force_audit: false };
+            let settings = named.unwrap_or(plain);
+            let device = device::Device::new(run.mode, &settings, &keys.key, streams, reach)?;
+            devices.entry(name).or_insert(device);
+        }
+    }
+    Ok(devices)
+}
+
 /// The chain of every world.
 const CHAIN_ID: &str = "simulated-1";
 
@@ -389,7 +421,7 @@ fn builder(scenario: &Scenario, seed: u64) -> turmoil::Sim<'static> {
 fn budget_overruns(
     scenario: &Scenario,
     mode: crate::run::Mode,
-    latencies: &std::collections::BTreeMap<&'static str, crate::outcome::Latencies>,
+    latencies: &BTreeMap<&'static str, crate::outcome::Latencies>,
 ) -> Vec<String> {
     let mut overruns = Vec::new();
     for budget in &scenario.budgets {

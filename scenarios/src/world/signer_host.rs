@@ -11,12 +11,14 @@ use monosign::config::Config;
 use monosign::guard::{JumpLimit, Watermark};
 use monosign::record::{Header, Record, RecordError, decode_file};
 use monosign::seams::Seams;
+use monosign::backend::yubihsm::witness::AuditLog;
+use monosign::backend::yubihsm::{AuditFileError, Witnessed};
 use monosign::start::{self, Devices, Opened, Signer, StartError};
 use monosign_protocol::{ChainId, Hrs};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
-use super::device::{Device, WatchedKey};
+use super::device::{Device, Eye, SimHardware};
 use super::hosts::{Hosts, Power};
 use super::keys::Keys;
 use super::net::{SimEntropy, SimNet};
@@ -25,7 +27,8 @@ use crate::disk::{HostDisk, Image};
 use crate::oracle::Oracle;
 use crate::outcome::Invariant;
 use crate::reach::Reach;
-use crate::scenario::{self, SignerFiles, signer_toml};
+use crate::run::Mode;
+use crate::scenario::{self, SignerFiles, SignerTables, audit_file, signer_toml};
 use crate::streams::Streams;
 
 /// Where its configuration would be.
@@ -38,7 +41,10 @@ pub(super) const RECORD: &str = "/var/lib/monosign/record";
 pub(super) struct SignerHost {
     pub(super) name: Rc<str>,
     pub(super) disk: Rc<HostDisk>,
-    pub(super) device: Rc<Device>,
+    /// The devices that hold its key, in the order in which they are asked.
+    pub(super) devices: Vec<String>,
+    provider: toml::Table,
+    last_signed: Rc<RefCell<Option<(String, Vec<u8>)>>>,
     taps: RefCell<BTreeMap<String, Tap>>,
     /// How long it takes its links to notice a peer that is gone without a word.
     link_timeout: Cell<Duration>,
@@ -67,6 +73,9 @@ pub(super) struct SignerShared {
     pub(super) oracle: Rc<RefCell<Oracle>>,
     pub(super) reach: Reach,
     pub(super) streams: Streams,
+    pub(super) mode: Mode,
+    /// All devices of the world, by name.
+    pub(super) devices: Rc<BTreeMap<String, Device>>,
 }
 
 /// What a process is told from outside.
@@ -85,14 +94,18 @@ impl SignerHost {
         signer: &scenario::Signer,
         validators: Vec<String>,
         disk: Rc<HostDisk>,
-        device: Rc<Device>,
         shared: Rc<SignerShared>,
     ) -> Rc<Self> {
         let settings = SignerSettings { chain: signer.chain.clone(), link: signer.link.clone(), validators };
         let host = Self {
             name: signer.name.as_str().into(),
             disk,
-            device,
+            devices: match shared.mode.is_hardware() {
+                true => signer.device_names(),
+                false => vec![signer.name.clone()],
+            },
+            provider: signer.provider.clone(),
+            last_signed: Rc::default(),
             taps: RefCell::default(),
             link_timeout: Cell::default(),
             picture: RefCell::new(None),
@@ -155,10 +168,16 @@ impl SignerHost {
     /// The text of `monosign.toml`.
     fn config_text(&self) -> String {
         let (settings, keys) = (self.settings.borrow(), &self.shared.keys);
-        let files =
-            SignerFiles { record: RECORD.as_ref(), consensus_key: &keys.consensus, identity: &keys.identity };
+        let files = SignerFiles {
+            record: RECORD.as_ref(),
+            consensus_key: &keys.consensus,
+            identity: &keys.identity,
+            password: &keys.password,
+        };
         let addrs: Vec<_> = settings.validators.iter().map(|name| format!("tcp://{name}:{PORT}")).collect();
-        signer_toml(self.shared.chain_id.as_str(), files, &addrs, &settings.chain, &settings.link)
+        let SignerSettings { chain, link, .. } = &*settings;
+        let tables = SignerTables { devices: &self.devices, chain, link, provider: &self.provider };
+        signer_toml(self.shared.mode, self.shared.chain_id.as_str(), files, &addrs, tables)
     }
 
     /// One process, from its start to its end.
@@ -214,24 +233,42 @@ impl SignerHost {
         let env = UnlockEnv::default();
         self.limit_jumps(config);
         for chain in &config.chains {
-            let opened = start::open(chain, &env, seams, &mut Devices::new(Rc::clone(&seams.disk))).await?;
-            let Opened { record, backend, vault } = opened;
-            self.saw_start(&record);
-            let key = WatchedKey {
-                key: backend,
-                device: Rc::clone(&self.device),
-                host: Rc::clone(&self.name),
-                disk: Rc::clone(&self.disk),
-                record: RECORD.into(),
-                oracle: Rc::clone(&self.shared.oracle),
-                reach: self.shared.reach.clone(),
+            let hardware = SimHardware {
+                devices: Rc::clone(&self.shared.devices),
+                eye: self.eye(),
+                streams: self.shared.streams,
+                start: self.starts.get(),
             };
-            signer.serve_chain(chain, record, vault, Rc::new(key))?;
+            let mut devices = Devices::of(Rc::clone(&seams.disk), Rc::new(hardware));
+            let Opened { record, backend, vault } = start::open(chain, &env, seams, &mut devices).await?;
+            self.saw_start(&record);
+            let key = match self.own_devices().next() {
+                Some(device) => device.watch(backend, self.eye(), &self.shared.reach),
+                None => backend,
+            };
+            signer.look_for(&*key).await;
+            signer.serve_chain(chain, record, vault, key)?;
         }
         for validator in &config.validators {
             signer.start_link(validator)?;
         }
         Ok(())
+    }
+
+    /// The devices that hold its key.
+    pub(super) fn own_devices(&self) -> impl Iterator<Item = &Device> {
+        self.devices.iter().filter_map(|name| self.shared.devices.get(name))
+    }
+
+    fn eye(&self) -> Eye {
+        Eye {
+            host: Rc::clone(&self.name),
+            disk: Rc::clone(&self.disk),
+            record: RECORD.into(),
+            oracle: Rc::clone(&self.shared.oracle),
+            reach: self.shared.reach.clone(),
+            last: Rc::clone(&self.last_signed),
+        }
     }
 
     /// What an operator does who starts the signer twice.
@@ -261,7 +298,20 @@ impl SignerHost {
             public_key: self.shared.keys.key.verifying_key().to_bytes(),
         };
         let made = Record::create(&*seams.disk, Path::new(RECORD), header, Watermark::default()).await;
-        self.is_initialized.set(matches!(made, Ok(_) | Err(RecordError::Exists { .. })));
+        let watched = self.init_audit(seams).await;
+        self.is_initialized.set(watched && matches!(made, Ok(_) | Err(RecordError::Exists { .. })));
+    }
+
+    /// `monosign yubihsm audit init`, likewise.
+    async fn init_audit(&self, seams: &Seams) -> bool {
+        for (n, device) in self.own_devices().enumerate() {
+            let Some(log) = device.log() else { continue };
+            let made = Witnessed::init(&*seams.disk, &audit_file(RECORD.as_ref(), n), &log).await;
+            if !matches!(made, Ok(()) | Err(AuditFileError::Exists(_))) {
+                return false;
+            }
+        }
+        true
     }
 
     fn limit_jumps(&self, config: &Config) {
@@ -325,10 +375,12 @@ fn place_of(watermark: &Watermark) -> Option<Hrs> {
 /// Where nodes listen.
 pub(super) const PORT: u16 = 26658;
 
-/// A record that has signed nothing, as `monosign state init` makes it, on a disk of its own.
-pub(super) fn fresh_record(
+/// A record that has signed nothing, as `monosign state init` makes it, and what is known of the logs of devices, on a disk of their
+/// own.
+pub(super) fn fresh_disk(
     chain_id: &ChainId,
     public_key: [u8; 32],
+    logs: &[AuditLog],
     streams: Streams,
 ) -> anyhow::Result<Image> {
     let disk = HostDisk::new(
@@ -342,6 +394,12 @@ pub(super) fn fresh_record(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let floor = Watermark::default();
     let path = PathBuf::from(RECORD);
-    tokio::task::LocalSet::new().block_on(&runtime, Record::create(&*mounted, &path, header, floor))?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        drop(Record::create(&*mounted, &path, header, floor).await?);
+        for (n, log) in logs.iter().enumerate() {
+            Witnessed::init(&*mounted, &audit_file(&path, n), log).await?;
+        }
+        anyhow::Ok(())
+    })?;
     Ok(disk.snapshot())
 }

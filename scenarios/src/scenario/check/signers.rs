@@ -6,13 +6,29 @@ use monosign::config::{Config, ConfigError};
 use toml::Table;
 
 use super::super::place::Place;
-use super::super::signer_toml::{CHAIN_KEYS, LINK_KEYS, SignerFiles, signer_toml};
+use super::super::signer_toml::{
+    CHAIN_KEYS, LINK_KEYS, PROVIDER_KEYS, SignerFiles, SignerTables, signer_toml,
+};
 use super::super::{Do, Scenario};
 use super::Findings;
+use crate::run::Mode;
 
 pub(super) fn check(scenario: &Scenario, found: &mut Findings) {
     for (n, signer) in scenario.signers.iter().enumerate() {
-        settings(&Place::top("signer").index(n), &signer.chain, &signer.link, found);
+        let place = Place::top("signer").index(n);
+        settings(&place, &signer.chain, &signer.link, found);
+        let provider = |table: &Table| text(&Table::new(), &Table::new(), table);
+        table(&place.key("provider"), &signer.provider, &PROVIDER_KEYS, provider, found);
+        found.no_twins(&place.key("devices"), &signer.devices);
+    }
+    let named: Vec<_> = scenario.signer_hosts().iter().flat_map(|signer| signer.device_names()).collect();
+    for (n, device) in scenario.devices.iter().enumerate() {
+        let place = Place::top("device").index(n).key("name");
+        if !named.contains(&device.name) {
+            found.unknown(&place, "device", &device.name, &named);
+        }
+        let twin = scenario.devices[..n].iter().any(|other| other.name == device.name);
+        found.add_if(twin, &place, format!("there is another device `{}`", device.name));
     }
     for (n, act) in scenario.acts.iter().enumerate() {
         if let Do::Reload { chain, link, .. } = &act.act {
@@ -23,8 +39,9 @@ pub(super) fn check(scenario: &Scenario, found: &mut Findings) {
 
 fn settings(place: &Place, chain: &Table, link: &Table, found: &mut Findings) {
     // One after the other, so that it is known which of them is wrong.
-    table(&place.key("chain"), chain, &CHAIN_KEYS, |table| text(table, &Table::new()), found);
-    table(&place.key("link"), link, &LINK_KEYS, |table| text(&Table::new(), table), found);
+    let none = Table::new();
+    table(&place.key("chain"), chain, &CHAIN_KEYS, |table| text(table, &none, &none), found);
+    table(&place.key("link"), link, &LINK_KEYS, |table| text(&none, table, &none), found);
 }
 
 fn table(place: &Place, table: &Table, ours: &[&str], text: impl Fn(&Table) -> String, found: &mut Findings) {
@@ -44,12 +61,16 @@ fn table(place: &Place, table: &Table, ours: &[&str], text: impl Fn(&Table) -> S
     found.add(&place, format!("the signer refuses it: {what}"));
 }
 
-fn text(chain: &Table, link: &Table) -> String {
-    let (record, consensus_key, identity) = ("record", "consensus.key", "identity.key");
+/// A file in which all three stand: only devices have a provider's table that a scenario can add to.
+fn text(chain: &Table, link: &Table, provider: &Table) -> String {
+    let (record, consensus_key, identity, password) = ("record", "consensus.key", "identity.key", "password");
     let files = SignerFiles {
         record: record.as_ref(),
         consensus_key: consensus_key.as_ref(),
         identity: identity.as_ref(),
+        password: password.as_ref(),
     };
-    signer_toml("sim-1", files, &["tcp://validator:26658".into()], chain, link)
+    let devices = ["device".to_owned()];
+    let tables = SignerTables { devices: &devices, chain, link, provider };
+    signer_toml(Mode::Yubihsm, "sim-1", files, &["tcp://validator:26658".into()], tables)
 }

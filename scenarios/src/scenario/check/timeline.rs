@@ -62,8 +62,9 @@ impl Line<'_> {
                 self.signer("host", host, found)
             }
             Do::DiskFault { host, .. } => self.signer("host", host, found),
-            Do::DeviceFault { host, lasts, .. } => {
+            Do::DeviceFault { host, device, lasts, .. } => {
                 self.signer("host", host, found);
+                self.device(host, device.as_deref(), found);
                 self.takes_time(lasts, found);
             }
             Do::Snapshot { host } | Do::LoseRecord { host } => self.signer("host", host, found),
@@ -131,6 +132,15 @@ impl Line<'_> {
                 found.unknown(&self.place.key(key), "signer", name, &self.hosts.signer_names());
             }
             false => {}
+        }
+    }
+
+    fn device(&self, host: &str, name: Option<&str>, found: &mut Findings) {
+        let signers = self.scenario.signer_hosts();
+        let Some(signer) = signers.iter().find(|signer| signer.name == host) else { return };
+        let there = signer.device_names();
+        if let Some(name) = name.filter(|name| !there.iter().any(|other| other == name)) {
+            found.unknown(&self.place.key("device"), "device", name, &there);
         }
     }
 

@@ -1,4 +1,4 @@
-//! What holds the key of a simulated signer: the production key, behind the latency and the faults of a device, watched by the oracle.
+//! The key in memory, or behind a modelled device: the production software key, with the latency and the faults of a device.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -10,15 +10,13 @@ use monosign::record::Permit;
 use monosign::seams::Local;
 use tokio::time::{sleep, timeout};
 
-use crate::disk::HostDisk;
-use crate::oracle::Oracle;
+use super::Eye;
 use crate::reach::Reach;
-use crate::run::Mode;
 use crate::scenario::{DeviceFault, SpanRange};
 use crate::streams::Stream;
 
-/// The key device of a host; outlives the processes that use it.
-pub(super) struct Device {
+/// A modelled device; outlives the processes that use it.
+pub(in crate::world) struct Model {
     latency: SpanRange,
     stream: RefCell<Stream>,
     fault: Cell<Option<DeviceFault>>,
@@ -28,14 +26,9 @@ pub(super) struct Device {
 /// A driver of a device gives up after this: what an operator would set, and less than the 5 s that a node waits.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-impl Device {
-    /// The device of a mode, in order.
-    pub(super) fn new(mode: Mode, stream: Stream, reach: Reach) -> Rc<Self> {
-        let latency = match mode {
-            Mode::Softsign => SpanRange::always(Duration::ZERO),
-            // EdDSA on a YubiHSM 2, as published.
-            Mode::Device => SpanRange::millis(115, 146),
-        };
+impl Model {
+    /// A device that takes so long, in order.
+    pub(super) fn new(latency: SpanRange, stream: Stream, reach: Reach) -> Rc<Self> {
         Rc::new(Self { latency, stream: RefCell::new(stream), fault: Cell::new(None), reach })
     }
 
@@ -55,7 +48,9 @@ impl Device {
                 self.reach.hit("key device slow");
                 sleep(SLOW).await;
             }
-            Some(DeviceFault::Error) => {
+            Some(
+                DeviceFault::Error | DeviceFault::PowerCycle | DeviceFault::Truncated | DeviceFault::LogFull,
+            ) => {
                 return Err(BackendError::Failed("the device answered with an error".into()));
             }
             _ => {}
@@ -66,30 +61,15 @@ impl Device {
 
 const SLOW: Duration = Duration::from_millis(1500);
 
-/// A key on a device, as one process sees it.
-pub(super) struct WatchedKey {
+/// A key on a modelled device, as one process sees it.
+pub(in crate::world) struct ModelledKey {
     pub(super) key: Rc<dyn Backend>,
-    pub(super) device: Rc<Device>,
-    pub(super) host: Rc<str>,
-    pub(super) disk: Rc<HostDisk>,
-    pub(super) record: std::path::PathBuf,
-    pub(super) oracle: Rc<RefCell<Oracle>>,
+    pub(super) device: Rc<Model>,
+    pub(super) eye: Eye,
     pub(super) reach: Reach,
 }
 
-impl WatchedKey {
-    fn saw(&self, bytes: &[u8], signature: [u8; 64]) {
-        let mut oracle = self.oracle.borrow_mut();
-        let seen = self.disk.durable_file(&self.record, |record| {
-            oracle.key_signed(&self.host, bytes, signature, Some(record))
-        });
-        if seen.is_none() {
-            oracle.key_signed(&self.host, bytes, signature, None);
-        }
-    }
-}
-
-impl Backend for WatchedKey {
+impl Backend for ModelledKey {
     fn public_key(&self) -> PublicKey {
         self.key.public_key()
     }
@@ -100,6 +80,10 @@ impl Backend for WatchedKey {
             return Err(BackendError::Failed("the device is not there".into()));
         }
         self.key.ready()
+    }
+
+    fn until_ready(&self) -> Local<'_, ()> {
+        self.key.until_ready()
     }
 
     fn sign<'a>(&'a self, permit: &'a Permit<'_>) -> Local<'a, Result<[u8; 64], BackendError>> {
@@ -115,7 +99,7 @@ impl Backend for WatchedKey {
                     return Err(BackendError::Failed("the device gave no answer in time".into()));
                 }
             };
-            self.saw(permit.bytes(), signature);
+            self.eye.saw(permit.bytes(), signature);
             match self.device.fault.get() {
                 Some(DeviceFault::AnswerLost) => {
                     self.reach.hit("key device lost its answer");
@@ -129,5 +113,13 @@ impl Backend for WatchedKey {
                 _ => Ok(signature),
             }
         })
+    }
+
+    fn max_message(&self) -> usize {
+        self.key.max_message()
+    }
+
+    fn distrust(&self) {
+        self.key.distrust();
     }
 }
