@@ -6,7 +6,7 @@ use secrecy::ExposeSecret as _;
 use yubihsm::client::ErrorKind;
 use yubihsm::{Client, Connector, Credentials, HttpConfig, device};
 
-use super::host::{Host, Info, Session};
+use super::host::{Host, Info, Session, device_said};
 use super::witness::{Alarm, AuditLog, LogEntry};
 use super::{Adapter, Proxy, Settings, YubihsmDriver};
 use crate::backend::device::DeviceError;
@@ -146,13 +146,9 @@ fn result_byte(result: yubihsm::response::Code) -> u8 {
 fn failed(error: &yubihsm::client::Error, key: u16) -> DeviceError {
     let clean = error.device_error().filter(|_| *error.kind() == ErrorKind::DeviceError);
     match (error.kind(), clean) {
-        (_, Some(device::ErrorKind::ObjectNotFound)) => DeviceError::NoKey(key),
-        (_, Some(device::ErrorKind::LogFull)) => DeviceError::LogFull,
-        (_, Some(device::ErrorKind::SessionsFull)) => DeviceError::SessionsFull,
-        (_, Some(device::ErrorKind::InsufficientPermissions)) => DeviceError::Refused(
-            "insufficient permissions\nhint: the authentication key needs the capability `sign-eddsa`, and so does the key".into(),
-        ),
-        (_, Some(other)) => DeviceError::Refused(other.to_string()),
+        // The crate panics when asked for the number of this one.
+        (_, Some(device::ErrorKind::SshCaConstraintViolation)) => lost(error, true),
+        (_, Some(clean)) => device_said(clean.to_u8(), clean, key),
         (ErrorKind::AuthenticationError, None) => DeviceError::WrongPassword,
         (_, None) => lost(error, true),
     }
