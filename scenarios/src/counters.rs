@@ -1,7 +1,8 @@
 //! What a run may come by. Each is hit somewhere in the whole set of scenarios, or the set does not test what it seems to.
 
 /// The names of all counters.
-pub const ALL: [&str; 71] = [
+pub const ALL: [&str; 85] = [
+    "another device took over",
     "answered again",
     "answered again after a restart",
     "block decided in a later round",
@@ -28,6 +29,7 @@ pub const ALL: [&str; 71] = [
     "crash point before sync_dir",
     "crash point before try_lock",
     "crash point before write_at",
+    "device signed the same again",
     "disk error",
     "disk hung",
     "disk read-only",
@@ -40,8 +42,15 @@ pub const ALL: [&str; 71] = [
     "key device absent",
     "key device gave a wrong signature",
     "key device gave no answer",
+    "key device latched",
     "key device lost its answer",
+    "key device lost power while signing",
+    "key device signed what nobody waited for",
     "key device slow",
+    "key device's answer truncated",
+    "key device's log full",
+    "key device's sessions all in use",
+    "key not on the device",
     "kill between write and sync",
     "no signer connected",
     "no space",
@@ -62,6 +71,7 @@ pub const ALL: [&str; 71] = [
     "request asked again with the same bytes",
     "round skipped",
     "second process refused",
+    "second signature made and withheld",
     "signer connected",
     "signer could not start",
     "signer refused to start",
@@ -70,7 +80,11 @@ pub const ALL: [&str; 71] = [
     "signer stopped in good order",
     "stale proposal",
     "sync failed",
+    "two devices signed the same",
     "two nodes asked at once",
     "unsynced name kept",
     "unsynced name lost",
+    "witness found a gap",
+    "witness found a signature of another",
+    "worker started",
 ];

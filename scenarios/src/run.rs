@@ -65,10 +65,14 @@ impl fmt::Display for Run {
 impl Mode {
     /// Every mode.
     pub const ALL: [Self; 4] = [Self::Softsign, Self::Device, Self::Yubihsm, Self::Pkcs11];
+    /// The modes in which the key is in memory, alone or behind a modelled device.
+    pub const SOLE: [Self; 2] = [Self::Softsign, Self::Device];
+    /// The modes in which the production code for devices is what signs.
+    pub const HARDWARE: [Self; 2] = [Self::Yubihsm, Self::Pkcs11];
 
     /// Whether the production code for devices is what signs.
     pub fn is_hardware(self) -> bool {
-        matches!(self, Self::Yubihsm | Self::Pkcs11)
+        Self::HARDWARE.contains(&self)
     }
 }
 

@@ -9,8 +9,9 @@ use clap::Args;
 use monosign_reports::{Case, Report, Status, Suite};
 
 use super::{ReportArgs, Verdict, commit};
-use crate::explore::generate;
+use crate::explore::made_up;
 use crate::jobs::Done;
+use crate::run::{Mode, Run};
 use crate::trace::Detail;
 use crate::world;
 
@@ -23,6 +24,9 @@ pub(super) struct DeterminismArgs {
     /// The first seed.
     #[arg(long, value_name = "S", default_value_t = 1)]
     from_seed: u64,
+    /// In this signing mode only.
+    #[arg(long)]
+    mode: Option<Mode>,
     /// Print the hash of each seed's events and nothing else: what the other process does.
     #[arg(long, hide = true)]
     hashes: bool,
@@ -36,17 +40,19 @@ pub(super) fn run(args: &DeterminismArgs, out: &mut dyn Write) -> anyhow::Result
     if args.hashes {
         // Backwards: what a run does must not depend on the runs before it.
         for seed in seeds.iter().rev() {
-            writeln!(out, "{seed} {}", world::run(&generate(*seed)).trace)?;
+            writeln!(out, "{seed} {}", world::run(&made_up(*seed, args.mode)).trace)?;
         }
         return Ok(Verdict::Held);
     }
     let other = Command::new(std::env::current_exe()?)
         .args(["determinism", "--hashes", "--seeds", &args.seeds.to_string()])
         .args(["--from-seed", &args.from_seed.to_string()])
+        .args(args.mode.iter().flat_map(|mode| ["--mode".to_owned(), mode.to_string()]))
         .stdout(std::process::Stdio::piped())
         .spawn()
         .context("cannot start a second process")?;
-    let ours: Vec<Done> = seeds.iter().map(|seed| Done::carry_out(&generate(*seed), &world::run)).collect();
+    let carried_out = |seed: &u64| Done::carry_out(&made_up(*seed, args.mode), &world::run);
+    let ours: Vec<Done> = seeds.iter().map(carried_out).collect();
     let other = other.wait_with_output()?;
     if !other.status.success() {
         bail!("the second process failed: {}", other.status);
@@ -86,14 +92,14 @@ fn case(ours: &Done, theirs: Option<&&str>) -> Case {
         name: format!("seed {seed}"),
         status: if is_same { Status::Passed } else { Status::Failed },
         duration: ours.cpu,
-        message: (!is_same).then(|| first_difference(seed)),
+        message: (!is_same).then(|| first_difference(&ours.run)),
         properties: [("trace".to_owned(), trace.clone())].into(),
     }
 }
 
 /// Where two runs of this process part, if they do.
-fn first_difference(seed: u64) -> String {
-    let lines = || world::run_traced(&generate(seed), Detail::Lines).1.lines;
+fn first_difference(run: &Run) -> String {
+    let lines = || world::run_traced(run, Detail::Lines).1.lines;
     let (once, again) = (lines(), lines());
     match once.iter().zip(&again).position(|(a, b)| a != b) {
         Some(at) => format!("event {at}:\n  {}\n  {}", once[at], again[at]),

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::progress::Progress;
 use super::{JobArgs, ReportArgs, Verdict, commit, report, save, summary};
-use crate::explore::{generate, shrink};
+use crate::explore::{made_up, shrink};
 use crate::jobs::{self, Done, Runner};
-use crate::run::Run;
+use crate::run::{Mode, Run};
 use crate::scenario::Scenario;
 
 /// Arguments of `scenarios explore`.
@@ -26,6 +26,9 @@ pub(super) struct ExploreArgs {
     /// The first seed, instead of one that follows from the commit: each commit is explored elsewhere.
     #[arg(long, value_name = "S")]
     from_seed: Option<u64>,
+    /// In this signing mode only.
+    #[arg(long)]
+    mode: Option<Mode>,
     /// Where failures are saved, instead of the project's regressions.
     #[arg(long, value_name = "DIR")]
     save: Option<std::path::PathBuf>,
@@ -85,7 +88,7 @@ fn explore(args: &ExploreArgs, first: u64, runner: Runner<'_>) -> (Vec<Done>, Ve
         let batch: Vec<u64> = (next..).take(left.min(args.jobs.count() as u64 * 8) as usize).collect();
         next += batch.len() as u64;
         let work = |seed: &u64| {
-            let run = generate(*seed);
+            let run = made_up(*seed, args.mode);
             let done = Done::carry_out(&run, runner);
             let smallest = match args.stop_at_first {
                 true => done.outcome.violations.first().map(|_| done.clone()),

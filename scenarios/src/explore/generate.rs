@@ -4,7 +4,8 @@ use monosign_protocol::Dialect;
 
 use crate::run::{Mode, Run};
 use crate::scenario::{
-    Act, Chain, DeviceFault, Disk, DiskFault, Do, Network, Scenario, Signer, Span, SpanRange, Validator, When,
+    Act, Chain, DeviceFault, Disk, DiskFault, Do, Hsm, Network, Scenario, Signer, Span, SpanRange, Validator,
+    When,
 };
 use crate::streams::{Stream, Streams};
 
@@ -14,16 +15,34 @@ use crate::streams::{Stream, Streams};
 /// testing: Groce and others, 2012). Every fault ends: what is down comes up, what is away comes back. And nothing happens that no
 /// signer survives alone: no copied state, no disk set back, no lost record.
 pub fn generate(seed: u64) -> Run {
+    let mut stream = Streams::new(seed).of("explore/mode");
+    // Less often what takes longer.
+    let mode = match stream.percent(15) {
+        true => *stream.pick(&Mode::HARDWARE),
+        false => *stream.pick(&Mode::SOLE),
+    };
+    generate_in(mode, seed)
+}
+
+/// The same in this mode, if one is given.
+pub fn made_up(seed: u64, mode: Option<Mode>) -> Run {
+    mode.map_or_else(|| generate(seed), |mode| generate_in(mode, seed))
+}
+
+fn generate_in(mode: Mode, seed: u64) -> Run {
     let streams = Streams::new(seed);
     let mut stream = streams.of("explore/world");
-    let mode = *stream.pick(&Mode::ALL);
     let dialect = *stream.pick(&Dialect::ALL);
     let mut scenario = world(&mut stream);
+    if mode.is_hardware() {
+        attach(&mut scenario, mode, &mut streams.of("explore/devices"));
+    }
     for family in Family::ALL {
         let mut stream = streams.of(&format!("explore/{family:?}"));
         if family.is_possible(&scenario) && stream.percent(40) {
             let count = stream.between(1, 4);
-            let acts = (0..count).map(|_| family.act(&scenario, dialect, &mut stream)).collect::<Vec<_>>();
+            let acts =
+                (0..count).map(|_| family.act(&scenario, mode, dialect, &mut stream)).collect::<Vec<_>>();
             scenario.acts.extend(acts);
         }
     }
@@ -60,6 +79,21 @@ fn world(stream: &mut Stream) -> Scenario {
         budgets: Vec::new(),
         found: None,
     }
+}
+
+/// The key is on one device or two, which take no longer messages than they do.
+fn attach(scenario: &mut Scenario, mode: Mode, stream: &mut Stream) {
+    scenario.modes = vec![mode.to_string()];
+    if !scenario.makes_sense_for(mode) {
+        scenario.chain.extension_bytes = Some(1024);
+    }
+    if stream.percent(30) {
+        scenario.signers[0].devices = vec!["hsm-1".into(), "hsm-2".into()];
+    }
+    let force_audit = stream.percent(50);
+    let slow_by = Span::millis(*stream.pick(&[200, 1500, 3000]));
+    let device = |name: &String| Hsm { force_audit, slow_by, ..Hsm::named(name) };
+    scenario.devices = scenario.signers[0].device_names().iter().map(device).collect();
 }
 
 fn chain(nodes: usize, stream: &mut Stream) -> Chain {
@@ -134,8 +168,8 @@ impl Family {
         }
     }
 
-    fn act(self, scenario: &Scenario, dialect: Dialect, stream: &mut Stream) -> Act {
-        let mut draw = Draw { scenario, dialect, stream };
+    fn act(self, scenario: &Scenario, mode: Mode, dialect: Dialect, stream: &mut Stream) -> Act {
+        let mut draw = Draw { scenario, mode, dialect, stream };
         let act = match self {
             Self::Processes => draw.process(),
             Self::Power => Do::PowerCut { host: draw.host(), down: Some(draw.lasting()) },
@@ -168,6 +202,7 @@ impl Family {
 /// What acts are drawn from.
 struct Draw<'a> {
     scenario: &'a Scenario,
+    mode: Mode,
     dialect: Dialect,
     stream: &'a mut Stream,
 }
@@ -275,19 +310,28 @@ impl Draw<'_> {
     }
 
     fn device(&mut self) -> Do {
-        let faults = [
+        let mut faults = vec![
             DeviceFault::Error,
             DeviceFault::AnswerLost,
             DeviceFault::Hang,
             DeviceFault::Slow,
             DeviceFault::WrongSignature,
             DeviceFault::Absent,
-            DeviceFault::PowerCycle,
-            DeviceFault::Truncated,
-            DeviceFault::LogFull,
         ];
+        let hardware = [DeviceFault::PowerCycle, DeviceFault::KeyDeleted, DeviceFault::Busy];
+        let yubihsm = [DeviceFault::Truncated, DeviceFault::SessionsTaken];
+        faults.extend(hardware.into_iter().filter(|_| self.mode.is_hardware()));
+        faults.extend(yubihsm.into_iter().filter(|_| self.mode == Mode::Yubihsm));
+        // Without force audit the witness has cause to stop.
+        let forces =
+            self.mode == Mode::Yubihsm && self.scenario.devices.iter().all(|device| device.force_audit);
+        faults.extend(forces.then_some(DeviceFault::LogFull));
         let fault = *self.stream.pick(&faults);
-        Do::DeviceFault { host: self.signer(), device: None, fault, lasts: self.lasting() }
+        let lasts = self.lasting();
+        let devices = &self.scenario.signers[0].devices;
+        let one = !devices.is_empty() && self.stream.percent(70);
+        let device = one.then(|| self.stream.pick(devices).clone());
+        Do::DeviceFault { host: self.signer(), device, fault, lasts }
     }
 
     /// What an operator does on a working day.

@@ -3,5 +3,5 @@
 mod generate;
 mod shrink;
 
-pub use generate::generate;
+pub use generate::{generate, made_up};
 pub use shrink::shrink;

@@ -106,12 +106,17 @@ impl Oracle {
         }
     }
 
-    /// The key of the signer `by` has signed; `record` is its record as it is on the platter.
-    pub fn key_signed(&mut self, by: &str, bytes: &[u8], signature: [u8; 64], record: Option<&[u8]>) {
-        // Extensions and raw bytes have domains of their own and may be signed again and again.
-        let Some(hrs) = Canonical::parse(bytes).map(|canonical| canonical.hrs) else { return };
+    /// The key of the signer `by` is asked for a signature; `record` is its record as it is on the platter.
+    pub fn key_asked(&mut self, by: &str, bytes: &[u8], record: Option<&[u8]>) {
+        if let Some(hrs) = place_of(bytes) {
+            self.check_durable(by, hrs, bytes, record);
+        }
+    }
+
+    /// The key of the signer `by` has signed.
+    pub fn key_signed(&mut self, by: &str, bytes: &[u8], signature: [u8; 64]) {
+        let Some(hrs) = place_of(bytes) else { return };
         tracing::trace!(target: "sim::oracle", by, %hrs, "signed");
-        self.check_durable(by, hrs, bytes, record);
         self.check_single(by, hrs, bytes);
         self.check_jump(by, hrs);
         if self
@@ -135,7 +140,7 @@ impl Oracle {
         if !holds {
             let durable = record.and_then(|record| decode_file(record).ok());
             let durable = durable.map_or("no record".into(), |(_, newest)| newest.watermark.to_string());
-            let seen = format!("{by} signed {hrs}, and its disk would keep {durable}");
+            let seen = format!("{by} has {hrs} signed, and its disk would keep {durable}");
             self.violated(Invariant::DurableBeforeReleased, seen);
         }
     }
@@ -328,6 +333,11 @@ impl Oracle {
     pub fn take_violations(&mut self) -> Vec<Violation> {
         std::mem::take(&mut self.violations)
     }
+}
+
+/// What is signed for. Extensions and raw bytes have domains of their own and may be signed again and again.
+fn place_of(bytes: &[u8]) -> Option<Hrs> {
+    Canonical::parse(bytes).map(|canonical| canonical.hrs)
 }
 
 /// What a request is for, and the name of its kind; `None` for pings and keys.

@@ -287,7 +287,7 @@ pub enum DeviceFault {
     AnswerLost,
     /// It does not answer.
     Hang,
-    /// It takes a second and a half longer.
+    /// It takes a second and a half longer for a signature, or as long as its `slow_by` says.
     Slow,
     /// It gives a signature that does not verify.
     WrongSignature,
@@ -297,8 +297,17 @@ pub enum DeviceFault {
     PowerCycle,
     /// Its answers lack their last byte.
     Truncated,
-    /// Somebody else fills its log, and reads it at the end.
+    /// Somebody else fills its log, and reads it at the end unless a signer watches it, whose it is then to read. Without force audit
+    /// entries are lost that the signer has not seen, which is an alarm.
     LogFull,
+    /// Somebody else holds all its sessions.
+    SessionsTaken,
+    /// Others have it do so much that a request waits as long as its `slow_by` says before its turn comes.
+    Busy,
+    /// The key is deleted, and put back at the end.
+    KeyDeleted,
+    /// Somebody else has it sign something with our key.
+    ForeignSignature,
 }
 
 impl Act {

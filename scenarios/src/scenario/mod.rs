@@ -13,6 +13,8 @@ mod span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::run::Mode;
+
 pub use act::{Act, DeviceFault, DiskFault, Do, When};
 pub use load::{LoadError, Mistake, load, name_of, parse};
 pub use schema::schema;
@@ -112,6 +114,14 @@ impl Scenario {
         }
     }
 
+    /// Whether it makes sense in a mode that it does not name: a YubiHSM signs no long extensions, and its witness takes a disk that is set
+    /// back or copied for what it is.
+    pub fn makes_sense_for(&self, mode: Mode) -> bool {
+        let takes = |act: &Act| !matches!(act.act, Do::RestoreDisk { .. } | Do::Clone { .. });
+        let is_short = self.chain.extension_bytes.is_none_or(|bytes| bytes <= LONGEST_EXTENSION);
+        mode != Mode::Yubihsm || (is_short && self.acts.iter().all(takes))
+    }
+
     /// The nodes that vote with it.
     pub fn node_hosts(&self) -> Vec<Validator> {
         match self.validators.is_empty() {
@@ -120,6 +130,9 @@ impl Scenario {
         }
     }
 }
+
+/// In bytes: what a YubiHSM signs at once, less what lies around an extension in its sign bytes.
+const LONGEST_EXTENSION: usize = monosign::backend::yubihsm::MAX_MESSAGE - 128;
 
 fn one() -> u64 {
     1
@@ -215,6 +228,11 @@ impl Signer {
         }
     }
 
+    /// Whether it watches the logs of its devices.
+    pub fn watches_devices(&self) -> bool {
+        self.provider.get("audit").and_then(toml::Value::as_str) != Some("off")
+    }
+
     /// The devices that hold its key: those that are named, or one of its own.
     pub fn device_names(&self) -> Vec<String> {
         match self.devices.is_empty() {
@@ -236,6 +254,24 @@ pub struct Hsm {
     /// Whether it refuses to sign when its log is full, as after `monosign yubihsm setup --force-audit`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force_audit: bool,
+    /// How much longer than usual it takes for a signature while it is slow, and how long its queue is while it is busy.
+    #[serde(default = "slow_by", skip_serializing_if = "is_usual")]
+    pub slow_by: Span,
+}
+
+impl Hsm {
+    /// A device as it is by default.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.into(), without_key: false, force_audit: false, slow_by: slow_by() }
+    }
+}
+
+fn slow_by() -> Span {
+    Span::millis(1500)
+}
+
+fn is_usual(span: &Span) -> bool {
+    *span == slow_by()
 }
 
 impl Validator {

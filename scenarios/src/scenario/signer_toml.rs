@@ -102,8 +102,7 @@ fn yubihsm(chain_id: &str, files: SignerFiles<'_>, n: usize, name: &str, provide
     ];
     let auth =
         [("key".to_owned(), i64::from(AUTH_KEY).into()), ("password_file".to_owned(), path(files.password))];
-    let key =
-        [("chain_ids".to_owned(), vec![chain_id].into()), ("key".to_owned(), i64::from(KEY).into())];
+    let key = [("chain_ids".to_owned(), vec![chain_id].into()), ("key".to_owned(), i64::from(KEY).into())];
     let mut table = provider.clone();
     // What stands in it beside these is the scenario's; by default the log is watched.
     table.entry("audit").or_insert_with(|| "detect".into());

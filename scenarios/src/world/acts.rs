@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::device::Device;
 use super::hosts::Power;
 use super::signer_host::{Control, RECORD, SignerHost};
 use super::timeline::Happening;
 use super::validator_host::ValidatorHost;
 use super::{Event, World};
 use crate::disk::Loss;
+use crate::run::Mode;
 use crate::scenario::{DeviceFault, Do, PowerCut, SpanRange};
 
 /// The end of something that lasts.
@@ -41,14 +43,13 @@ pub(super) struct Trouble {
     failed_disks: BTreeSet<String>,
     /// Signers whose device gave a wrong signature: they ask it nothing more until they are started anew.
     distrusted: BTreeSet<String>,
+    /// Until when sessions on devices may be short.
+    sessions_short_until: Duration,
+    /// Whether a signer has cause to refuse for good.
+    refuses: bool,
 }
 
 impl Trouble {
-    /// Signatures are refused in this world, and nodes may need a start to ask again.
-    pub(super) fn refusals_happen(&mut self) {
-        self.refusals = true;
-    }
-
     pub(super) fn wanted_down(&mut self, host: &str, down: bool) {
         match down {
             true => self.wanted_down.insert(host.into()),
@@ -58,6 +59,11 @@ impl Trouble {
 
     pub(super) fn is_wanted_down(&self, host: &str) -> bool {
         self.wanted_down.contains(host)
+    }
+
+    /// When sessions on devices are there again that were short; `None` if they never were.
+    pub(super) fn sessions_are_back(&self) -> Option<Duration> {
+        Some(self.sessions_short_until).filter(|at| !at.is_zero())
     }
 
     /// How a signer is to die at the crash point that it has come to.
@@ -77,7 +83,7 @@ pub(super) struct Crash {
 /// How long the world is disturbed after a fault has ended and everybody has noticed: a node's retries, and redials.
 const AFTERMATH: Duration = Duration::from_secs(10);
 
-/// The same where devices are: each start leaves a session open on a device, and when there are none left it takes 30 s until one is.
+/// Where sessions were given up, on a device that has few of them and frees them after 30 s.
 const SESSIONS_FREE: Duration = Duration::from_secs(40);
 
 /// How long a node waits for a signer to connect (`privval/signer_listener_endpoint.go`, `defaultTimeoutAcceptSeconds`).
@@ -175,10 +181,13 @@ impl World<'_> {
                 for name in &names {
                     self.set_device_fault(name, Some(fault));
                 }
-                self.trouble.refusals = true;
                 self.oracle.borrow_mut().saw_failure();
-                if fault == DeviceFault::WrongSignature && self.mode.is_hardware() {
-                    self.trouble.distrusted.insert(host);
+                match fault {
+                    DeviceFault::WrongSignature if self.mode.is_hardware() => {
+                        self.trouble.distrusted.insert(host);
+                    }
+                    DeviceFault::ForeignSignature => self.witnesses_have_cause(),
+                    _ => {}
                 }
                 self.end_later(draw(lasts), Ending::Devices(names));
             }
@@ -247,7 +256,10 @@ impl World<'_> {
                     signer.disk.set_fault(None);
                 }
             }
-            Ending::Devices(names) => names.iter().for_each(|name| self.set_device_fault(name, None)),
+            Ending::Devices(names) => {
+                names.iter().for_each(|name| self.set_device_fault(name, None));
+                self.sessions_run_out();
+            }
             Ending::Honest(_) => {}
         }
     }
@@ -271,18 +283,26 @@ impl World<'_> {
             let trouble = &self.trouble;
             let needs_start =
                 trouble.failed_disks.contains(&*signer.name) || trouble.distrusted.contains(&*signer.name);
-            if needs_start && self.hosts.power(&signer.name) == Power::On
-            {
+            if needs_start && self.hosts.power(&signer.name) == Power::On {
                 self.kill(&signer.name);
             }
         }
-        // A chain whose votes were refused can stand still for good: CometBFT has no timer below two thirds of the votes, and its
-        // operators start the node anew, which asks again.
         if self.oracle.borrow().has_failures() {
-            for validator in self.validators.clone() {
-                self.kill(&validator.name);
-            }
+            return self.restart_nodes();
         }
+        self.start_all();
+    }
+
+    /// A chain whose votes were refused can stand still for good: CometBFT has no timer below two thirds of the votes, and its operators
+    /// start the node anew, which asks again.
+    pub(super) fn restart_nodes(&mut self) {
+        for validator in self.validators.clone() {
+            self.kill(&validator.name);
+        }
+        self.start_all();
+    }
+
+    fn start_all(&mut self) {
         for host in self.host_names() {
             if !self.trouble.is_wanted_down(&host) {
                 self.start(&host);
@@ -303,12 +323,36 @@ impl World<'_> {
         let calm = trouble.faults == 0
             && trouble.wanted_down.is_empty()
             && trouble.failed_disks.is_empty()
-            && trouble.distrusted.is_empty();
+            && trouble.distrusted.is_empty()
+            && !trouble.refuses;
         // A connection that died without a word is held for as long as the settings say, which may be longer.
         let noticed = self.signers.iter().map(|signer| signer.link_timeout()).max().unwrap_or_default();
-        let aftermath = if self.mode.is_hardware() { SESSIONS_FREE } else { AFTERMATH };
-        let until = calm.then(|| self.sim.elapsed() + aftermath.max(noticed + NODE_PATIENCE));
+        let aftermath = self.sim.elapsed() + AFTERMATH.max(noticed + NODE_PATIENCE);
+        let until = calm.then(|| aftermath.max(trouble.sessions_short_until));
         self.chain.disturbed_until(until);
+    }
+
+    /// A signer finds no session on its device, or has given some up: it waits until the device frees them.
+    pub(super) fn sessions_run_out(&mut self) {
+        if self.mode == Mode::Yubihsm {
+            self.oracle.borrow_mut().saw_failure();
+            self.trouble.sessions_short_until = self.sim.elapsed() + SESSIONS_FREE;
+            self.disturb();
+        }
+    }
+
+    /// A device has signed what a signer does not know of: its witness must find it, and it must stop.
+    pub(super) fn witnesses_have_cause(&mut self) {
+        if self.mode == Mode::Yubihsm {
+            self.signers_may_refuse();
+        }
+    }
+
+    /// From now on signers have cause to refuse.
+    pub(super) fn signers_may_refuse(&mut self) {
+        self.oracle.borrow_mut().saw_failure();
+        self.trouble.refuses = true;
+        self.disturb();
     }
 
     /// A signer that stands by holds on to a connection for longer each time. Where the end of it was lost, keepalive tells a real
@@ -389,7 +433,9 @@ impl World<'_> {
             self.kill(host);
         }
         self.trouble.failed_disks.remove(host);
-        self.trouble.distrusted.remove(host);
+        if !self.gives_wrong_signatures(host) {
+            self.trouble.distrusted.remove(host);
+        }
         self.hosts.set_power(host, Power::On);
         self.sim.bounce(host);
     }
@@ -407,6 +453,7 @@ impl World<'_> {
             signer.disk.restore(picture);
             self.oracle.borrow_mut().forget(host);
             self.reach.hit("old disk restored");
+            self.witnesses_have_cause();
         }
         self.start(host);
     }
@@ -417,6 +464,7 @@ impl World<'_> {
         target.disk.restore(&source.disk.snapshot());
         self.oracle.borrow_mut().cloned(from, to);
         self.reach.hit("key and state cloned");
+        self.witnesses_have_cause();
         self.start(to);
     }
 
@@ -444,6 +492,11 @@ impl World<'_> {
         if let Some(device) = self.devices.get(name) {
             device.set_fault(fault);
         }
+    }
+
+    /// Whether a device of this signer does, and it will trust it no more, again.
+    fn gives_wrong_signatures(&self, host: &str) -> bool {
+        self.signer(host).is_some_and(|signer| signer.own_devices().any(Device::gives_wrong_signatures))
     }
 
     fn signer(&self, name: &str) -> Option<Rc<SignerHost>> {

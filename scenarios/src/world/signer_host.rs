@@ -7,12 +7,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use monosign::backend::softsign::unlock::UnlockEnv;
+use monosign::backend::yubihsm::witness::AuditLog;
+use monosign::backend::yubihsm::{AuditFileError, Witnessed};
 use monosign::config::Config;
 use monosign::guard::{JumpLimit, Watermark};
 use monosign::record::{Header, Record, RecordError, decode_file};
 use monosign::seams::Seams;
-use monosign::backend::yubihsm::witness::AuditLog;
-use monosign::backend::yubihsm::{AuditFileError, Witnessed};
 use monosign::start::{self, Devices, Opened, Signer, StartError};
 use monosign_protocol::{ChainId, Hrs};
 use tokio::sync::mpsc;

@@ -7,6 +7,7 @@
 mod hsm;
 mod modelled;
 mod token;
+mod turns;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use monosign::backend::device::Executor;
+use monosign::backend::device::{DeviceError, Executor, Reply, Request};
 use monosign::backend::yubihsm::witness::AuditLog;
 use monosign::backend::yubihsm::{self, Adapter};
 use monosign::backend::{Backend, BackendError, pkcs11};
@@ -31,11 +32,6 @@ use crate::run::Mode;
 use crate::scenario::{DeviceFault, Hsm, SpanRange};
 use crate::streams::Streams;
 
-/// The time that devices know: that of the whole world, since hosts share them.
-fn now() -> Duration {
-    turmoil::sim_elapsed().unwrap_or_default()
-}
-
 /// A device of the world.
 #[derive(Clone)]
 pub(super) enum Device {
@@ -45,10 +41,11 @@ pub(super) enum Device {
 }
 
 impl Device {
-    /// The device of a mode, in order, with `key` on it.
+    /// The device of a mode, in order, with `key` on it; `is_watched` says that signers read its log.
     pub(super) fn new(
         mode: Mode,
         settings: &Hsm,
+        is_watched: bool,
         key: &SigningKey,
         streams: Streams,
         reach: &Reach,
@@ -62,7 +59,9 @@ impl Device {
             Mode::Device => {
                 Self::Modelled(modelled::Model::new(SpanRange::millis(115, 146), stream, reach.clone()))
             }
-            Mode::Yubihsm => Self::Yubihsm(hsm::Yubihsm::new(settings, key, stream, reach.clone())?),
+            Mode::Yubihsm => {
+                Self::Yubihsm(hsm::Yubihsm::new(settings, is_watched, key, stream, reach.clone())?)
+            }
             Mode::Pkcs11 => Self::Token(token::Token::new(settings, key, stream, reach.clone())),
         })
     }
@@ -73,6 +72,32 @@ impl Device {
             Self::Modelled(model) => model.set_fault(fault),
             Self::Yubihsm(hsm) => hsm.set_fault(fault),
             Self::Token(token) => token.set_fault(fault),
+        }
+    }
+
+    /// Whether it does now.
+    pub(super) fn gives_wrong_signatures(&self) -> bool {
+        match self {
+            Self::Modelled(_) => false,
+            Self::Yubihsm(hsm) => hsm.has(DeviceFault::WrongSignature),
+            Self::Token(token) => token.has(DeviceFault::WrongSignature),
+        }
+    }
+
+    /// The time has come to `now`: what is due at the device is done.
+    pub(super) fn advance(&self, now: Duration) {
+        match self {
+            Self::Modelled(_) => {}
+            Self::Yubihsm(hsm) => hsm.advance(now),
+            Self::Token(token) => token.advance(now),
+        }
+    }
+
+    /// Whether a signer was refused a session since this was asked last, though nothing is wrong with the device.
+    pub(super) fn take_lack_of_sessions(&self) -> bool {
+        match self {
+            Self::Yubihsm(hsm) => hsm.take_lack_of_sessions(),
+            _ => false,
         }
     }
 
@@ -110,14 +135,18 @@ pub(super) struct Eye {
 }
 
 impl Eye {
-    fn saw(&self, bytes: &[u8], signature: [u8; 64]) {
+    /// The key is asked: what it signs, and be it late, must be on the disk already.
+    fn asks(&self, bytes: &[u8]) {
         let mut oracle = self.oracle.borrow_mut();
-        let seen = self.disk.durable_file(&self.record, |record| {
-            oracle.key_signed(&self.host, bytes, signature, Some(record))
-        });
+        let seen =
+            self.disk.durable_file(&self.record, |record| oracle.key_asked(&self.host, bytes, Some(record)));
         if seen.is_none() {
-            oracle.key_signed(&self.host, bytes, signature, None);
+            oracle.key_asked(&self.host, bytes, None);
         }
+    }
+
+    fn saw(&self, bytes: &[u8], signature: [u8; 64]) {
+        self.oracle.borrow_mut().key_signed(&self.host, bytes, signature);
     }
 
     /// The same on a device, of which the host may have several.
@@ -150,16 +179,35 @@ impl Hardware for SimHardware {
             Adapter::Http { host, .. } => host.clone(),
             Adapter::Usb => String::new(),
         };
-        let Some(Device::Yubihsm(hsm)) = self.devices.get(&name) else { panic!("there is no YubiHSM `{name}`") };
+        let Some(Device::Yubihsm(hsm)) = self.devices.get(&name) else {
+            panic!("there is no YubiHSM `{name}`")
+        };
         let entropy = self.streams.of(&format!("hsm/{}/{}/{name}", self.eye.host, self.start));
-        Rc::new(hsm::Inline::new(Rc::clone(hsm), self.eye.clone(), settings, entropy))
+        let asked = hsm::Asked::new(Rc::clone(hsm), self.eye.clone(), settings, entropy);
+        Rc::new(Watched { asked, eye: self.eye.clone() })
     }
 
     fn pkcs11(&self, settings: pkcs11::Settings) -> Rc<dyn Executor> {
         let name = &settings.token_label;
         let Some(Device::Token(token)) = self.devices.get(name) else { panic!("there is no token `{name}`") };
         let workers = token::SimWorkers { token: Rc::clone(token), eye: self.eye.clone() };
-        Rc::new(pkcs11::ChildProcess::over(Rc::new(workers), Rc::new(settings)))
+        let asked = pkcs11::ChildProcess::over(Rc::new(workers), Rc::new(settings));
+        Rc::new(Watched { asked, eye: self.eye.clone() })
+    }
+}
+
+/// Lets the oracle see what a device is asked.
+struct Watched<E> {
+    asked: E,
+    eye: Eye,
+}
+
+impl<E: Executor> Executor for Watched<E> {
+    fn execute(&self, request: Request) -> Local<'_, Result<Reply, DeviceError>> {
+        if let Request::Sign { message, .. } = &request {
+            self.eye.asks(message);
+        }
+        self.asked.execute(request)
     }
 }
 
@@ -183,15 +231,13 @@ impl HeardKey {
 }
 
 /// What operators read, and what it is counted as.
-const HEARD: [(&str, &str); 8] = [
+const HEARD: [(&str, &str); 6] = [
     ("it is asked nothing more", "key device latched"),
     ("that this signer did not ask for", "witness found a signature of another"),
     ("signed with our key", "witness found a signature of another"),
     ("what is between cannot be known", "witness found a gap"),
-    ("the device was reset, or is another one", "witness found another history"),
-    ("took the place in the log", "witness found its place taken"),
-    ("its audit log is full", "key device's log full"),
-    ("it has no key", "key not on the device"),
+    ("no answer in time", "key device gave no answer"),
+    ("there is no Ed25519 key", "key not on the device"),
 ];
 
 impl Backend for HeardKey {

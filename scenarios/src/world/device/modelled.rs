@@ -48,8 +48,16 @@ impl Model {
                 self.reach.hit("key device slow");
                 sleep(SLOW).await;
             }
+            // What only hardware has is one more error here.
             Some(
-                DeviceFault::Error | DeviceFault::PowerCycle | DeviceFault::Truncated | DeviceFault::LogFull,
+                DeviceFault::Error
+                | DeviceFault::PowerCycle
+                | DeviceFault::Truncated
+                | DeviceFault::LogFull
+                | DeviceFault::SessionsTaken
+                | DeviceFault::Busy
+                | DeviceFault::KeyDeleted
+                | DeviceFault::ForeignSignature,
             ) => {
                 return Err(BackendError::Failed("the device answered with an error".into()));
             }
@@ -88,6 +96,7 @@ impl Backend for ModelledKey {
 
     fn sign<'a>(&'a self, permit: &'a Permit<'_>) -> Local<'a, Result<[u8; 64], BackendError>> {
         Box::pin(async move {
+            self.eye.asks(permit.bytes());
             let signed = timeout(DEADLINE, async {
                 self.device.work().await?;
                 self.key.sign(permit).await
