@@ -169,7 +169,7 @@ fn report(args: &SplitArgs, dealt: &Dealt, floor: Height, out: &mut dyn Write) -
     }
     writeln!(
         out,
-        "\nOn the host of each cosigner N, with its share and the group file, in monosign.toml:\n"
+        "\nOn the host of each cosigner N, with its share and the group file, in monosign.toml (`monosign init` makes one),\nin place of its [[providers.softsign]]:\n"
     )?;
     writeln!(out, "{}", template(&args.chain, shape))?;
     writeln!(
