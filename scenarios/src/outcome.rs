@@ -74,6 +74,10 @@ pub enum Invariant {
     NoNeedlessRefusal,
     /// No height is signed that is further above the last one than the signer's limit.
     JumpsRefused,
+    /// A nonce makes one share.
+    NonceOnce,
+    /// A cosigner that was started anew is the only one of its number: whoever has heard of it lets no earlier life of it in.
+    Fenced,
     /// Memory and queues stay within their bounds.
     Bounded,
     /// Answers come within the scenario's budgets.

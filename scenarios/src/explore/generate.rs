@@ -16,7 +16,7 @@ use crate::streams::{Stream, Streams};
 pub fn generate(seed: u64) -> Run {
     let streams = Streams::new(seed);
     let mut stream = streams.of("explore/world");
-    let mode = *stream.pick(&Mode::ALL);
+    let mode = *stream.pick(&Mode::SOLE);
     let dialect = *stream.pick(&Dialect::ALL);
     let mut scenario = world(&mut stream);
     for family in Family::ALL {
@@ -43,6 +43,7 @@ fn world(stream: &mut Stream) -> Scenario {
         about: "Made up at random.".into(),
         incident: None,
         modes: Vec::new(),
+        sole: false,
         dialects: Vec::new(),
         seeds: 1,
         duration: Span::millis(stream.between(20, 60) * 1000),
@@ -51,6 +52,7 @@ fn world(stream: &mut Stream) -> Scenario {
         tick: Span::millis(1),
         chain: chain(nodes, stream),
         validators,
+        group: toml::Table::new(),
         signers: vec![Signer { clock_skew_ms: skew(stream), ..Signer::named("signer") }],
         network: Network { latency: range(stream, 0, 30), chops: stream.percent(70) },
         disk: Disk { latency: range(stream, 0, 8), ..Disk::default() },

@@ -179,6 +179,7 @@ fn lasts(act: &mut Do) -> Option<&mut SpanRange> {
         | Do::PeersAway { lasts, .. }
         | Do::RoughGossip { lasts, .. }
         | Do::Equivocate { lasts, .. }
+        | Do::Cheat { lasts, .. }
         | Do::DeviceFault { lasts, .. } => Some(lasts),
         Do::Start { .. }
         | Do::DropInRequest { .. }

@@ -3,6 +3,7 @@
 //! It trusts nothing that a signer says of itself. What a key signs is seen at the key, what is released where it arrives, and what is
 //! durable on the platter of the simulated disk.
 
+mod group;
 mod latency;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use monosign_protocol::{ChainId, Hrs, Step};
 
 use crate::outcome::{Invariant, Latencies, Violation};
 use crate::reach::Reach;
+pub use group::Group;
 use latency::Samples;
 
 /// What was seen of a run, and what did not hold.
@@ -38,9 +40,13 @@ pub struct Oracle {
     starts: u64,
     violations: Vec<Violation>,
     samples: BTreeMap<&'static str, Samples>,
+    /// The same, and those during faults.
+    all_samples: BTreeMap<&'static str, Samples>,
     clones: Clones,
     double_signs: u64,
     blocks: u64,
+    /// The cosigners, if the key is shared.
+    group: Option<Group>,
 }
 
 /// Whether two signers may hold the same key and state, which neither of them can know.
@@ -68,6 +74,9 @@ struct Released {
 /// Enough to tell what is wrong; a signer that is wrong once is often wrong a thousand times.
 const MOST_VIOLATIONS: usize = 32;
 
+/// A world settles first.
+pub const SETTLED: Duration = Duration::from_secs(5);
+
 impl Oracle {
     /// An oracle that has seen nothing.
     pub fn new(chain_id: ChainId, clones: Clones, reach: Reach) -> Self {
@@ -84,9 +93,11 @@ impl Oracle {
             starts: 0,
             violations: Vec::new(),
             samples: BTreeMap::new(),
+            all_samples: BTreeMap::new(),
             clones,
             double_signs: 0,
             blocks: 0,
+            group: None,
         }
     }
 
@@ -197,6 +208,7 @@ impl Oracle {
     /// A signer's disk was set to another state by an act: what it signed before is not held against it.
     pub fn forget(&mut self, by: &str) {
         self.highest.remove(by);
+        self.forget_shares(by);
     }
 
     /// What a signer's key signed last.
@@ -210,6 +222,7 @@ impl Oracle {
             Some(highest) => self.highest.insert(to.into(), highest),
             None => self.highest.remove(to),
         };
+        self.group_is_compromised();
     }
 
     /// A node got an answer. `undisturbed` says that no fault touches the node or its signers.
@@ -224,7 +237,12 @@ impl Oracle {
         match answer {
             Some(answer) => match outcome_of(answer) {
                 Some(Ok((signature, bytes))) => {
-                    self.judge_signature(hrs, signature, bytes(&self.chain_id, request));
+                    let bytes = bytes(&self.chain_id, request);
+                    self.group_signed("the group", &bytes, signature);
+                    self.judge_signature(hrs, signature, bytes);
+                    if self.now > SETTLED {
+                        self.all_samples.entry(kind).or_default().add(took);
+                    }
                     if undisturbed {
                         self.samples.entry(kind).or_default().add(took);
                     }
@@ -260,7 +278,8 @@ impl Oracle {
             self.blocks += u64::from(hrs.step == Step::Precommit);
             return;
         };
-        if first.signature != signature && self.clones == Clones::Never {
+        // Of a group's signatures it was seen that they are of one message.
+        if first.signature != signature && self.clones == Clones::Never && self.group.is_none() {
             return self.violated(Invariant::SameAnswer, format!("{hrs} got a second signature"));
         }
         self.reach.hit("answered again");
@@ -276,8 +295,9 @@ impl Oracle {
         if above && jumps {
             self.reach.hit("height jump refused");
         }
-        // The network makes a signer refuse nothing.
-        let is_sound = undisturbed || !self.has_failures;
+        // The network makes a signer refuse nothing, but it may keep cosigners apart.
+        let is_sound = undisturbed || (!self.has_failures && self.group.is_none());
+        let above = above && self.is_above_records(hrs);
         if above && !jumps && is_sound && request_is_sound(request) {
             let seen = format!("{hrs} is above all that was signed, and was refused: {error}");
             self.violated(Invariant::NoNeedlessRefusal, seen);
@@ -302,6 +322,11 @@ impl Oracle {
     /// The times of answers, by kind of message.
     pub fn latencies(&self) -> BTreeMap<&'static str, Latencies> {
         self.samples.iter().map(|(kind, samples)| (*kind, samples.summary())).collect()
+    }
+
+    /// The times of answers, those during faults among them, but not while the world began.
+    pub fn latencies_always(&self) -> BTreeMap<&'static str, Latencies> {
+        self.all_samples.iter().map(|(kind, samples)| (*kind, samples.summary())).collect()
     }
 
     /// Takes out what did not hold.

@@ -8,30 +8,37 @@ mod acts;
 mod device;
 mod hosts;
 mod keys;
+mod mesh;
 mod net;
+mod overhear;
+mod rogue;
+mod shares;
 mod signer_host;
 mod timeline;
 mod validator_host;
 mod wire;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use monosign_protocol::ChainId;
 
 use crate::disk::HostDisk;
-use crate::oracle::{Clones, Oracle};
+use crate::oracle::{Clones, Group, Oracle};
 use crate::outcome::{Invariant, Outcome};
 use crate::reach::Reach;
 use crate::run::Run;
-use crate::scenario::{self, Scenario};
+use crate::scenario::{self, Cosigner, Scenario};
 use crate::streams::Streams;
 use crate::trace::{self, Detail, Trace, panics};
 use acts::{Ending, Trouble};
 use hosts::{Hosts, Power};
 use keys::Keys;
-use signer_host::{SignerHost, SignerShared};
+use shares::Shares;
+use signer_host::{Mesh, RECORD, SignerHost, SignerShared};
 use timeline::{Happening, Timeline};
 use validator_host::{ValidatorHost, ValidatorShared};
 
@@ -96,10 +103,11 @@ impl<'a> World<'a> {
         let streams = Streams::new(run.seed);
         let reach = Reach::default();
         let chain_id: ChainId = CHAIN_ID.parse()?;
-        let clones = match scenario.expect.double_sign_by_clone {
+        let clones = match scenario.expect.double_sign_by_clone || scenario.expect.double_sign_by_group {
             true => Clones::Expected,
             false => Clones::Never,
         };
+        let cast = cast(scenario, run.mode, &streams);
         let oracle = Rc::new(RefCell::new(Oracle::new(chain_id.clone(), clones, reach.clone())));
         let hosts = Rc::new(Hosts::new(scenario.network.chops));
         let keys = Keys::provide()?;
@@ -115,12 +123,17 @@ impl<'a> World<'a> {
             oracle: Rc::clone(&oracle),
             reach: reach.clone(),
             streams,
+            mesh: run
+                .mode
+                .quorum()
+                .map(|quorum| mesh(scenario, quorum, &cast, &keys, &chain_id))
+                .transpose()?,
         });
         let record = signer_host::fresh_record(&chain_id, keys.key.verifying_key().to_bytes(), streams)?;
-        let signers: Vec<_> = scenario
-            .signer_hosts()
+        let signers: Vec<_> = cast
             .iter()
-            .map(|signer| {
+            .map(|cosigner| {
+                let signer = &cosigner.host;
                 let disk = HostDisk::new(
                     &signer.name,
                     scenario.disk.latency,
@@ -138,12 +151,18 @@ impl<'a> World<'a> {
                 let served = validator_settings
                     .iter()
                     .filter(|validator| {
-                        validator.signers.is_empty() || validator.signers.contains(&signer.name)
+                        let all = validator.signers.is_empty() && cosigner.serves;
+                        all || validator.signers.contains(&signer.name)
                     })
                     .map(|validator| validator.name.clone());
-                SignerHost::new(signer, served.collect(), disk, device, Rc::clone(&shared))
+                SignerHost::new(cosigner, served.collect(), disk, device, Rc::clone(&shared))
             })
             .collect();
+        if let Some(quorum) = run.mode.quorum() {
+            let disks = signers.iter().map(|signer| (signer.name.to_string(), Rc::clone(&signer.disk)));
+            let (threshold, key) = (usize::from(quorum.threshold), keys.key.verifying_key());
+            oracle.borrow_mut().set_group(Group::new(threshold, key, PathBuf::from(RECORD), disks.collect()));
+        }
         let validators: Vec<_> = validator_settings
             .iter()
             .enumerate()
@@ -324,10 +343,11 @@ impl<'a> World<'a> {
                 format!("{} precommits were released, and {} are expected", oracle.blocks(), expect.blocks);
             oracle.violated(Invariant::Expected, seen);
         }
-        if expect.double_sign_by_clone && oracle.double_signs() == 0 {
+        let expects_double_sign = expect.double_sign_by_clone || expect.double_sign_by_group;
+        if expects_double_sign && oracle.double_signs() == 0 {
             oracle.violated(
                 Invariant::Expected,
-                "the clone was to sign twice, and did not: say what keeps it from it",
+                "the key was to sign twice, and did not: say what keeps it from it",
             );
         }
         let reached = self.reach.counts();
@@ -338,12 +358,15 @@ impl<'a> World<'a> {
             oracle.violated(Invariant::Expected, format!("\"{name}\" was never to be reached, and was"));
         }
         let latencies = oracle.latencies();
-        for seen in budget_overruns(self.scenario, self.mode, &latencies) {
+        let always = oracle.latencies_always();
+        for seen in budget_overruns(self.scenario, self.mode, &latencies, &always) {
             oracle.violated(Invariant::InTime, seen);
         }
         // With a clone there are two validators of one key: what the chain sees of that is what the scenario shows.
-        let seen_by_chain = if expect.double_sign_by_clone { Vec::new() } else { self.chain.violations() };
-        for seen in seen_by_chain {
+        let seen_by_chain = if expects_double_sign { Vec::new() } else { self.chain.violations() };
+        // A group may sign one message with two timestamps, which is no evidence on any chain.
+        let is_held_against = |seen: &String| self.mode.quorum().is_none() || !seen.starts_with("TwoTimes");
+        for seen in seen_by_chain.into_iter().filter(is_held_against) {
             oracle.violated(Invariant::OneSignature, format!("the chain saw {seen}"));
         }
         drop(oracle);
@@ -360,6 +383,30 @@ impl<'a> World<'a> {
         outcome.violations = oracle.borrow_mut().take_violations();
         outcome
     }
+}
+
+/// The hosts of signers.
+fn cast(scenario: &Scenario, mode: crate::run::Mode, streams: &Streams) -> Vec<Cosigner> {
+    match mode.quorum() {
+        Some(quorum) => scenario.cosigners(quorum, streams),
+        None => {
+            let sole = |host| Cosigner { host, serves: true, seat: None };
+            scenario.signer_hosts().into_iter().map(sole).collect()
+        }
+    }
+}
+
+fn mesh(
+    scenario: &Scenario,
+    quorum: crate::quorum::Quorum,
+    cast: &[Cosigner],
+    keys: &Keys,
+    chain_id: &ChainId,
+) -> anyhow::Result<Mesh> {
+    let hosts: BTreeMap<_, _> =
+        cast.iter().filter_map(|cosigner| Some((cosigner.seat?, cosigner.host.name.clone()))).collect();
+    let shares = Shares::provide(keys, chain_id, quorum)?;
+    Ok(Mesh { shares, hosts, settings: scenario.group.clone() })
 }
 
 /// The chain of every world.
@@ -381,11 +428,13 @@ fn builder(scenario: &Scenario, seed: u64) -> turmoil::Sim<'static> {
 fn budget_overruns(
     scenario: &Scenario,
     mode: crate::run::Mode,
-    latencies: &std::collections::BTreeMap<&'static str, crate::outcome::Latencies>,
+    latencies: &BTreeMap<&'static str, crate::outcome::Latencies>,
+    always: &BTreeMap<&'static str, crate::outcome::Latencies>,
 ) -> Vec<String> {
     let mut overruns = Vec::new();
     for budget in &scenario.budgets {
         let for_mode = budget.modes.is_empty() || budget.modes.iter().any(|name| name.parse() == Ok(mode));
+        let latencies = if budget.always { always } else { latencies };
         let kinds = latencies.iter().filter(|(kind, _)| budget.of.as_deref().is_none_or(|of| of == **kind));
         for (kind, seen) in kinds.filter(|_| for_mode) {
             let limits = [

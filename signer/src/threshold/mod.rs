@@ -39,6 +39,7 @@ pub mod rounds;
 pub mod run;
 pub mod share;
 pub mod tls;
+pub mod transport;
 
 #[cfg(test)]
 mod tests;

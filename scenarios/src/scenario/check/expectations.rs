@@ -2,6 +2,7 @@
 
 use super::super::place::Place;
 use super::super::{Budget, Do, Scenario};
+use super::timeline::groups_only;
 use super::{Findings, MESSAGES};
 use crate::counters;
 use crate::run::Mode;
@@ -39,6 +40,11 @@ fn expect(scenario: &Scenario, found: &mut Findings) {
         expect.double_sign_by_clone && !clones,
         &place.key("double_sign_by_clone"),
         "no act clones a signer",
+    );
+    found.add_if(
+        expect.double_sign_by_group && !groups_only(scenario),
+        &place.key("double_sign_by_group"),
+        "only groups do: `modes` must name modes of groups, and no other",
     );
 }
 
