@@ -23,7 +23,7 @@ fix:
     cargo clippy --release --workspace --all-targets --fix --allow-dirty --allow-staged
     cargo fmt --all
 
-# Benches: `just bench sign` measures a signature end to end, with its floor; `just bench hsm` what is added to a device's; `just bench threshold` one of a group; `just bench sim` how fast simulated worlds run.
+# Benches: `just bench sign` measures a signature end to end, with its floor; `just bench hsm` what is added to a device's; `just bench threshold` one of a group, beside Horcrux if `HORCRUX_BIN` names it; `just bench sim` how fast simulated worlds run.
 bench NAME *ARGS:
     {{ if NAME == "sim" { "cd scenarios && cargo run --release -- bench " + ARGS } else { "cargo build --release && cargo run --release -p monosign-benches --bin " + NAME + " -- " + ARGS } }}
 
@@ -60,6 +60,11 @@ interop *VERSIONS:
 conform *DIALECTS:
     cargo build --release -p monosign -p mock-validator
     mock-validator/conform/monosign {{DIALECTS}}
+
+# The same on a group of cosigners, asked of each of them in turn.
+conform-threshold *DIALECTS:
+    cargo build --release -p monosign -p mock-validator
+    mock-validator/conform/threshold {{DIALECTS}}
 
 # The same on other signers, which are installed for it, side by side with monosign.
 conform-peers DIALECT="v0.38":

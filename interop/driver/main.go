@@ -1,5 +1,6 @@
 // Command driver tests monosign with real CometBFT code of each release: as the signer of a single-validator node
-// that makes blocks while node and signer are killed and restarted, and against the release's own privval client.
+// that makes blocks while node and signer are killed and restarted, against the release's own privval client, and as
+// the signer of a validator that goes from one release to another.
 //
 // Start it as interop/run; see interop/README.md.
 package main
@@ -25,6 +26,9 @@ type settings struct {
 	reference bool
 	nodes     bool
 	clients   bool
+	upgrades  bool
+	only      string
+	groups    []shape
 	heights   int
 	keep      bool
 	buildOnly bool
@@ -42,8 +46,13 @@ func run() int {
 		return 2
 	}
 	var rows []row
-	for _, v := range chosen {
-		rows = append(rows, settings.runVersion(v)...)
+	if settings.nodes || settings.clients {
+		for _, v := range chosen {
+			rows = append(rows, settings.runVersion(v)...)
+		}
+	}
+	if settings.upgrades {
+		rows = append(rows, settings.runUpgrades(chosen)...)
 	}
 	return printTable(rows)
 }
@@ -51,11 +60,19 @@ func run() int {
 func parseFlags() (settings, []string) {
 	var s settings
 	interop := flag.String("interop", ".", "the interop directory")
-	only := flag.String("only", "", "run only `nodes` or `clients`")
+	only := flag.String("only", "", "run only `nodes`, clients or upgrades (from each release to each other)")
 	flag.BoolVar(&s.reference, "reference", false, "test CometBFT's own signer instead: checks the tests themselves")
 	flag.BoolVar(&s.buildOnly, "build", false, "only build the nodes and clients")
 	flag.BoolVar(&s.keep, "keep", false, "keep the logs of what passed, too")
 	flag.IntVar(&s.heights, "heights", 300, "heights the clients ask for in a row")
+	flag.Func("group", "put a group of cosigners, as 2/3, in the signer's place before the nodes; may be repeated", func(text string) error {
+		var of shape
+		if _, err := fmt.Sscanf(text, "%d/%d", &of.threshold, &of.members); err != nil {
+			return fmt.Errorf("`%s` is not of the form 2/3", text)
+		}
+		s.groups = append(s.groups, of)
+		return nil
+	})
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), `usage: interop/run [FLAG…] [VERSION…]
 
@@ -73,11 +90,31 @@ MONOSIGN_INTEROP_CACHE   where built nodes and clients are kept (default: intero
 	}
 	s.builder = builder{interop: root, cache: absolute(envOr("MONOSIGN_INTEROP_CACHE", filepath.Join(root, ".cache")))}
 	s.monosign = absolute(envOr("MONOSIGN_BIN", filepath.Join(root, "..", "target", "release", "monosign")))
-	s.nodes, s.clients = *only != "clients", *only != "nodes"
+	switch s.only = *only; s.only {
+	case "":
+		s.nodes = true
+		s.clients = len(s.groups) == 0
+		s.upgrades = s.clients && !s.reference && !s.buildOnly
+	case "nodes":
+		s.nodes = true
+	case "clients":
+		s.clients = true
+	case "upgrades":
+		s.upgrades = true
+	}
 	return s, flag.Args()
 }
 
 func (s settings) check() error {
+	if !s.nodes && !s.clients && !s.upgrades {
+		return fmt.Errorf("unknown part `%s`: choose from nodes, clients, upgrades", s.only)
+	}
+	if s.upgrades && s.only != "" && (s.reference || s.buildOnly) {
+		return errors.New("upgrades are monosign's, and are run, not built")
+	}
+	if s.reference && len(s.groups) > 0 {
+		return errors.New("-reference and -group: CometBFT's own signer is no group")
+	}
 	if s.reference || s.buildOnly {
 		return nil
 	}
@@ -119,7 +156,15 @@ func (s settings) runVersion(v version) []row {
 				return s.runClient(v, t, clientBinary, dir)
 			}))
 		}
-		if nodeBinary != "" {
+		for _, of := range s.groups {
+			if nodeBinary == "" {
+				break
+			}
+			rows = append(rows, s.part(v, t, fmt.Sprintf("node-%d-of-%d", of.threshold, of.members), func(dir string) (string, error) {
+				return s.runGroup(v, t, of, nodeBinary, dir)
+			}))
+		}
+		if nodeBinary != "" && len(s.groups) == 0 {
 			rows = append(rows, s.part(v, t, "node", func(dir string) (string, error) {
 				return s.runNode(v, t, nodeBinary, clientBinary, dir)
 			}))
@@ -131,7 +176,8 @@ func (s settings) runVersion(v version) []row {
 // part runs one test in a directory of its own, which is kept if the test fails.
 func (s settings) part(v version, t transport, name string, test func(dir string) (string, error)) row {
 	r := row{version: v, transport: t, part: name}
-	dir, err := os.MkdirTemp("", fmt.Sprintf("interop-%s-%s-%s-", v.name, t, name))
+	place := strings.NewReplacer(",", "", " ", "-").Replace(fmt.Sprintf("interop-%s-%s-%s-", v.name, t, name))
+	dir, err := os.MkdirTemp("", place)
 	if err != nil {
 		r.err = err
 		return s.show(r)

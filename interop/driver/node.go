@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -30,11 +31,36 @@ type node struct {
 
 // newNode initialises a chain of one validator below dir.
 func newNode(v version, binary, dir string) (*node, error) {
+	return initNode(v, binary, dir, 1)
+}
+
+// newNodeOfKey initialises a chain whose validator has this key, and whose first block is of this height.
+func newNodeOfKey(v version, binary, dir, keyFile string, height int64) (*node, error) {
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return nil, err
+	}
+	for path, content := range map[string][]byte{
+		filepath.Join("config", "priv_validator_key.json"): key,
+		filepath.Join("data", "priv_validator_state.json"): []byte(`{"height":"0","round":0,"step":0}`),
+	} {
+		path = filepath.Join(dir, "node", path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	return initNode(v, binary, dir, height)
+}
+
+func initNode(v version, binary, dir string, height int64) (*node, error) {
 	n := &node{version: v, binary: binary, home: filepath.Join(dir, "node"), log: filepath.Join(dir, "node.log")}
 	if err := runToEnd(n.log, binary, "init", "--home", n.home); err != nil {
 		return nil, err
 	}
-	if err := n.editGenesis(); err != nil {
+	if err := n.editGenesis(height); err != nil {
 		return nil, err
 	}
 	if err := n.takeKey(dir); err != nil {
@@ -45,10 +71,11 @@ func newNode(v version, binary, dir string) (*node, error) {
 
 func (n *node) configFile(name string) string { return filepath.Join(n.home, "config", name) }
 
-// editGenesis sets the chain id and switches vote extensions on from the first height.
-func (n *node) editGenesis() error {
+// editGenesis sets the chain id and the first height, and switches vote extensions on from there.
+func (n *node) editGenesis(height int64) error {
+	first := strconv.FormatInt(height, 10)
 	return editJSON(n.configFile("genesis.json"), func(genesis map[string]any) error {
-		genesis["chain_id"] = chainID
+		genesis["chain_id"], genesis["initial_height"] = chainID, first
 		if n.extensions == nil {
 			return nil
 		}
@@ -60,7 +87,7 @@ func (n *node) editGenesis() error {
 			}
 			object = next
 		}
-		object[n.extensions[len(n.extensions)-1]] = "1"
+		object[n.extensions[len(n.extensions)-1]] = first
 		return nil
 	})
 }

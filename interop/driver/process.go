@@ -158,3 +158,12 @@ func runToEnd(logFile, binary string, args ...string) error {
 		return fmt.Errorf("`%s %s` did not end within 30s", filepath.Base(binary), strings.Join(args, " "))
 	}
 }
+
+// outputOf runs a short program and returns what it prints.
+func outputOf(binary string, args ...string) (string, error) {
+	output, err := exec.Command(binary, args...).Output()
+	if err != nil {
+		return "", fmt.Errorf("`%s %s`: %w", filepath.Base(binary), strings.Join(args, " "), err)
+	}
+	return string(output), nil
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -53,6 +54,10 @@ type signerSetup struct {
 	dialect string
 	// nonRPExtensions switches the signing of non-replay-protected extensions on.
 	nonRPExtensions bool
+	// namesDialect has the file name what the node speaks; without, what the node says counts.
+	namesDialect bool
+	// habit is a setting that does not survive an upgrade.
+	habit habit
 }
 
 // newMonosign sets monosign up like an operator would: a configuration file, the key imported, the state created.
@@ -74,12 +79,15 @@ func newMonosign(binary string, setup signerSetup) (*signer, error) {
 		}
 	}
 	log := path("signer.log")
-	for _, args := range [][]string{
+	commands := [][]string{
 		{"softsign", "import", setup.keyFile, "--output", path("secrets", "consensus.key"), "--plaintext"},
 		{"state", "init", "-c", config, "--chain", chainID},
+	}
+	if setup.habit == noHabit {
 		// What it foretells is what the rest of the test shows.
-		{"check-upgrade", "-c", config, "--to", setup.dialect},
-	} {
+		commands = append(commands, []string{"check-upgrade", "-c", config, "--to", setup.dialect})
+	}
+	for _, args := range commands {
 		if err := runToEnd(log, binary, args...); err != nil {
 			return nil, err
 		}
@@ -93,6 +101,13 @@ func monosignConfig(setup signerSetup, path func(...string) string) string {
 	if setup.nonRPExtensions {
 		nonRPExtensions = "sign_non_rp_extensions = true\n"
 	}
+	address, dialect := setup.address, "auto"
+	if setup.namesDialect {
+		dialect = setup.dialect
+	}
+	if setup.habit == pinned {
+		address = strings.Replace(address, "tcp://", "tcp://0123456789abcdef0123456789abcdef01234567@", 1)
+	}
 	return fmt.Sprintf(`[[chain]]
 id = %[1]q
 key_format = { type = "cosmos-json" }
@@ -102,15 +117,15 @@ state_file = %[2]q
 chain_id = %[1]q
 addr = %[4]q
 secret_key = %[5]q
-protocol_version = "auto"
-reconnect = true
+protocol_version = %[7]q
+reconnect = %[8]t
 
 [[providers.softsign]]
 chain_ids = [%[1]q]
 path = %[6]q
 allow_plaintext_key = true
-`, chainID, path("state", chainID+".record"), nonRPExtensions, setup.address,
-		path("secrets", "secret_connection.key"), path("secrets", "consensus.key"))
+`, chainID, path("state", chainID+".record"), nonRPExtensions, address,
+		path("secrets", "secret_connection.key"), path("secrets", "consensus.key"), dialect, setup.habit != noReconnects)
 }
 
 // newReference sets up CometBFT's own signer, which the client binary contains.

@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // version is one release of CometBFT: a module below interop/ that pins it.
 type version struct {
@@ -19,6 +22,8 @@ type version struct {
 	// nonRPExtensions says that the node wants non-replay-protected extensions signed too.
 	nonRPExtensions bool
 }
+
+func (v version) has(t transport) bool { return slices.Contains(v.transports, t) }
 
 // transport is how signer and node talk.
 type transport string

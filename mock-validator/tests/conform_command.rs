@@ -1,6 +1,15 @@
-//! `mock-validator conform` and `compare` as they are typed, where no signer is needed.
+//! `mock-validator conform` and `compare` as they are typed.
+#![allow(clippy::unwrap_used, reason = "also in helpers, which clippy does not take for tests")]
 
-use std::process::{Command, Output};
+mod common;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
+
+use common::TestSigner;
+use data_encoding::HEXLOWER;
+use mock_validator::link::NodeLink;
+use tokio::net::UnixStream;
 
 fn mock_validator(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_mock-validator")).args(args).output().expect("the command runs")
@@ -55,4 +64,41 @@ fn compares_reports_and_names_what_is_none() {
     must_end(&mock_validator(&["compare", &one, &one, "--output", &page]), 0, "2 reports side by side");
     assert!(std::fs::read_to_string(&page).expect("a page").contains("<th>a signer</th><th>a signer</th>"));
     must_end(&mock_validator(&["compare", &page, "--output", &page]), 2, "is no report");
+}
+
+/// Some cases on a signer in this process that is right.
+fn conform(options: &[&str]) -> Output {
+    let dir = tempfile::tempdir().expect("a directory");
+    let socket = dir.path().join("signer.sock");
+    let mut suite = Command::new(env!("CARGO_BIN_EXE_mock-validator"))
+        .args(["conform", "--listen", &format!("unix://{}", socket.display()), "--chain-id", common::CHAIN])
+        .args(options)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command runs");
+    let mut stdout = BufReader::new(suite.stdout.take().expect("a pipe"));
+    let mut first = String::new();
+    stdout.read_line(&mut first).expect("a line");
+    assert!(first.starts_with("waiting for a"), "{first}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        // Until nobody listens any more.
+        while let Ok(dialed) = UnixStream::connect(&socket).await {
+            TestSigner::new().serve(NodeLink::accept_plain(dialed)).await;
+        }
+    });
+    let mut told = Vec::new();
+    std::io::Read::read_to_end(&mut stdout, &mut told).expect("the rest");
+    let ended = suite.wait_with_output().expect("an end");
+    Output { stdout: told, ..ended }
+}
+
+#[test]
+fn exits_with_0_if_what_was_tried_is_kept_and_with_1_if_not() {
+    let key = HEXLOWER.encode(TestSigner::new().public_key().as_bytes());
+    let cases = ["--only", "pubkey/form", "signing/nil-votes", "conflict/nil-after-block"];
+    must_end(&conform(&[&["--pubkey", &key][..], &cases].concat()), 0, "pass  conflict/nil-after-block");
+    let another = "ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c";
+    must_end(&conform(&["--pubkey", another, "--only", "pubkey/form"]), 1, "FAIL  pubkey/form");
 }

@@ -1,7 +1,7 @@
 //! What a run may come by. Each is hit somewhere in the whole set of scenarios, or the set does not test what it seems to.
 
 /// The names of all counters.
-pub const ALL: [&str; 87] = [
+pub const ALL: [&str; 89] = [
     "answered again",
     "answered again after a restart",
     "bad share sent",
@@ -15,6 +15,7 @@ pub const ALL: [&str; 87] = [
     "crash point after create",
     "crash point after open",
     "crash point after read_all",
+    "crash point after read_small",
     "crash point after remove",
     "crash point after rename_new",
     "crash point after sync_data",
@@ -24,6 +25,7 @@ pub const ALL: [&str; 87] = [
     "crash point before create",
     "crash point before open",
     "crash point before read_all",
+    "crash point before read_small",
     "crash point before remove",
     "crash point before rename_new",
     "crash point before sync_data",

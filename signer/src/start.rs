@@ -176,6 +176,7 @@ impl Signer {
         share: &ThresholdConfig,
         env: &UnlockEnv,
     ) -> Result<(), StartError> {
+        threshold::open::explain(share, &config.record, &self.seams).await?;
         let opened = threshold::open::open(share, &config.id, env)?;
         let record = threshold::open::open_record(&opened, &config.record, &self.seams).await?;
         let (chain_id, public_key) = (&config.id, opened.group.public_key());
@@ -224,12 +225,11 @@ impl Signer {
         Ok(())
     }
 
-    /// One chain with one validator, which asks one thing at a time: nobody else waits while the disk writes.
+    /// One chain with one validator, which asks one thing at a time: nobody else waits while the disk writes. Other cosigners
+    /// wait, but for a share, which waits for the disk in any case.
     fn count(&self) {
-        // The other cosigners of a group wait too, always.
-        let is_cosigner = |chain: &RunningChain| matches!(chain.key, RunningKey::Cosigner(..));
         let several = self.chains.len() > 1 || self.links.len() > 1;
-        self.seams.disk.others_wait(several || self.chains.values().any(is_cosigner));
+        self.seams.disk.others_wait(several);
     }
 
     /// Dials a validator and serves it.

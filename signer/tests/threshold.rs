@@ -2,141 +2,13 @@
 
 mod rig;
 
-use std::net::TcpListener;
-
-use data_encoding::{BASE64, HEXUPPER};
 use mock_validator::node::Answer;
 use mock_validator::node::probes::{Judge, double_sign};
 use monosign_protocol::{ChainId, Dialect, Height, Hrs, Round, Step};
-use rig::{CHAIN, Conversation, Home, IDENTITY, NodeSide, Signer, poll, signing_key, validator_table};
+use rig::cosigners::{FLOOR, Group};
+use rig::{CHAIN, Home, poll, signing_key};
 use rustix::process::Signal;
-use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
-
-const FLOOR: i64 = 5;
-
-/// A host of a cosigner, and the node that it signs for.
-struct Host {
-    home: Home,
-    node: NodeSide,
-    process: Option<Signer>,
-}
-
-struct Group {
-    hosts: Vec<Host>,
-}
-
-impl Group {
-    /// A key split by the commands of the documentation, onto hosts that do not run yet.
-    async fn split(threshold: usize, members: usize) -> Self {
-        let dealer = Home::new();
-        let key = signing_key(CHAIN);
-        let pair = BASE64.encode(&key.to_keypair_bytes());
-        let public = BASE64.encode(key.verifying_key().as_bytes());
-        let address = HEXUPPER.encode(&Sha256::digest(key.verifying_key().as_bytes())[..20]);
-        let file = format!(
-            r#"{{"address":"{address}","pub_key":{{"type":"tendermint/PubKeyEd25519","value":"{public}"}},"priv_key":{{"type":"tendermint/PrivKeyEd25519","value":"{pair}"}}}}"#
-        );
-        dealer.write("priv_validator_key.json", file.as_bytes());
-        let ports: Vec<u16> = free_ports(members);
-        let mut hosts = Vec::new();
-        let (t, n) = (threshold.to_string(), members.to_string());
-        let mut args: Vec<String> = [
-            "threshold",
-            "split",
-            "--key",
-            "priv_validator_key.json",
-            "--chain",
-            CHAIN,
-            "--threshold",
-            &t,
-            "--shares",
-            &n,
-            "--start-height",
-            "5",
-        ]
-        .map(String::from)
-        .to_vec();
-        for number in 1..=members {
-            let home = Home::new();
-            let made = home.monosign(&["threshold", "recipient", "-o", "share.identity"]).must_succeed();
-            args.extend(["--recipient".into(), made.stdout.trim().into()]);
-            let node = NodeSide::tcp().await;
-            home.write("monosign.toml", config(number, &ports, &node.addr()).as_bytes());
-            hosts.push(Host { home, node, process: None });
-        }
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let report = dealer.monosign(&args).must_succeed().stdout;
-        assert!(report.contains("(unchanged)") && report.contains("still signs alone"), "{report}");
-        for (host, number) in hosts.iter().zip(1..) {
-            for name in ["group.json".into(), format!("cosigner-{number}.age")] {
-                let content = std::fs::read(dealer.path(format!("shares/{name}"))).expect("a file");
-                host.home.write(&name, &content);
-            }
-            host.home.monosign(&["state", "init", "-c", "monosign.toml", "--height", "5"]).must_succeed();
-            host.home.monosign(&["check", "-c", "monosign.toml", "--offline"]).must_succeed();
-        }
-        Self { hosts }
-    }
-
-    /// All hosts up, and taking part.
-    async fn running(threshold: usize, members: usize) -> Self {
-        let mut group = Self::split(threshold, members).await;
-        for host in &mut group.hosts {
-            host.start();
-        }
-        for host in &group.hosts {
-            host.takes_part(1).await;
-        }
-        group
-    }
-}
-
-impl Host {
-    fn start(&mut self) {
-        self.process = Some(self.home.start());
-    }
-
-    fn process(&mut self) -> &mut Signer {
-        self.process.as_mut().expect("it runs")
-    }
-
-    fn kill(&mut self) {
-        self.process().kill();
-        self.process = None;
-    }
-
-    /// Waits until it has joined for so many times.
-    async fn takes_part(&self, times: usize) {
-        let process = self.process.as_ref().expect("it runs");
-        let joined = || (process.log().matches("takes part now").count() >= times).then_some(());
-        poll("a cosigner to take part", joined).await;
-    }
-
-    async fn converse(&self) -> Conversation {
-        self.node.converse(CHAIN).await
-    }
-}
-
-fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    held.iter().map(|listener| listener.local_addr().expect("an address").port()).collect()
-}
-
-fn config(number: usize, ports: &[u16], node: &str) -> String {
-    let mut text = format!(
-        "[[chain]]\nid = \"{CHAIN}\"\nstate_file = \"{CHAIN}.record\"\n\n[[providers.threshold]]\n\
-         chain_ids = [\"{CHAIN}\"]\ngroup = \"group.json\"\nshare = \"cosigner-{number}.age\"\n\
-         identity_file = \"share.identity\"\nlisten = \"tcp://127.0.0.1:{}\"\n",
-        ports[number - 1]
-    );
-    for (port, peer) in ports.iter().zip(1..).filter(|(_, peer)| *peer != number) {
-        text += &format!("[[providers.threshold.peer]]\nid = {peer}\naddr = \"tcp://127.0.0.1:{port}\"\n");
-    }
-    assert_eq!(IDENTITY, "identity.key");
-    text + "\n" + &validator_table(CHAIN, node, "")
-}
 
 #[tokio::test]
 async fn two_of_three_and_three_of_five_sign_for_each_validator() {
@@ -322,4 +194,67 @@ async fn shapes_files_and_configurations_that_do_not_fit_are_refused() {
     let text = std::fs::read_to_string(three.config()).expect("a configuration");
     three.write("monosign.toml", text.replace("id = 2\n", "id = 7\n").as_bytes());
     three.start_and_fail().await.must_fail(1, &["this is cosigner 3", "for each of 1, 2"]);
+}
+
+#[tokio::test]
+async fn commands_that_take_a_whole_key_say_that_it_is_shared() {
+    let group = Group::split(2, 3).await;
+    let home = &group.hosts[0].home;
+    let export = home.monosign(&["state", "export", "-c", "monosign.toml"]);
+    export.must_fail(
+        1,
+        &["is shared among cosigners, and this takes the whole key", "monosign threshold status"],
+    );
+    let unlock = home.monosign(&["unlock", "-c", "monosign.toml", "--stdin"]);
+    unlock.must_fail(1, &["this is a cosigner: there is nothing to unlock"]);
+}
+
+#[tokio::test]
+async fn two_shares_do_not_listen_in_one_place() {
+    let group = Group::split(2, 3).await;
+    let home = &group.hosts[0].home;
+    let text = std::fs::read_to_string(home.config()).expect("a configuration");
+    let (chain, providers) = text.split_once("\n\n").expect("two tables");
+    let share = providers.split("[[validator]]").next().expect("a share");
+    let second = format!("{chain}\n\n{share}").replace(CHAIN, "other-1");
+    home.append_config(&second);
+    home.start_and_fail().await.must_fail(1, &["its listen is that of another [[providers.threshold]]"]);
+}
+
+/// What two cosigners of Horcrux v3.3 leave behind: rounds in quotes, steps from 1, and the extension's signature in one of the
+/// two files of each.
+#[tokio::test]
+async fn the_states_of_a_horcrux_group_are_floors_and_the_highest_counts() {
+    let dealer = Home::new();
+    let key = rig::cosigners::key_file(&signing_key(CHAIN));
+    dealer.write("priv_validator_key.json", key.as_bytes());
+    let state = |height: u32, round: &str, step: u8, more: &str| {
+        format!(
+            "{{\"height\":\"{height}\",\"round\":{round},\"step\":{step},\"nonce_public\":\"\",\"signature\":null{more}}}"
+        )
+    };
+    let extension = ",\"vote_ext_signature\":\"AQI=\"";
+    dealer.write("1/state.json", state(40, "\"2\"", 3, extension).as_bytes());
+    dealer.write("1/share.json", state(41, "\"0\"", 1, "").as_bytes());
+    dealer.write("2/state.json", state(12, "\"0\"", 2, "").as_bytes());
+    dealer.write("damaged.json", state(41, "\"-1\"", 1, "").as_bytes());
+    let split = |states: &[&str], output: &str| {
+        let mut args = vec!["threshold", "split", "--key", "priv_validator_key.json", "--chain", CHAIN];
+        args.extend(["--threshold", "2", "--shares", "3", "-o", output]);
+        states.iter().for_each(|state| args.extend(["--state", state]));
+        let recipients: Vec<String> = (1..=3)
+            .map(|n| {
+                dealer.monosign(&["threshold", "recipient", "-o", &format!("{output}-{n}")]).must_succeed()
+            })
+            .map(|made| made.stdout.trim().to_owned())
+            .collect();
+        recipients.iter().for_each(|recipient| args.extend(["--recipient", recipient]));
+        dealer.monosign(&args)
+    };
+    let report = split(&["1/state.json", "1/share.json", "2/state.json"], "all").must_succeed().stdout;
+    assert!(report.contains("nothing below height 42 is signed"), "{report}");
+    let report = split(&["2/state.json"], "one").must_succeed().stdout;
+    assert!(report.contains("nothing below height 13 is signed"), "{report}");
+    split(&["1/state.json", "damaged.json"], "none").must_fail(1, &["`damaged.json`", "`round` is not"]);
+    assert!(!dealer.path("none").exists(), "nothing is written");
 }

@@ -27,12 +27,16 @@ pub(super) fn run(args: &ReplayArgs, runner: Runner<'_>, out: &mut dyn Write) ->
     let no_found = || format!("`{}` is no saved failure: it has no `[found]`", args.file.display());
     let run = entry.found().with_context(no_found)?;
     let found = entry.scenario.found.as_ref().with_context(no_found)?;
-    if args.events {
-        for line in world::run_traced(&run, Detail::Lines).1.lines {
-            writeln!(out, "{line}")?;
+    let outcome = match args.events {
+        true => {
+            let (outcome, trace) = world::run_traced(&run, Detail::Lines);
+            for line in trace.lines {
+                writeln!(out, "{line}")?;
+            }
+            outcome
         }
-    }
-    let Done { run, outcome, .. } = Done::carry_out(&run, runner);
+        false => Done::carry_out(&run, runner).outcome,
+    };
     writeln!(out, "{run}")?;
     writeln!(out, "found at {}: {}", found.commit, found.violation)?;
     match outcome.trace == found.trace {

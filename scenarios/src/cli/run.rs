@@ -69,10 +69,10 @@ pub(super) fn run(args: &RunArgs, runner: Runner<'_>, out: &mut dyn Write) -> an
     drop(progress);
     let dir = args.reports.dir();
     summary::table(&done, out)?;
-    let missed = summary::counters(&done, out)?;
+    let reached_all = summary::counters(&done, out)?;
     let verdict = failures(&done, &dir, args, out)?;
     report::write(&dir, "scenarios", &done)?;
-    if args.is_everything() && !args.stop_at_first && !missed.is_empty() {
+    if args.is_everything() && !args.stop_at_first && !reached_all {
         writeln!(
             out,
             "\nFAILED the whole library must reach every counter, or it does not test what it seems to"

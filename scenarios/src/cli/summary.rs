@@ -74,14 +74,11 @@ pub(super) fn table(done: &[Done], out: &mut dyn Write) -> std::io::Result<()> {
     )
 }
 
-/// What the runs came by, all together. Gives the counters that none of them reached.
-pub(super) fn counters(done: &[Done], out: &mut dyn Write) -> std::io::Result<Vec<&'static str>> {
+/// What the runs came by, all together. Gives whether that is all that there is, no more and no less.
+pub(super) fn counters(done: &[Done], out: &mut dyn Write) -> std::io::Result<bool> {
     let mut reached: BTreeMap<&str, u64> = BTreeMap::new();
     for (counter, count) in done.iter().flat_map(|done| &done.outcome.reached) {
         *reached.entry(counter).or_default() += count;
-    }
-    for counter in reached.keys() {
-        assert!(counters::ALL.contains(counter), "`{counter}` is missing among the counters");
     }
     let list: Vec<_> =
         reached.iter().filter(|(_, n)| **n > 0).map(|(counter, n)| format!("{counter} {n}")).collect();
@@ -93,7 +90,11 @@ pub(super) fn counters(done: &[Done], out: &mut dyn Write) -> std::io::Result<Ve
     if !missed.is_empty() {
         writeln!(out, "never reached: {}", missed.join(", "))?;
     }
-    Ok(missed)
+    let unlisted: Vec<_> = reached.keys().filter(|counter| !counters::ALL.contains(counter)).collect();
+    if !unlisted.is_empty() {
+        writeln!(out, "missing in src/counters.rs: {unlisted:?}")?;
+    }
+    Ok(missed.is_empty() && unlisted.is_empty())
 }
 
 fn dialects(dialects: &BTreeSet<Dialect>) -> String {

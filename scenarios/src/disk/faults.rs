@@ -13,6 +13,7 @@ pub(super) fn allows(fault: Option<DiskFault>, op: Op) -> Result<(), Errno> {
         // So is, for a while, where a file lies.
         (Some(DiskFault::Eio), Op::Open) => Ok(()),
         (Some(DiskFault::Eio), _) => Err(Errno::IO),
+        (Some(DiskFault::WriteError), Op::WriteAt) => Err(Errno::IO),
         (Some(DiskFault::SyncError), Op::SyncData | Op::SyncDir) => Err(Errno::IO),
         (Some(DiskFault::NoSpace), Op::Create | Op::WriteAt) => Err(Errno::NOSPC),
         (Some(DiskFault::ReadOnly), Op::ReadAll | Op::ReadSmall) => Ok(()),

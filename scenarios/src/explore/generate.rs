@@ -265,6 +265,7 @@ impl Draw<'_> {
     fn disk(&mut self) -> Do {
         let faults = [
             DiskFault::Eio,
+            DiskFault::WriteError,
             DiskFault::SyncError,
             DiskFault::NoSpace,
             DiskFault::ReadOnly,

@@ -192,9 +192,25 @@ impl Oracle {
         }
     }
 
+    /// A signer has stopped in good order, with its record at this place: what it recorded, it must have signed.
+    pub fn stopped(&mut self, by: &str, place: Option<Hrs>) {
+        let is_new = place > self.floors.get(by).copied();
+        // A cosigner records what it then waits for the others to sign with it.
+        if is_new && place > self.highest(by) && !self.has_failures && self.group.is_none() {
+            let place = place.map(|place| place.to_string()).unwrap_or_default();
+            let seen = format!("{by} stopped in good order while it made the signature for {place}");
+            self.violated(Invariant::RefusalsAnswered, seen);
+        }
+    }
+
     /// A disk or a device has failed.
     pub fn saw_failure(&mut self) {
         self.has_failures = true;
+    }
+
+    /// Whether a disk or a device has failed, so that signatures may have been refused.
+    pub fn has_failures(&self) -> bool {
+        self.has_failures
     }
 
     /// How far a signer may jump above what it signed last, from now on; `None` is as far as it is asked to.

@@ -25,8 +25,8 @@ pub(super) enum Stage {
     Explore,
     /// The same events in two processes.
     Determinism,
-    /// Recorded data of real nodes, and the tests of guard and record: what simulator and production code have in common, no simulation
-    /// of both shows.
+    /// Recorded data of real nodes, and the tests of guard, record and session: what simulator and production code have in common, no
+    /// simulation of both shows, nor what no node ever does.
     Vectors,
 }
 
@@ -156,7 +156,7 @@ impl<'a> Detector<'a> {
         if self.logged(name, &mut test(&["--no-run"]))? != Some(0) {
             bail!("the tests of `{name}` do not compile: see {}", self.log(name).display());
         }
-        match self.logged(name, &mut test(&["--", "vectors", "guard::", "record::"]))? {
+        match self.logged(name, &mut test(&["--", "vectors", "guard::", "record::", "session::"]))? {
             Some(0) => Ok(None),
             _ => {
                 let log = fs::read_to_string(self.log(name))?;

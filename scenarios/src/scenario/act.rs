@@ -270,6 +270,8 @@ pub enum Do {
 pub enum DiskFault {
     /// Reads and writes fail with EIO.
     Eio,
+    /// Writes fail with EIO; reads and syncs do not.
+    WriteError,
     /// A sync fails with EIO, once, and what it should have written is lost though later reads still show it.
     SyncError,
     /// Writes that need room fail with ENOSPC.

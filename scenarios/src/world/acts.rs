@@ -36,8 +36,6 @@ pub(super) struct Trouble {
     crash: BTreeMap<String, Crash>,
     /// How many faults are there now that can delay an answer.
     faults: usize,
-    /// Whether devices or disks failed, so that signatures were refused.
-    refusals: bool,
     /// Signers whose disk has failed since they started: they may sign nothing until they are started anew.
     failed_disks: BTreeSet<String>,
 }
@@ -80,8 +78,6 @@ impl World<'_> {
         let Happening { act, mut stream } = happening;
         tracing::info!(target: "sim::act", at = self.sim.elapsed().as_millis() as u64, ?act, "happens");
         self.disturb();
-        // Whatever keeps cosigners apart makes them refuse.
-        self.trouble.refusals |= self.mode.quorum().is_some();
         let mut draw = |range: SpanRange| range.draw(&mut stream);
         match act {
             Do::Kill { host, down } => {
@@ -161,7 +157,6 @@ impl World<'_> {
                 if let Some(signer) = self.signer(&host) {
                     signer.disk.set_fault(Some(fault));
                     self.trouble.failed_disks.insert(host.clone());
-                    self.trouble.refusals = true;
                     self.oracle.borrow_mut().saw_failure();
                 }
                 if let Some(lasts) = lasts {
@@ -171,7 +166,6 @@ impl World<'_> {
             Do::DeviceFault { host, fault, lasts } => {
                 if let Some(signer) = self.signer(&host) {
                     signer.device.set_fault(Some(fault));
-                    self.trouble.refusals = true;
                     self.oracle.borrow_mut().saw_failure();
                 }
                 self.end_later(draw(lasts), Ending::Device(host));
@@ -199,12 +193,11 @@ impl World<'_> {
             }
             Do::Reload { host, chain, link, validators } => {
                 if let Some(signer) = self.signer(&host) {
-                    {
-                        let mut settings = signer.settings.borrow_mut();
+                    signer.change_settings(|settings| {
                         settings.chain.extend(chain);
                         settings.link.extend(link);
                         settings.validators = validators.unwrap_or_else(|| settings.validators.clone());
-                    }
+                    });
                     signer.tell(Control::Reload);
                 }
             }
@@ -276,7 +269,8 @@ impl World<'_> {
         }
         // A chain whose votes were refused can stand still for good: CometBFT has no timer below two thirds of the votes, and its
         // operators start the node anew, which asks again.
-        if self.trouble.refusals {
+        // And whatever keeps cosigners apart makes them refuse.
+        if self.oracle.borrow().has_failures() || self.mode.quorum().is_some() {
             for validator in self.validators.clone() {
                 self.kill(&validator.name);
             }

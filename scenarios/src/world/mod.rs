@@ -307,22 +307,29 @@ impl<'a> World<'a> {
     /// Ends all faults, and waits until signing goes on.
     fn recover(&mut self) -> anyhow::Result<bool> {
         self.heal();
-        let healed = self.sim.elapsed();
-        let before: Vec<u64> = self.validators.iter().map(|validator| validator.heights_signed()).collect();
-        let deadline = healed + self.scenario.recovery.0;
+        let deadline = self.sim.elapsed() + self.scenario.recovery.0;
+        let [signed, passed] =
+            [ValidatorHost::heights_signed, ValidatorHost::heights_passed].map(|count| self.counts(count));
         while self.sim.elapsed() < deadline {
-            let resumed = self.validators.iter().zip(&before).all(|(validator, before)| {
-                self.trouble.is_wanted_down(&validator.name)
-                    || validator.heights_signed() >= before + HEIGHTS_TO_RESUME
-            });
-            if resumed {
+            if self.have_risen(&signed, ValidatorHost::heights_signed) {
                 return Ok(true);
             }
             if !self.step()? {
                 return Ok(false);
             }
         }
-        Ok(false)
+        Ok(self.have_risen(&passed, ValidatorHost::heights_passed))
+    }
+
+    fn counts(&self, count: fn(&ValidatorHost) -> u64) -> Vec<u64> {
+        self.validators.iter().map(|validator| count(validator)).collect()
+    }
+
+    /// Whether each node that is to be up has got enough since.
+    fn have_risen(&self, before: &[u64], count: fn(&ValidatorHost) -> u64) -> bool {
+        self.validators.iter().zip(before).all(|(validator, before)| {
+            self.trouble.is_wanted_down(&validator.name) || count(validator) >= before + HEIGHTS_TO_RESUME
+        })
     }
 
     fn judge(self, resumed: bool) -> Outcome {

@@ -179,8 +179,8 @@ impl Rogue {
             shares.insert(member, share_of(peer).await?);
         }
         shares.insert(self.me, round2::sign(&package(&commitments, bytes)?, &own, &self.key)?);
-        let (package, key) = (self.group.package(), self.group.verifying_key());
-        Ok(rounds::aggregate(package, key, &commitments, &shares, bytes)?)
+        let package = self.group.package();
+        Ok(rounds::aggregate(package, &commitments, &shares, bytes)?)
     }
 }
 

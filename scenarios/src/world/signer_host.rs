@@ -42,9 +42,11 @@ pub(super) struct SignerHost {
     pub(super) disk: Rc<HostDisk>,
     pub(super) device: Rc<Device>,
     taps: RefCell<BTreeMap<String, Tap>>,
+    /// How long it takes its links to notice a peer that is gone without a word.
+    link_timeout: Cell<Duration>,
     /// The last picture of its disk.
     pub(super) picture: RefCell<Option<Image>>,
-    pub(super) settings: RefCell<SignerSettings>,
+    settings: RefCell<SignerSettings>,
     pub(super) control: RefCell<Option<mpsc::UnboundedSender<Control>>>,
     /// What can be done to the connections to other cosigners.
     mesh: Tap,
@@ -106,11 +108,12 @@ impl SignerHost {
         shared: Rc<SignerShared>,
     ) -> Rc<Self> {
         let settings = SignerSettings { chain: signer.chain.clone(), link: signer.link.clone(), validators };
-        Rc::new(Self {
+        let host = Self {
             name: signer.name.as_str().into(),
             disk,
             device,
             taps: RefCell::default(),
+            link_timeout: Cell::default(),
             picture: RefCell::new(None),
             settings: RefCell::new(settings),
             control: RefCell::new(None),
@@ -120,7 +123,18 @@ impl SignerHost {
             starts: Cell::new(0),
             is_initialized: Cell::new(!signer.fresh),
             shared,
-        })
+        };
+        host.change_settings(|_| ());
+        Rc::new(host)
+    }
+
+    /// Changes what its configuration file says; a process that runs reads it at its next reload.
+    pub(super) fn change_settings(&self, change: impl FnOnce(&mut SignerSettings)) {
+        change(&mut self.settings.borrow_mut());
+        let config = Config::parse(&self.config_text(), Path::new(CONFIG));
+        let validators = config.map(|config| config.validators).unwrap_or_default();
+        let longest = validators.iter().map(|validator| validator.timeout).max();
+        self.link_timeout.set(longest.unwrap_or_default());
     }
 
     /// Whether it holds more connections than it serves nodes: one that is of no use any more must be closed.
@@ -140,9 +154,7 @@ impl SignerHost {
 
     /// How long it takes its links to notice a peer that is gone without a word.
     pub(super) fn link_timeout(&self) -> Duration {
-        let config = Config::parse(&self.config_text(), Path::new(CONFIG));
-        let validators = config.map(|config| config.validators).unwrap_or_default();
-        validators.iter().map(|validator| validator.timeout).max().unwrap_or_default()
+        self.link_timeout.get()
     }
 
     /// Tells the running process something; nothing happens if none runs.
@@ -353,8 +365,7 @@ impl SignerHost {
 
     fn saw_start(&self, record: &Record) {
         let watermark = record.watermark();
-        let step = watermark.step;
-        let place = step.map(|step| Hrs { height: watermark.height, round: watermark.round, step });
+        let place = place_of(watermark);
         self.shared.oracle.borrow_mut().started(&self.name, &watermark.to_string(), place);
     }
 
@@ -362,9 +373,7 @@ impl SignerHost {
     fn saw_cosigner_start(&self) {
         let newest = |record: &[u8]| decode_file(record).ok().map(|(_, newest)| newest.watermark);
         let Some(watermark) = self.disk.cached_file(RECORD, newest).flatten() else { return };
-        let step = watermark.step;
-        let place = step.map(|step| Hrs { height: watermark.height, round: watermark.round, step });
-        self.shared.oracle.borrow_mut().started(&self.name, &watermark.to_string(), place);
+        self.shared.oracle.borrow_mut().started(&self.name, &watermark.to_string(), place_of(&watermark));
     }
 
     async fn serve(
@@ -398,8 +407,15 @@ impl SignerHost {
         }
         signer.stop().await;
         self.shared.reach.hit("signer stopped in good order");
+        let recorded = self.disk.durable_file(Path::new(RECORD), |record| decode_file(record).ok());
+        let place = recorded.flatten().and_then(|(_, newest)| place_of(&newest.watermark));
+        self.shared.oracle.borrow_mut().stopped(&self.name, place);
         Ok(())
     }
+}
+
+fn place_of(watermark: &Watermark) -> Option<Hrs> {
+    watermark.step.map(|step| Hrs { height: watermark.height, round: watermark.round, step })
 }
 
 /// Where cosigners listen.

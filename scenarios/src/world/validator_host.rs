@@ -53,7 +53,9 @@ pub(super) struct ValidatorHost {
     crash: Cell<Option<Duration>>,
     asking: Cell<bool>,
     heights_signed: Cell<u64>,
-    last_height: Cell<Height>,
+    heights_passed: Cell<u64>,
+    last_signed: Cell<Height>,
+    last_passed: Cell<Height>,
     shared: Rc<ValidatorShared>,
 }
 
@@ -220,7 +222,9 @@ impl ValidatorHost {
             crash: Cell::new(None),
             asking: Cell::new(false),
             heights_signed: Cell::new(0),
-            last_height: Cell::default(),
+            heights_passed: Cell::new(0),
+            last_signed: Cell::default(),
+            last_passed: Cell::default(),
             shared,
         }))
     }
@@ -228,6 +232,12 @@ impl ValidatorHost {
     /// For how many heights the node got a precommit for a block.
     pub(super) fn heights_signed(&self) -> u64 {
         self.heights_signed.get()
+    }
+
+    /// For how many heights the node got a precommit, be it for nil. A node that lags behind the others, since its signer is slower
+    /// than the chain, asks for nothing else.
+    pub(super) fn heights_passed(&self) -> u64 {
+        self.heights_passed.get()
     }
 
     /// The node dies after its next request is sent.
@@ -418,10 +428,11 @@ impl ValidatorHost {
         self.set_asking(false);
         let undisturbed = self.is_undisturbed();
         self.shared.oracle.borrow_mut().answered(request, answer, took, undisturbed);
-        if let Some(height) = signed_block(request, answer).filter(|height| *height > self.last_height.get())
-        {
-            self.last_height.set(height);
-            self.heights_signed.set(self.heights_signed.get() + 1);
+        if let Some((height, is_nil)) = signed_precommit(request, answer) {
+            count_rise(&self.last_passed, height, &self.heights_passed);
+            if !is_nil {
+                count_rise(&self.last_signed, height, &self.heights_signed);
+            }
         }
     }
 
@@ -506,14 +517,22 @@ fn is_refusal(answer: &Message) -> bool {
     }
 }
 
-/// The height of a precommit for a block that was signed.
-fn signed_block(request: &Message, answer: Option<&Message>) -> Option<Height> {
+/// Counts each height that is above the last.
+fn count_rise(last: &Cell<Height>, height: Height, count: &Cell<u64>) {
+    if height > last.get() {
+        last.set(height);
+        count.set(count.get() + 1);
+    }
+}
+
+/// The height of a precommit that was signed, and whether it is for nil.
+fn signed_precommit(request: &Message, answer: Option<&Message>) -> Option<(Height, bool)> {
     let (Message::SignVoteRequest(request), Some(Message::SignedVoteResponse(answer))) = (request, answer)
     else {
         return None;
     };
-    let vote = request.vote.as_ref().filter(|vote| vote.vote_type == 2 && !vote.block_id.is_nil())?;
-    answer.error.is_none().then_some(vote.height)
+    let vote = request.vote.as_ref().filter(|vote| vote.vote_type == 2)?;
+    answer.error.is_none().then(|| (vote.height, vote.block_id.is_nil()))
 }
 
 /// The kernel's queue of connections.

@@ -18,6 +18,7 @@ use crate::record::{Record, RecordError};
 use crate::seams::Seams;
 use crate::session::Event;
 use crate::start::{self, Devices, Opened, StartError, link_settings};
+use crate::threshold::ceremony::journal::Journal;
 use crate::threshold::open as cosigner;
 
 /// Arguments of `monosign check`.
@@ -105,7 +106,14 @@ fn check_cosigner(
     report: &mut Report<'_>,
 ) -> Result<(), Failure> {
     let id = &chain.id;
-    let opened = match cosigner::open(share, id, &unlock_env()) {
+    let seams = Seams::production();
+    let opened = block_on(async {
+        cosigner::explain(share, &chain.record, &seams).await?;
+        let opened = cosigner::open(share, id, &unlock_env())?;
+        Journal::admit(&*seams.disk, &chain.record, opened.share.epoch()).await?;
+        Ok::<_, cosigner::OpenError>(opened)
+    });
+    let opened = match opened? {
         Ok(opened) => opened,
         Err(error) => {
             let error = StartError::from(error);
@@ -116,7 +124,6 @@ fn check_cosigner(
     report.line(Finding::Good, format!("chain {id}: cosigner {me} of key {key}"))?;
     let profile = opened.group.shape().profile();
     report.line(Finding::Good, format!("chain {id}: {profile}"))?;
-    let seams = Seams::production();
     let peeked = block_on(Record::peek(&*seams.disk, &chain.record))?;
     let checked = peeked.and_then(|(header, watermark)| {
         header.is_of(&chain.record, id, Some(key.as_bytes())).map(|()| watermark)

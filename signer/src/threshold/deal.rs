@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signature, SigningKey};
 use frost_ed25519::keys::{IdentifierList, KeyPackage, split};
 use monosign_protocol::{ChainId, Height};
 use zeroize::Zeroizing;
@@ -127,8 +127,10 @@ pub fn prove(group: &Group, shares: &[Share], entropy: &dyn Entropy) -> Result<u
             let share = rounds::sign_share(&keys[&id], nonces, &commitments, &permit).map_err(unproven)?;
             signed.insert(id, share);
         }
-        rounds::aggregate(group.package(), group.verifying_key(), &commitments, &signed, permit.bytes())
-            .map_err(unproven)?;
+        let made =
+            rounds::aggregate(group.package(), &commitments, &signed, permit.bytes()).map_err(unproven)?;
+        let strict = group.verifying_key().verify_strict(permit.bytes(), &Signature::from_bytes(&made));
+        strict.map_err(|_| unproven(RoundError::BadSignature))?;
     }
     Ok(sets.len())
 }

@@ -218,6 +218,17 @@ impl Group {
         if group.shares_belong_to_key() { Ok(group) } else { Err(GroupError::Shares) }
     }
 
+    /// The same group, with another identity for one member.
+    ///
+    /// # Errors
+    /// [`GroupError::Members`] if it is another member's, or there is no such member.
+    pub fn with_identity(&self, member: MemberId, identity: [u8; 32]) -> Result<Self, GroupError> {
+        let mut group = self.clone();
+        group.identities.insert(member, identity);
+        let Self { chain_id, shape, epoch, identities, package, .. } = group;
+        Self::new(chain_id, shape, epoch, identities, package)
+    }
+
     /// Reads a group file.
     ///
     /// # Errors

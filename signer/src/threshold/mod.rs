@@ -22,10 +22,11 @@
 //! # Where it is
 //!
 //! [`asked`] is what is signed, [`rounds`] FROST, [`cosigner`] the decisions without sockets, disks and clocks, [`keeper`] what
-//! touches disk and share. [`deal`] splits a key into [`share`]s of a [`group`].
+//! touches disk and share. [`deal`] splits a key into [`share`]s of a [`group`]; by [`ceremony`] the hosts make them themselves.
 
 pub mod asked;
 mod bytes;
+pub mod ceremony;
 pub mod connection;
 pub mod cosigner;
 pub mod deal;

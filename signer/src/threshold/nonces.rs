@@ -17,6 +17,8 @@ use super::rounds::NonceMaker;
 
 /// How many a connection has: as many requests can be under way at once.
 pub const POOL: usize = 16;
+/// How many the coordinator is told of at once, instead of those that it has used: a message each would cost more than they do.
+const BATCH: usize = POOL / 2;
 /// How long nonces are kept. The coordinator stops using them a little earlier.
 pub const LIFETIME: Duration = Duration::from_secs(60);
 
@@ -25,6 +27,8 @@ pub const LIFETIME: Duration = Duration::from_secs(60);
 pub struct NoncePool {
     nonces: BTreeMap<u64, Nonces>,
     next: u64,
+    /// Made, and not yet told to the coordinator.
+    untold: Vec<(u64, Vec<u8>)>,
 }
 
 struct Nonces {
@@ -34,18 +38,25 @@ struct Nonces {
 }
 
 impl NoncePool {
-    /// Fills up, and drops what is old. Returns what is new, for the coordinator.
+    /// Fills up, and drops what is old. Returns what the coordinator does not know yet.
     pub fn refill(&mut self, now: Instant, maker: &NonceMaker) -> Vec<(u64, Vec<u8>)> {
         self.nonces.retain(|_, nonces| now.duration_since(nonces.made) < LIFETIME);
-        let mut fresh = Vec::new();
         while self.nonces.len() < POOL {
             let (secret, public) = maker.fresh();
             let Ok(bytes) = public.serialize() else { break };
-            fresh.push((self.next, bytes));
+            self.untold.push((self.next, bytes));
             self.nonces.insert(self.next, Nonces { secret, public, made: now });
             self.next += 1;
         }
-        fresh
+        let nonces = &self.nonces;
+        self.untold.retain(|(id, _)| nonces.contains_key(id));
+        std::mem::take(&mut self.untold)
+    }
+
+    /// Fills up after some were used. Returns what the coordinator does not know yet, once that is a batch.
+    pub fn replace_used(&mut self, now: Instant, maker: &NonceMaker) -> Vec<(u64, Vec<u8>)> {
+        self.untold = self.refill(now, maker);
+        if self.untold.len() < BATCH { Vec::new() } else { std::mem::take(&mut self.untold) }
     }
 
     /// Takes nonces out, for good.
@@ -63,10 +74,15 @@ const STOCK: usize = 4;
 pub struct Stock(VecDeque<Nonces>);
 
 impl Stock {
+    /// Whether there are too few.
+    pub fn is_low(&self) -> bool {
+        self.0.len() < STOCK
+    }
+
     /// Adds one pair, and drops what is old. False if there were enough.
     pub fn fill_up(&mut self, now: Instant, maker: &NonceMaker) -> bool {
         self.0.retain(|nonces| now.duration_since(nonces.made) < LIFETIME);
-        if self.0.len() >= STOCK {
+        if !self.is_low() {
             return false;
         }
         let (secret, public) = maker.fresh();
@@ -113,6 +129,23 @@ mod tests {
         let more = pool.refill(now + LIFETIME, &maker);
         assert_eq!(more.len(), POOL);
         assert!(more.iter().all(|(id, bytes)| fresh.iter().all(|(old, of)| id != old && bytes != of)));
+    }
+
+    #[test]
+    fn the_coordinator_is_told_of_new_nonces_by_the_batch() {
+        let (maker, now) = (maker(), Instant::now());
+        let mut pool = NoncePool::default();
+        let first = pool.refill(now, &maker);
+        for (id, _) in &first[..BATCH - 1] {
+            assert!(pool.take(*id, now).is_some());
+            assert!(pool.replace_used(now, &maker).is_empty());
+        }
+        assert!(pool.take(first[BATCH - 1].0, now).is_some());
+        let batch = pool.replace_used(now, &maker);
+        assert_eq!(batch.len(), BATCH);
+        assert!(batch.iter().all(|(id, _)| pool.take(*id, now).is_some()), "each of them is there");
+        // What is not a batch yet is told at once when everything is.
+        assert_eq!(pool.refill(now, &maker).len(), BATCH);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use frost_ed25519::keys::KeyPackage;
 use monosign_protocol::{ChainId, Round};
 use tokio::time::Instant;
 
+use super::ceremony::journal::{Journal, JournalError};
 use super::cosigner::{Cosigner, Settings};
 use super::group::{Group, GroupError};
 use super::incarnation::{Lives, LivesError};
@@ -80,6 +81,17 @@ pub enum OpenError {
     /// The file of lives.
     #[error(transparent)]
     Lives(#[from] LivesError),
+    /// The share is of an earlier sharing, or it is not known whether it is.
+    #[error(transparent)]
+    Epoch(#[from] JournalError),
+    /// A ceremony has destroyed the old share.
+    #[error("there is no share `{}`: a ceremony has destroyed the one of an earlier epoch\nhint: {hint}", path.display())]
+    Destroyed {
+        /// The share file.
+        path: PathBuf,
+        /// What to do.
+        hint: &'static str,
+    },
     /// The socket for the others.
     #[error(
         "cannot listen on `{endpoint}`: {error}\nhint: another process may listen there, or `listen` is no address of this host"
@@ -104,7 +116,8 @@ impl OpenError {
             Self::Record { source } => !matches!(source, RecordError::Io { .. }),
             Self::Group { error, .. } => matches!(error, GroupError::Shape(_) | GroupError::Shares),
             Self::Share { error, .. } => matches!(error, ShareError::OtherGroup { .. }),
-            Self::OtherChain { .. } => true,
+            Self::OtherChain { .. } | Self::Destroyed { .. } => true,
+            Self::Epoch(error) => !matches!(error, JournalError::Io { .. }),
             _ => false,
         }
     }
@@ -133,6 +146,26 @@ pub fn read_group(path: &Path, chain_id: &ChainId) -> Result<Group, OpenError> {
     Ok(group)
 }
 
+/// Explains a share that is not there, if a ceremony is why.
+///
+/// # Errors
+/// [`OpenError::Destroyed`]; [`OpenError::Epoch`] if it cannot be known.
+pub async fn explain(config: &ThresholdConfig, record: &Path, seams: &Seams) -> Result<(), OpenError> {
+    let path = &config.share.path;
+    if path.exists() {
+        return Ok(());
+    }
+    let journal = Journal::load(&*seams.disk, &Journal::path(record)).await?;
+    let hint = match journal.ceremony {
+        Some(_) => "give the command of the ceremony again on every host, until it has ended",
+        None if journal.epoch > 0 => {
+            "this cosigner has left the group; its host has nothing to sign any more"
+        }
+        None => return Ok(()),
+    };
+    Err(OpenError::Destroyed { path: path.clone(), hint })
+}
+
 /// Opens the group and the share, and sees that they and the configured peers belong together.
 ///
 /// # Errors
@@ -156,8 +189,9 @@ pub fn open(config: &ThresholdConfig, chain_id: &ChainId, env: &UnlockEnv) -> Re
 /// Opens the record of a share, which stands at the share's floor at least.
 ///
 /// # Errors
-/// [`OpenError::Record`].
+/// [`OpenError::Record`]; [`OpenError::Epoch`] if the share is of an earlier sharing than this host has come to.
 pub async fn open_record(opened: &Opened, path: &Path, seams: &Seams) -> Result<Record, OpenError> {
+    Journal::admit(&*seams.disk, path, opened.share.epoch()).await?;
     let public_key = opened.group.public_key();
     let mut record = Record::open(&*seams.disk, path, opened.group.chain_id(), public_key.as_bytes()).await?;
     let floor = Watermark::floor(opened.share.floor(), Round(0), None);

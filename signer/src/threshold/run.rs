@@ -306,6 +306,12 @@ impl Runner {
                     None => return,
                 },
                 () = due => Some(Event::Time),
+                // Only when nothing else is to be done.
+                () = yield_now(), if self.cosigner.has_to_prepare() => {
+                    self.cosigner.prepare(Instant::now());
+                    self.carry_out_all().await;
+                    None
+                }
             };
             if let Some(event) = event {
                 self.handle(event).await;
@@ -352,21 +358,25 @@ impl Runner {
     async fn handle(&mut self, event: Event) {
         self.cosigner.handle(Instant::now(), event, self.keeper.recorded());
         loop {
-            let mut has_sent = false;
-            while let Some(effect) = self.cosigner.poll_effect() {
-                if matches!(effect, Effect::Share(_)) && has_sent {
-                    // What was sent goes out before our own share is made: the peers make theirs meanwhile.
-                    yield_now().await;
-                    has_sent = false;
-                }
-                has_sent |= self.carry_out(effect).await;
-            }
-            if has_sent {
-                yield_now().await;
-            }
+            self.carry_out_all().await;
             if !self.cosigner.advance(Instant::now(), self.keeper.recorded()) {
                 return;
             }
+        }
+    }
+
+    async fn carry_out_all(&mut self) {
+        let mut has_sent = false;
+        while let Some(effect) = self.cosigner.poll_effect() {
+            if matches!(effect, Effect::Share(_) | Effect::Raise(_) | Effect::Store(_)) && has_sent {
+                // What was sent goes out before our own disk writes and our own share is made: the peers do theirs meanwhile.
+                yield_now().await;
+                has_sent = false;
+            }
+            has_sent |= self.carry_out(effect).await;
+        }
+        if has_sent {
+            yield_now().await;
         }
     }
 

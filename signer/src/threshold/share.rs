@@ -100,6 +100,11 @@ impl Share {
         self.id
     }
 
+    /// Which sharing of the key it is of.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     /// The first height that may be signed with it.
     pub fn floor(&self) -> Height {
         self.floor

@@ -5,6 +5,7 @@
 //! that hang, and never decides one.
 #![allow(dead_code, reason = "each test crate uses its own part of this module")]
 
+pub(crate) mod cosigners;
 mod home;
 mod node_side;
 mod oracle;

@@ -7,7 +7,7 @@ use mock_validator::node::{Answer, Blocks, Requests, Verifier};
 use monosign_protocol::frame::MAX_MESSAGE_LEN;
 use monosign_protocol::message::{Message, Timestamp};
 use monosign_protocol::{Dialect, Height, Hrs, Round, Step};
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use crate::{report::Latencies, setup::Setup};
 
@@ -18,6 +18,8 @@ pub(crate) struct Client {
     extended: Requests,
     verifier: Verifier,
     height: Height,
+    /// Whether answers are looked at for errors alone.
+    trusts: bool,
 }
 
 /// The longer extension, in bytes: its request takes several packets and frames.
@@ -40,7 +42,7 @@ impl Client {
         let socket = listener.accept().await?;
         let link = NodeLink::accept_secret(socket, &SigningKey::from_bytes(&[45; 32]), [46; 32]).await?;
         let link = link.with_read_limit(MAX_MESSAGE_LEN);
-        let mut client = Self { link, dialect, plain, extended, verifier, height: Height(1) };
+        let mut client = Self { link, dialect, plain, extended, verifier, height: Height(1), trusts: false };
         let request = client.plain.public_key();
         let answer = client.link.ask(&request).await?;
         client.verifier.check(&request, answer)?;
@@ -85,10 +87,33 @@ impl Client {
         self.height = Height(height);
     }
 
+    /// Takes answers that leave out what was signed.
+    #[allow(dead_code, reason = "for the `threshold` bench")]
+    pub(crate) fn trusting(self) -> Self {
+        Self { trusts: true, ..self }
+    }
+
+    /// Asks for one proposal at the next height. Returns how long it took, and whether it was signed and not refused.
+    #[allow(dead_code, reason = "for the `threshold` bench")]
+    pub(crate) async fn try_proposal(&mut self) -> anyhow::Result<(Duration, bool)> {
+        let request = self.request(&self.plain, Step::Proposal);
+        self.height.0 += 1;
+        let begin = Instant::now();
+        let answer = self.link.ask(&request).await?;
+        let took = begin.elapsed();
+        if self.trusts {
+            return Ok((took, is_signed(answer.as_ref())));
+        }
+        Ok((took, matches!(self.verifier.check(&request, answer)?, Answer::Signed(_))))
+    }
+
     async fn sign(&mut self, request: &Message, latencies: &mut crate::report::Nanos) -> anyhow::Result<()> {
         let begin = Instant::now();
         let answer = self.link.ask(request).await?;
         latencies.record(begin.elapsed().as_nanos() as u64)?;
+        if self.trusts && is_signed(answer.as_ref()) {
+            return Ok(());
+        }
         match self.verifier.check(request, answer)? {
             Answer::Signed(_) => Ok(()),
             other => bail!("height {}: expected a signature, got {other:?}", self.height),
@@ -99,5 +124,13 @@ impl Client {
         // tmkms refuses a precommit after a prevote of another block, so all of a height are for one.
         let hrs = Hrs { height: self.height, round: Round(0), step };
         requests.sign(hrs, requests.blocks().block(self.height, 0), TIME)
+    }
+}
+
+fn is_signed(answer: Option<&Message>) -> bool {
+    match answer {
+        Some(Message::SignedVoteResponse(response)) => response.error.is_none(),
+        Some(Message::SignedProposalResponse(response)) => response.error.is_none(),
+        _ => false,
     }
 }

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use tokio::time::sleep;
 
 use crate::group::Group;
+use crate::promises::Promises;
 use crate::report::{Latencies, Nanos, nanos, print_row};
 
 /// As long as peers are suspected after they were slow.
@@ -18,6 +19,7 @@ pub(crate) async fn measure(
     dir: &Path,
     (threshold, members): (u16, u16),
     trials: u32,
+    promises: &mut Promises,
 ) -> anyhow::Result<()> {
     let mut group = Group::start(path, dir, (threshold, members), None).await?;
     let mut client = group.client(1).await?;
@@ -32,6 +34,8 @@ pub(crate) async fn measure(
         client.heights(5, &mut Latencies::default()).await?;
     }
     print_row(&format!("{threshold} of {members}, coordinator killed"), &killed);
+    let millis = |times: &Nanos| times.value_at_quantile(0.5) as f64 / 1e6;
+    promises.at_most(format!("{threshold} of {members}: p50 ms after SIGKILL"), millis(&killed), 20.0);
     let mut hangs: Nanos = nanos();
     for _ in 0..trials {
         group.signal(0, Signal::STOP)?;
@@ -43,5 +47,7 @@ pub(crate) async fn measure(
         client.heights(2, &mut Latencies::default()).await?;
     }
     print_row(&format!("{threshold} of {members}, coordinator hangs (hedge 50 ms)"), &hangs);
+    promises.at_most(format!("{threshold} of {members}: p50 ms after SIGSTOP"), millis(&hangs), 60.0);
+    println!("  no error reached the node in {} trials", 2 * trials);
     Ok(())
 }

@@ -11,9 +11,11 @@ mod client;
 mod delay;
 mod failover;
 mod group;
+mod horcrux;
 #[path = "../sign/process.rs"]
 #[allow(dead_code, reason = "shared with the `sign` bench")]
 mod process;
+mod promises;
 #[path = "../sign/report.rs"]
 #[allow(dead_code, reason = "shared with the `sign` bench")]
 mod report;
@@ -32,6 +34,7 @@ use tokio::time::timeout;
 use client::Client;
 use group::Group;
 use process::Signer;
+use promises::Promises;
 use report::{Latencies, micros};
 use setup::Setup;
 
@@ -78,13 +81,26 @@ async fn run(options: Options) -> anyhow::Result<()> {
         None => std::env::current_exe()?.with_file_name("monosign"),
     };
     report::machine(&Setup::new(&options.dir)?)?;
-    for (threshold, members) in [(2, 3), (3, 5)] {
-        measure(&path, &options.dir, (threshold, members), options.samples).await?;
-        delayed(&path, &options.dir, (threshold, members)).await?;
-        failover::measure(&path, &options.dir, (threshold, members), options.trials).await?;
+    let horcrux = std::env::var_os("HORCRUX_BIN").map(PathBuf::from);
+    let mut promises = Promises::default();
+    for shape in [(2, 3), (3, 5)] {
+        let ours = measure(&path, &options.dir, shape, options.samples, &mut promises).await?;
+        delayed(&path, &options.dir, shape, &mut promises).await?;
+        failover::measure(&path, &options.dir, shape, options.trials, &mut promises).await?;
+        if let Some(horcrux) = &horcrux {
+            let theirs =
+                horcrux::measure(horcrux, &options.dir, shape, options.samples, options.trials).await?;
+            for (name, quantile, least) in [("p50", 0.5, 3.0), ("p99", 0.99, 5.0)] {
+                let at = |latencies: &Latencies| latencies.prevote.value_at_quantile(quantile) as f64;
+                let what = format!("{} of {}: {name} of Horcrux over ours", shape.0, shape.1);
+                promises.at_least(what, at(&theirs) / at(&ours), least);
+            }
+        }
     }
-    println!("Horcrux: not measured by this bench");
-    Ok(())
+    if horcrux.is_none() {
+        println!("Horcrux: left out, since HORCRUX_BIN names no program");
+    }
+    promises.tell()
 }
 
 /// A group and the single signer, in turns, so that noise of the machine hits both.
@@ -93,7 +109,8 @@ async fn measure(
     dir: &Path,
     (threshold, members): (u16, u16),
     samples: u64,
-) -> anyhow::Result<()> {
+    promises: &mut Promises,
+) -> anyhow::Result<Latencies> {
     let setup = Setup::new(dir)?;
     let bind = setup.listen().await?;
     let mut signer = Signer::monosign(path, &setup, &bind)?;
@@ -119,27 +136,36 @@ async fn measure(
     of_group.print();
     let p50 = |latencies: &Latencies| latencies.prevote.value_at_quantile(0.5);
     let (ours, single) = (p50(&of_group), p50(&of_sole));
+    let ratio = ours as f64 / single as f64;
     println!(
-        "{threshold} of {members}: prevote p50 {:.0} us, single signer {:.0} us, ratio {:.2}",
+        "{threshold} of {members}: prevote p50 {:.0} us, single signer {:.0} us, ratio {ratio:.2}",
         micros(ours),
         micros(single),
-        ours as f64 / single as f64
     );
+    let most = if threshold == 2 { 6.0 } else { 10.0 };
+    promises.at_most(format!("{threshold} of {members}: p50 over the single signer's"), ratio, most);
     // Three messages a height; a precommit has an extension that is a signature of its own, and one of nothing was made once.
     let signatures = samples * 4;
+    let each = busy.as_secs_f64() * 1e3 / signatures as f64;
     println!(
-        "{threshold} of {members}: {:.3} ms of processor time per signature, all cosigners together",
-        busy.as_secs_f64() * 1e3 / signatures as f64
+        "{threshold} of {members}: {each:.3} ms of processor time per signature, all cosigners together"
     );
-    println!(
-        "{threshold} of {members}: at most {:.1} MiB of memory per cosigner (VmRSS)",
-        group.resident_mib()?
-    );
-    Ok(())
+    if threshold == 2 {
+        promises.at_most("2 of 3: ms of processor time per signature".into(), each, 0.6);
+    }
+    let memory = group.resident_mib()?;
+    println!("{threshold} of {members}: at most {memory:.1} MiB of memory per cosigner (VmRSS)");
+    promises.at_most(format!("{threshold} of {members}: MiB of memory per cosigner"), memory, 24.0);
+    Ok(of_group)
 }
 
 /// With a delay on each way between cosigners, a signature shows how many round trips it takes.
-async fn delayed(path: &Path, dir: &Path, (threshold, members): (u16, u16)) -> anyhow::Result<()> {
+async fn delayed(
+    path: &Path,
+    dir: &Path,
+    (threshold, members): (u16, u16),
+    promises: &mut Promises,
+) -> anyhow::Result<()> {
     let mut group = Group::start(path, dir, (threshold, members), Some(DELAY)).await?;
     for (node, whom) in [(0, "the coordinator"), (1, "another")] {
         let mut client = group.client(node).await?;
@@ -148,11 +174,18 @@ async fn delayed(path: &Path, dir: &Path, (threshold, members): (u16, u16)) -> a
         let mut latencies = Latencies::default();
         client.heights(DELAYED, &mut latencies).await?;
         let p50 = Duration::from_nanos(latencies.prevote.value_at_quantile(0.5));
+        let trips = p50.as_secs_f64() / (2 * DELAY).as_secs_f64();
         println!(
-            "{threshold} of {members}, {DELAY:?} each way, asked of {whom}: prevote p50 {:.1} ms, {:.2} round trips",
+            "{threshold} of {members}, {DELAY:?} each way, asked of {whom}: prevote p50 {:.1} ms, {trips:.2} round trips",
             p50.as_secs_f64() * 1e3,
-            p50.as_secs_f64() / (2 * DELAY).as_secs_f64()
         );
+        if node == 0 {
+            promises.at_most(
+                format!("{threshold} of {members}: round trips, {DELAY:?} each way"),
+                trips,
+                1.3,
+            );
+        }
     }
     Ok(())
 }

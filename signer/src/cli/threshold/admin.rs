@@ -71,7 +71,7 @@ pub(super) fn drill(args: &DrillArgs, out: &mut dyn Write) -> Result<(), Failure
     }
 }
 
-fn not_shared(id: &ChainId) -> Failure {
+pub(super) fn not_shared(id: &ChainId) -> Failure {
     Failure::usage(format!("the key of chain `{id}` is not shared\nhint: it has no [[providers.threshold]]"))
 }
 

@@ -183,7 +183,7 @@ fn report(args: &SplitArgs, dealt: &Dealt, floor: Height, out: &mut dyn Write) -
     Ok(())
 }
 
-fn template(chain: &ChainId, shape: Shape) -> String {
+pub(super) fn template(chain: &ChainId, shape: Shape) -> String {
     let mut text = format!(
         "[[providers.threshold]]\nchain_ids = [\"{chain}\"]\ngroup = \"group.json\"\nshare = \"cosigner-N.age\"\n\
          # What opens the share; or a systemd credential `cosigner-N`, or cosigner-N.age.identity beside it.\n\

@@ -4,8 +4,9 @@
 //! meet in one cosigner. That is an order and no election: a peer that does not answer within the hedge is overtaken, and both
 //! may go on, since guards stand by one message whoever asks.
 //!
-//! A set of signers that is slow gets a second set beside it (as in ROAST), and a peer is in one session of an ask at a time. The
-//! first session that is complete wins.
+//! A set of signers that is slow gets a second set beside it (as in ROAST), of peers that do not owe a share of the same ask: who
+//! has given one may give another, with other nonces. So as many as may be down may hang instead. The first session that is
+//! complete wins.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -119,32 +120,48 @@ impl Cosigner {
         self.request(conn, Request::Forward { request, subject });
     }
 
-    /// Coordinates: stands by the message itself, durably, and then asks others.
+    /// Coordinates: asks others, and stands by the message itself, durably, before it makes its own share. The others' disks and
+    /// ours write at the same time. If this cosigner dies in between, others stand by a message that it does not know: that costs a
+    /// vote at the most, since each stands by one message whoever asks.
     pub(super) fn lead(&mut self, now: Instant, id: u64, recorded: Recorded<'_>) {
         let Some(ask) = self.asks.get(&id).filter(|ask| ask.leading.is_none()) else { return };
         if !self.is_active() {
             return;
         }
+        let mut rise = None;
         if let Some(wanted) = ask.meaning.guarded.clone() {
             // Signed meanwhile, perhaps.
             if let Some(known) = self.known(&wanted).filter(|_| self.asks[&id].subject.is_message()) {
                 return self.finish(id, &Ok(known));
             }
-            if let Err(refusal) = self.admit(&wanted, recorded) {
-                return self.finish(id, &Err(refusal.into()));
+            match self.judge(&wanted, recorded) {
+                Verdict::Refuse(refusal) => return self.finish(id, &Err(refusal.into())),
+                // The same message, but perhaps for its timestamp: the guard stands by it already.
+                Verdict::Replay(_) => {}
+                Verdict::Sign(watermark) => rise = Some(watermark),
             }
         }
         let Some(hedge_at) = self.asks.get(&id).map(|ask| now + self.hedge(&ask.subject) / 2) else { return };
         if let Some(ask) = self.asks.get_mut(&id) {
             ask.leading = Some(Leading { refused: BTreeMap::new(), put_off: BTreeMap::new(), hedge_at });
         }
-        self.open_session(now, id);
+        let own = self.ask_signers(now, id);
+        if let Some(watermark) = rise {
+            self.raise(watermark);
+        }
+        self.effects.extend(own);
     }
 
-    /// Asks one more set of signers, if there is one.
+    /// Asks one more set of signers, if there is one. The record stands by the message.
     fn open_session(&mut self, now: Instant, id: u64) {
-        let Some(peers) = self.choose(now, id) else { return };
-        let Some(ask) = self.asks.get(&id) else { return };
+        let own = self.ask_signers(now, id);
+        self.effects.extend(own);
+    }
+
+    /// Asks a set of signers, if there is one. Returns the share of our own that is to be made.
+    fn ask_signers(&mut self, now: Instant, id: u64) -> Option<Effect> {
+        let peers = self.choose(now, id)?;
+        let ask = self.asks.get(&id)?;
         let (subject, place) = (ask.subject.clone(), ask.place());
         let with_us = ask.signers.as_ref().is_none_or(|signers| signers.contains(&self.settings.me));
         let own = with_us.then(|| self.stock.take(now).unwrap_or_else(|| self.nonces.fresh()));
@@ -157,12 +174,8 @@ impl Cosigner {
         }
         let mut asked = Vec::new();
         for member in peers {
-            let Some(peer) = self.peers.get_mut(&member) else { return };
-            let (Some(conn), Some(incarnation), Some(commitment)) =
-                (peer.conn, peer.incarnation, peer.take())
-            else {
-                return;
-            };
+            let peer = self.peers.get_mut(&member)?;
+            let (conn, incarnation, commitment) = (peer.conn?, peer.incarnation?, peer.take()?);
             commitments.insert(member, commitment.commitments);
             signers.push(Signer { member, incarnation, commitments: commitment.bytes });
             asked.push((member, conn, commitment.nonce));
@@ -180,11 +193,9 @@ impl Cosigner {
             session,
             Session { ask: id, commitments: commitments.clone(), shares: Shares::new(), waiting },
         );
-        if let Some((nonces, _)) = own {
-            let ticket = Ticket::Own { session };
-            let job = ShareJob { ticket, subject, commitments, nonces };
-            self.effects.push_back(Effect::Share(Box::new(job)));
-        }
+        let (nonces, _) = own?;
+        let job = ShareJob { ticket: Ticket::Own { session }, subject, commitments, nonces };
+        Some(Effect::Share(Box::new(job)))
     }
 
     /// The peers that are to sign with us: those that are trusted first, then by distance, then by rank.
@@ -200,7 +211,7 @@ impl Cosigner {
             .sessions
             .values()
             .filter(|session| session.ask == id)
-            .flat_map(|session| session.commitments.keys().copied())
+            .flat_map(|session| session.waiting.iter().copied())
             .collect();
         let refused = ask.leading.as_ref().map(|leading| &leading.refused);
         let mut peers: Vec<_> = self
@@ -266,13 +277,7 @@ impl Cosigner {
         let Some(ask) = self.asks.get(&id_of_ask) else { return };
         let group = &self.settings.group;
         let (commitments, shares) = (&session.commitments, &session.shares);
-        let made = rounds::aggregate(
-            group.package(),
-            group.verifying_key(),
-            commitments,
-            shares,
-            &ask.meaning.bytes,
-        );
+        let made = rounds::aggregate(group.package(), commitments, shares, &ask.meaning.bytes);
         let signers: Vec<MemberId> = commitments.keys().copied().collect();
         match made {
             Ok(signature) => self.complete(id_of_ask, signature, signers),

@@ -218,12 +218,32 @@ impl Cosigner {
         self.rising = false;
         if let Some(ask) = self.ready.pop_front() {
             self.lead(now, ask, recorded);
-        } else if let Some(conn) = self.thirsty.pop_front() {
-            self.refill(now, conn);
-        } else if !self.is_active() || !self.stock.fill_up(now, &self.nonces) {
+        } else {
             return false;
         }
         true
+    }
+
+    /// Whether there is something to [`prepare`](Self::prepare).
+    pub fn has_to_prepare(&self) -> bool {
+        let has_unread = self.peers.values().any(Peer::has_unread);
+        self.is_active() && (!self.thirsty.is_empty() || self.stock.is_low() || has_unread)
+    }
+
+    /// Does one piece of what later signatures need, while nothing else is to be done: nonces of our own and for others, and
+    /// what others have committed themselves to. The effects must be carried out before the next piece.
+    pub fn prepare(&mut self, now: Instant) {
+        self.rising = false;
+        if !self.is_active() || self.stock.fill_up(now, &self.nonces) {
+            return;
+        }
+        if let Some(conn) = self.thirsty.pop_front() {
+            return self.replace_used(now, conn);
+        }
+        let unread = self.peers.iter_mut().find(|(_, peer)| peer.has_unread());
+        if let Some((member, false)) = unread.map(|(member, peer)| (*member, peer.read_one())) {
+            self.note(Note::Nonsense { member, what: "its commitments are none" });
+        }
     }
 
     /// What is to be done next.

@@ -25,7 +25,7 @@ pub(super) struct Peer {
     pub(super) incarnation: Option<Incarnation>,
     pub(super) active: bool,
     pub(super) guard: Option<Place>,
-    pool: VecDeque<Commitment>,
+    pool: VecDeque<Promised>,
     suspected_until: Option<Instant>,
     pub(super) round_trip: Option<Duration>,
     pub(super) pinged: Option<(u64, Instant)>,
@@ -36,6 +36,13 @@ pub(super) struct Commitment {
     pub(super) nonce: u64,
     pub(super) commitments: SigningCommitments,
     pub(super) bytes: Vec<u8>,
+}
+
+/// The same, perhaps not read yet: that takes a while, and is done when there is time.
+struct Promised {
+    nonce: u64,
+    commitments: Option<SigningCommitments>,
+    bytes: Vec<u8>,
     received: Instant,
 }
 
@@ -66,15 +73,33 @@ impl Peer {
     }
 
     /// More than a pool has been promised to nobody.
-    pub(super) fn add(&mut self, now: Instant, nonce: u64, commitments: SigningCommitments, bytes: Vec<u8>) {
+    pub(super) fn add(&mut self, now: Instant, nonce: u64, bytes: Vec<u8>) {
         if self.pool.len() < 2 * POOL {
-            self.pool.push_back(Commitment { nonce, commitments, bytes, received: now });
+            self.pool.push_back(Promised { nonce, commitments: None, bytes, received: now });
         }
+    }
+
+    pub(super) fn has_unread(&self) -> bool {
+        self.pool.iter().any(|promised| promised.commitments.is_none())
+    }
+
+    /// Reads one of its commitments. False, and it is dropped, if it is none.
+    pub(super) fn read_one(&mut self) -> bool {
+        let Some(at) = self.pool.iter().position(|promised| promised.commitments.is_none()) else {
+            return true;
+        };
+        let read =
+            self.pool.get(at).and_then(|promised| SigningCommitments::deserialize(&promised.bytes).ok());
+        match (read, self.pool.get_mut(at)) {
+            (Some(commitments), Some(promised)) => promised.commitments = Some(commitments),
+            _ => drop(self.pool.remove(at)),
+        }
+        read.is_some()
     }
 
     /// Whether it could sign now.
     pub(super) fn can_sign(&mut self, now: Instant) -> bool {
-        let fresh = |c: &Commitment| now.duration_since(c.received) + MARGIN < LIFETIME;
+        let fresh = |c: &Promised| now.duration_since(c.received) + MARGIN < LIFETIME;
         while self.pool.front().is_some_and(|oldest| !fresh(oldest)) {
             self.pool.pop_front();
         }
@@ -82,7 +107,12 @@ impl Peer {
     }
 
     pub(super) fn take(&mut self) -> Option<Commitment> {
-        self.pool.pop_front()
+        while let Some(Promised { nonce, commitments, bytes, .. }) = self.pool.pop_front() {
+            if let Some(commitments) = commitments.or_else(|| SigningCommitments::deserialize(&bytes).ok()) {
+                return Some(Commitment { nonce, commitments, bytes });
+            }
+        }
+        None
     }
 
     pub(super) fn status(&self, member: MemberId, now: Instant) -> PeerStatus {

@@ -14,7 +14,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use frost_ed25519::round1::SigningCommitments;
 use tokio::time::Instant;
 
 use super::effect::{ConnId, Effect, Note};
@@ -348,15 +347,7 @@ impl Cosigner {
     fn on_commitments(&mut self, now: Instant, member: MemberId, list: Vec<(u64, Vec<u8>)>) {
         let Some(peer) = self.peers.get_mut(&member) else { return };
         let before = peer.can_sign(now);
-        for (nonce, bytes) in list.into_iter().take(2 * POOL) {
-            match SigningCommitments::deserialize(&bytes) {
-                Ok(commitments) => peer.add(now, nonce, commitments, bytes),
-                Err(_) => {
-                    let what = "its commitments are none";
-                    return self.note(Note::Nonsense { member, what });
-                }
-            }
-        }
+        list.into_iter().take(2 * POOL).for_each(|(nonce, bytes)| peer.add(now, nonce, bytes));
         if !before {
             self.retry(now);
         }

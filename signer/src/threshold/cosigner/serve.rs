@@ -14,7 +14,7 @@ use crate::threshold::asked::Subject;
 use crate::threshold::incarnation::Incarnation;
 use crate::threshold::message::{Claim, Hello, Place, Reply, Request, Signer, VERSION, Welcome, Why};
 use crate::threshold::nonces::NoncePool;
-use crate::threshold::rounds::{Commitments, MemberId};
+use crate::threshold::rounds::{Commitments, MemberId, NonceMaker};
 
 /// How many forwarded wishes of one peer wait at once; a validator has two or three.
 const MOST_WISHES: usize = 64;
@@ -217,13 +217,26 @@ impl Cosigner {
         self.thirsty.push_back(conn);
     }
 
-    /// Gives a coordinator nonces to use, off the way of any signature.
+    /// Gives a coordinator all nonces that it may use.
     pub(super) fn refill(&mut self, now: Instant, conn: ConnId) {
+        self.give_nonces(conn, |pool, maker| pool.refill(now, maker));
+    }
+
+    /// Makes nonces in the place of those that were used, off the way of any signature.
+    pub(super) fn replace_used(&mut self, now: Instant, conn: ConnId) {
+        self.give_nonces(conn, |pool, maker| pool.replace_used(now, maker));
+    }
+
+    fn give_nonces(
+        &mut self,
+        conn: ConnId,
+        fresh: impl FnOnce(&mut NoncePool, &NonceMaker) -> Vec<(u64, Vec<u8>)>,
+    ) {
         if !self.is_active() {
             return;
         }
         let inbound = self.inbound.get_mut(&conn).filter(|inbound| inbound.incarnation.is_some());
-        let fresh = inbound.map(|inbound| inbound.pool.refill(now, &self.nonces)).unwrap_or_default();
+        let fresh = inbound.map(|inbound| fresh(&mut inbound.pool, &self.nonces)).unwrap_or_default();
         if !fresh.is_empty() {
             self.reply(conn, Reply::Commitments(fresh));
         }

@@ -4,6 +4,8 @@ use super::rig::{Random, Rig, precommit, prevote};
 use super::signing::{SHAPES, shape};
 use crate::guard::JumpLimit;
 use crate::threshold::cosigner::{AskError, Event, Note};
+use crate::threshold::deal::subsets;
+use crate::threshold::rounds::MemberId;
 
 #[test]
 fn crashes_and_restarts_at_any_moment_never_give_two_blocks_one_place() {
@@ -256,4 +258,21 @@ fn a_bad_coordinator_cannot_carry_the_guards_away_step_by_step() {
     let rules = Event::Rules { raw: Default::default(), jump_limit: JumpLimit::Off };
     rig.event(0, rules);
     assert!(matches!(rig.sign(0, &prevote(9000, 1, 1)), Err(AskError::NoQuorum(_))));
+}
+
+#[test]
+fn as_many_as_may_be_down_may_hang_whichever_they_are() {
+    for (t, n) in SHAPES {
+        let members: Vec<MemberId> = (1..=n).map(MemberId).collect();
+        for hung in subsets(&members, usize::from(n - t)) {
+            let mut rig = Rig::running(shape(t, n), 5);
+            rig.sign(0, &prevote(1, 1, 1)).expect("signed by all");
+            rig.hung = hung.iter().map(|member| usize::from(member.0) - 1).collect();
+            let asked = (0..usize::from(n)).rev().find(|node| !rig.hung.contains(node)).expect("one runs");
+            for height in 2..5 {
+                let signed = rig.sign(asked, &prevote(height, 1, 1));
+                assert!(signed.is_ok(), "{t} of {n} without {hung:?}: {signed:?}");
+            }
+        }
+    }
 }

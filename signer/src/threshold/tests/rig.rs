@@ -218,6 +218,8 @@ pub(super) struct Rig {
     pub(super) side: Vec<u8>,
     /// Pairs that do not, whatever their sides.
     blocked: BTreeSet<(usize, usize)>,
+    /// Nodes that are stopped: what is sent to them waits.
+    pub(super) hung: BTreeSet<usize>,
     /// Changes what a node replies.
     pub(super) tamper: Option<Tamper>,
 }
@@ -243,6 +245,7 @@ impl Rig {
             notes: Vec::new(),
             side: vec![0; usize::from(shape.members())],
             blocked: BTreeSet::new(),
+            hung: BTreeSet::new(),
             tamper: None,
         };
         for member in group.members() {
@@ -372,7 +375,12 @@ impl Rig {
                 let left = self.carry_out(node, &mut cosigner, &mut keeper, effect);
                 unhandled.extend(left);
             }
-            if !cosigner.advance(self.time, keeper.recorded()) {
+            if cosigner.advance(self.time, keeper.recorded()) {
+                continue;
+            }
+            if cosigner.has_to_prepare() {
+                cosigner.prepare(self.time);
+            } else {
                 break;
             }
         }
@@ -463,8 +471,9 @@ impl Rig {
             .wires
             .iter()
             .flat_map(|(conn, wire)| {
-                let to = (!wire.requests.is_empty()).then_some((*conn, true));
-                let from = (!wire.replies.is_empty()).then_some((*conn, false));
+                let runs = |node: &usize| !self.hung.contains(node);
+                let to = (!wire.requests.is_empty() && runs(&wire.to)).then_some((*conn, true));
+                let from = (!wire.replies.is_empty() && runs(&wire.from)).then_some((*conn, false));
                 to.into_iter().chain(from)
             })
             .collect();
@@ -507,9 +516,10 @@ impl Rig {
     }
 
     fn pass_time(&mut self) {
-        let due = self.nodes.iter().filter_map(|node| node.life.as_ref()?.0.deadline()).min();
+        let running: Vec<usize> = (0..self.nodes.len()).filter(|node| !self.hung.contains(node)).collect();
+        let due = running.iter().filter_map(|node| self.nodes[*node].life.as_ref()?.0.deadline()).min();
         self.time = due.unwrap_or(self.time).max(self.time + Duration::from_millis(1));
-        for node in 0..self.nodes.len() {
+        for node in running {
             self.event(node, Event::Time);
         }
     }

@@ -74,8 +74,7 @@ fn sign(dealt: &Dealt, permit: &Permit<'_>, random: &Random) -> [u8; 64] {
         made.insert(id, rounds::sign_share(&key, nonces, &commitments, permit).expect("a share"));
     }
     let group = &dealt.group;
-    rounds::aggregate(group.package(), group.verifying_key(), &commitments, &made, permit.bytes())
-        .expect("a signature")
+    rounds::aggregate(group.package(), &commitments, &made, permit.bytes()).expect("a signature")
 }
 
 /// The rule of CometBFT (`crypto/ed25519`, v0.34.9 and later), which is ZIP-215: with the cofactor, and `s` below the order.

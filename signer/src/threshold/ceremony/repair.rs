@@ -1,0 +1,106 @@
+//! A lost share made again, by `t` others, on a host that has nothing but the group file.
+//!
+//! The share is the one that was lost, so the epoch stays. What is new is the host's identity on connections, and with it the
+//! group file of everybody. The cosigner comes back as one whose disk is new: it takes part once `n - t + 1` others have fenced the
+//! earlier one off, so that a copy of it which is not as lost as was thought does no harm.
+
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+
+use super::meeting::{Meeting, Round, agree, all};
+use super::plan::Plan;
+use super::shares::{Host, Made};
+use super::{CeremonyError, Ended, Unequal, Workshop, journal, proof, succession};
+use crate::record::{Header, Record, RecordError};
+use crate::threshold::message::Place;
+use crate::threshold::share::{Share, ShareOf};
+
+/// What a host says first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Hello {
+    plan: [u8; 32],
+    /// Where its guard stands.
+    guard: Place,
+    /// The first height that its share signs.
+    floor: i64,
+}
+
+/// Makes the lost share again, and gives everybody the group file with the new identity. The helpers' cosigners may run.
+///
+/// # Errors
+/// [`CeremonyError`]. It is safe to run it again.
+pub async fn repair(
+    shop: &Workshop<'_>,
+    plan: &Plan,
+    meeting: &mut dyn Meeting,
+) -> Result<Ended, CeremonyError> {
+    let me = meeting.me();
+    let role = plan.must_have(&me)?;
+    let group = Rc::clone(plan.before().ok_or(CeremonyError::NoShare)?);
+    let key = match (role.old, &shop.own.share) {
+        (Some(_), Some(share)) => Some(share.key_package(&group)?),
+        (Some(_), None) => return Err(CeremonyError::NoShare),
+        (None, _) => None,
+    };
+    let guard = match &shop.files.record {
+        Some(path) if key.is_some() => Place::of(&Record::peek(shop.disk, path).await?.1),
+        _ => Place::default(),
+    };
+    let floor = shop.own.share.as_ref().map_or(0, |share| share.floor().0);
+    let hello = Hello { plan: plan.digest(), guard, floor };
+    let heard = all(meeting, plan, Round::Hello, hello).await?;
+    if let Some((who, _)) = heard.iter().find(|(_, hello)| hello.plan != plan.digest()) {
+        return Err(CeremonyError::Unequal { who: plan.name(who), what: Unequal::Plan });
+    }
+    agree(meeting, plan, Round::HelloEcho, &heard).await?;
+    let floor = heard.values().map(|hello| hello.floor).max().unwrap_or(0);
+    let guard = heard.values().map(|hello| hello.guard).max().unwrap_or_default();
+
+    let host = Host { plan, me, role, key: key.as_deref(), entropy: shop.entropy };
+    let Made { share, run, .. } = host.repair(meeting).await?;
+    let made = match (&key, share, role.new) {
+        (None, Some(share), Some(id)) => {
+            let (chain_id, public_key) = (group.chain_id().clone(), group.public_key());
+            let floor = monosign_protocol::Height(floor);
+            let of = ShareOf { chain_id, public_key, epoch: group.epoch(), floor };
+            Some(Share::new(&of, id, share, shop.own.identity.clone()))
+        }
+        _ => None,
+    };
+    let key = match &made {
+        Some(made) => Some(made.key_package(&group)?),
+        None => key,
+    };
+    let own = role.new.zip(key.as_ref());
+    let proven = proof::prove(meeting, plan, &group, own, run, shop.entropy).await?;
+    if let Some(made) = made {
+        keep(shop, plan, &made, guard).await?;
+    }
+    all(meeting, plan, Round::Staged, ()).await?;
+    journal::replace(shop.disk, &shop.files.group, group.to_json().as_bytes()).await?;
+    all(meeting, plan, Round::Active, ()).await?;
+    Ok(Ended { group, proven: Some(proven), floor: role.old.is_none().then_some(guard) })
+}
+
+/// Writes the share, and makes the record if there is none: at least as high as any helper's.
+async fn keep(shop: &Workshop<'_>, plan: &Plan, share: &Share, guard: Place) -> Result<(), CeremonyError> {
+    let group = plan.before().ok_or(CeremonyError::NoShare)?;
+    if let Some(path) = &shop.files.record {
+        let floor = succession::watermark(guard);
+        let public_key = group.verifying_key().to_bytes();
+        match Record::open(shop.disk, path, group.chain_id(), &public_key).await {
+            Ok(mut record) => match record.raise(floor).await {
+                Ok(()) | Err(RecordError::NotRising { .. }) => {}
+                Err(error) => return Err(error.into()),
+            },
+            Err(RecordError::Missing { .. }) => {
+                let header = Header { chain_id: group.chain_id().clone(), public_key };
+                drop(Record::create(shop.disk, path, header, floor).await?);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let content = share.seal(&shop.own.age.to_public())?;
+    Ok(journal::replace(shop.disk, &shop.files.share, content.as_bytes()).await?)
+}
