@@ -16,7 +16,10 @@ use crate::streams::{Stream, Streams};
 pub fn generate(seed: u64) -> Run {
     let streams = Streams::new(seed);
     let mut stream = streams.of("explore/world");
-    let mode = *stream.pick(&Mode::SOLE);
+    let mode = match stream.percent(30) {
+        true => *stream.pick(&Mode::USUAL_GROUPS),
+        false => *stream.pick(&Mode::SOLE),
+    };
     let dialect = *stream.pick(&Dialect::ALL);
     let mut scenario = world(&mut stream);
     for family in Family::ALL {
@@ -26,6 +29,9 @@ pub fn generate(seed: u64) -> Run {
             let acts = (0..count).map(|_| family.act(&scenario, dialect, &mut stream)).collect::<Vec<_>>();
             scenario.acts.extend(acts);
         }
+    }
+    if mode.quorum().is_some() {
+        scenario.acts.retain(|act| !act.act.is_for_sole());
     }
     scenario.acts.sort_by_key(|act| act.when.at.from);
     Run { scenario, name: format!("explored-{seed}"), mode, dialect, seed }

@@ -152,6 +152,7 @@ impl Oracle {
             return self.violated(Invariant::OneSignature, seen);
         }
         self.check_jump_of_group(by, hrs);
+        self.saw_rounds(by, hrs);
         let highest = self.highest.entry(by.into()).or_insert(hrs);
         *highest = (*highest).max(hrs);
     }

@@ -123,18 +123,19 @@ impl Oracle {
         self.check_durable(by, hrs, bytes, record);
         self.check_single(by, hrs, bytes);
         self.check_jump(by, hrs);
-        if self
-            .highest
-            .get(by)
-            .is_some_and(|last| last.height == hrs.height && hrs.round.0 > last.round.0 + 1)
-        {
-            self.reach.hit("round skipped");
-        }
+        self.saw_rounds(by, hrs);
         let highest = self.highest.entry(by.into()).or_insert(hrs);
         *highest = (*highest).max(hrs);
         let all = self.signed.entry(hrs).or_default();
         if !all.iter().any(|signed| signed.by == by && signed.sign_bytes == bytes) {
             all.push(Signed { by: by.into(), sign_bytes: bytes.into(), signature });
+        }
+    }
+
+    fn saw_rounds(&self, by: &str, hrs: Hrs) {
+        let last = self.highest.get(by);
+        if last.is_some_and(|last| last.height == hrs.height && hrs.round.0 > last.round.0 + 1) {
+            self.reach.hit("round skipped");
         }
     }
 

@@ -267,14 +267,22 @@ impl World<'_> {
                 self.kill(&signer.name);
             }
         }
-        // A chain whose votes were refused can stand still for good: CometBFT has no timer below two thirds of the votes, and its
-        // operators start the node anew, which asks again.
-        // And whatever keeps cosigners apart makes them refuse.
-        if self.oracle.borrow().has_failures() || self.mode.quorum().is_some() {
-            for validator in self.validators.clone() {
-                self.kill(&validator.name);
-            }
+        if self.oracle.borrow().has_failures() {
+            return self.restart_nodes();
         }
+        self.start_all();
+    }
+
+    /// A chain whose votes were refused can stand still for good: CometBFT has no timer below two thirds of the votes, and its operators
+    /// start the node anew, which asks again.
+    pub(super) fn restart_nodes(&mut self) {
+        for validator in self.validators.clone() {
+            self.kill(&validator.name);
+        }
+        self.start_all();
+    }
+
+    fn start_all(&mut self) {
         for host in self.host_names() {
             if !self.trouble.is_wanted_down(&host) {
                 self.start(&host);
