@@ -1,7 +1,7 @@
 //! What a run may come by. Each is hit somewhere in the whole set of scenarios, or the set does not test what it seems to.
 
 /// The names of all counters.
-pub const ALL: [&str; 89] = [
+pub const ALL: [&str; 90] = [
     "answered again",
     "answered again after a restart",
     "bad share sent",
@@ -17,6 +17,7 @@ pub const ALL: [&str; 89] = [
     "crash point after read_all",
     "crash point after read_small",
     "crash point after remove",
+    "crash point after rename",
     "crash point after rename_new",
     "crash point after sync_data",
     "crash point after sync_dir",
@@ -27,6 +28,7 @@ pub const ALL: [&str; 89] = [
     "crash point before read_all",
     "crash point before read_small",
     "crash point before remove",
+    "crash point before rename",
     "crash point before rename_new",
     "crash point before sync_data",
     "crash point before sync_dir",
@@ -75,7 +77,6 @@ pub const ALL: [&str; 89] = [
     "round skipped",
     "second process refused",
     "share given",
-    "share refused before taking part",
     "share refused by a guard",
     "share refused for what cannot be read",
     "share refused to an earlier life",

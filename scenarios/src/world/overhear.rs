@@ -237,9 +237,8 @@ impl Ear {
                     Why::Guard(_) => reach.hit("share refused by a guard"),
                     Why::Nonce => reach.hit("nonces refused"),
                     Why::Fenced(_) => reach.hit("share refused to an earlier life"),
-                    Why::NotActive => reach.hit("share refused before taking part"),
                     Why::Malformed(_) => reach.hit("share refused for what cannot be read"),
-                    Why::NoQuorum => {}
+                    Why::NotActive | Why::NoQuorum => {}
                 }
                 None
             }

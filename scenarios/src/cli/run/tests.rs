@@ -59,7 +59,10 @@ fn all_there_is_runs_in_every_mode_and_release_as_often_as_it_says() {
     let rig = Rig::new(&[("a.toml", SMALL), ("b.toml", &format!("seeds = 2\n{SMALL}")), ("notes.md", "")]);
     let (verdict, out) = rig.run(&|_| Outcome::default(), &[]);
     assert_eq!(verdict.unwrap(), Verdict::Held);
-    assert!(out.contains("42 runs, 0 failed"), "7 releases, 2 modes, 1 and 2 seeds: {out}");
+    assert!(
+        out.contains("46 runs, 0 failed"),
+        "7 releases, 2 modes, 1 and 2 seeds, and 2 groups each: {out}"
+    );
     assert!(out.contains("never reached: ") && !out.contains("FAILED"), "{out}");
 }
 
@@ -98,7 +101,7 @@ fn what_once_failed_is_run_as_it_failed() {
     };
     let (verdict, out) = rig.run(&only_there, &[&saved]);
     assert_eq!(verdict.unwrap(), Verdict::Violated);
-    assert!(out.contains("14 runs, 1 failed"), "{out}");
+    assert!(out.contains("16 runs, 1 failed"), "{out}");
     assert!(out.contains(&format!("again: scenarios run {saved} ")), "{out}");
 }
 
@@ -114,7 +117,7 @@ fn seeds_are_the_same_each_time_and_differ_between_runs() {
         rig.run(&note, &[]).0.unwrap();
         seen.into_inner().unwrap()
     };
-    assert_eq!(seeds().len(), 9 * 14);
+    assert_eq!(seeds().len(), 9 * 14 + 2);
     assert_eq!(seeds(), seeds());
 }
 
