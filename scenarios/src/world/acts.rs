@@ -36,6 +36,8 @@ pub(super) struct Trouble {
     crash: BTreeMap<String, Crash>,
     /// How many faults are there now that can delay an answer.
     faults: usize,
+    /// Signers and nodes, by number, of which the signer alone holds a connection, and since when.
+    half_open: BTreeMap<(usize, usize), Duration>,
     /// Signers whose disk has failed since they started: they may sign nothing until they are started anew.
     failed_disks: BTreeSet<String>,
 }
@@ -325,6 +327,26 @@ impl World<'_> {
         signer.set_cheat(how);
         if is_other_program {
             self.start(host);
+        }
+    }
+
+    /// A signer that stands by holds on to a connection for longer each time. Where the end of it was lost, keepalive tells a real
+    /// one within the minute, and nothing tells this one.
+    pub(super) fn look_for_half_open(&mut self) {
+        let now = self.sim.elapsed();
+        let mut lasts = false;
+        for (n, signer) in self.signers.iter().enumerate() {
+            for (m, validator) in self.validators.iter().enumerate() {
+                if signer.is_connected_to(&validator.name) && validator.tap.open() == 0 {
+                    let since = *self.trouble.half_open.entry((n, m)).or_insert(now);
+                    lasts |= now - since >= signer.link_timeout();
+                } else {
+                    self.trouble.half_open.remove(&(n, m));
+                }
+            }
+        }
+        if lasts {
+            self.disturb();
         }
     }
 

@@ -280,6 +280,7 @@ impl<'a> World<'a> {
         if self.validators.iter().fold(signers, |broken, validator| validator.tap.take_broken() | broken) {
             self.disturb();
         }
+        self.look_for_half_open();
         for signer in self.signers.clone() {
             if signer.leaks_connections() {
                 let seen = format!("{} holds two connections to one node", signer.name);

@@ -142,6 +142,11 @@ impl SignerHost {
         self.taps.borrow().values().any(|tap| tap.open() > 1)
     }
 
+    /// Whether it holds a connection to a node.
+    pub(super) fn is_connected_to(&self, node: &str) -> bool {
+        self.taps.borrow().get(node).is_some_and(|tap| tap.open() > 0)
+    }
+
     /// Whether one of its connections has broken, or still is to, since this was asked last.
     pub(super) fn take_broken(&self) -> bool {
         self.taps.borrow().values().fold(false, |broken, tap| tap.take_broken() | broken)
