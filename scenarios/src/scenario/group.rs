@@ -61,23 +61,16 @@ impl Scenario {
 
     /// Whether all that it says makes sense for a group that is grown around its signer.
     pub fn makes_sense_for_groups(&self) -> bool {
+        let is_for_sole = |act: &Do| {
+            matches!(
+                act,
+                Do::DeviceFault { .. } | Do::LoseRecord { .. } | Do::Clone { .. } | Do::SecondProcess { .. }
+            )
+        };
         !self.sole
             && self.signers.len() <= 1
             && !self.expect.signer_stays_down
             && self.tick.0.as_millis() == 1
-            && !self.acts.iter().any(|act| act.act.is_for_sole())
-    }
-}
-
-impl Do {
-    /// Whether it happens to a key that one process has, and to none that cosigners share.
-    pub(crate) fn is_for_sole(&self) -> bool {
-        matches!(
-            self,
-            Self::DeviceFault { .. }
-                | Self::LoseRecord { .. }
-                | Self::Clone { .. }
-                | Self::SecondProcess { .. }
-        )
+            && !self.acts.iter().any(|act| is_for_sole(&act.act))
     }
 }
