@@ -295,7 +295,7 @@ impl Draw<'_> {
     }
 
     fn drop_connection(&mut self) -> Do {
-        let between = self.link();
+        let between = self.pair();
         match self.stream.percent(50) {
             true => Do::DropInRequest { between },
             false => Do::DropInAnswer { between },

@@ -441,12 +441,18 @@ impl World<'_> {
     }
 
     fn break_in_request(&mut self, a: &str, b: &str) {
+        if let (Some(coordinator), Some(_)) = (self.signer(a), self.signer(b)) {
+            return coordinator.mesh_tap().cut_next_write();
+        }
         for host in [a, b] {
             self.with_validator(host, |validator| validator.tap.cut_next_write());
         }
     }
 
     fn break_in_answer(&mut self, a: &str, b: &str) {
+        if let (Some(_), Some(cosigner)) = (self.signer(a), self.signer(b)) {
+            return cosigner.mesh_tap().cut_next_write();
+        }
         for (signer, node) in [(a, b), (b, a)] {
             if let Some(signer) = self.signer(signer) {
                 signer.tap(node).cut_next_write();

@@ -339,6 +339,14 @@ impl<'a> World<'a> {
         })
     }
 
+    /// How many crash points the disk of the first signer has passed.
+    fn disk_points(&self) -> u64 {
+        let first = self.scenario.signer_hosts().into_iter().next();
+        let is_first =
+            |signer: &&Rc<SignerHost>| first.as_ref().is_some_and(|first| *first.name == *signer.name);
+        self.signers.iter().find(is_first).map_or(0, |signer| signer.disk.points_passed())
+    }
+
     fn judge(self, resumed: bool) -> Outcome {
         let expect = &self.scenario.expect;
         let mut oracle = self.oracle.borrow_mut();
@@ -389,7 +397,7 @@ impl<'a> World<'a> {
         let mut outcome = Outcome {
             reached,
             latencies,
-            disk_points: self.signers.iter().map(|signer| signer.disk.points_passed()).sum(),
+            disk_points: self.disk_points(),
             simulated_ms: self.sim.elapsed().as_millis() as u64,
             ..Outcome::default()
         };

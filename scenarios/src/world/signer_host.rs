@@ -149,11 +149,13 @@ impl SignerHost {
 
     /// Whether one of its connections has broken, or still is to, since this was asked last.
     pub(super) fn take_broken(&self) -> bool {
-        self.taps.borrow().values().fold(false, |broken, tap| tap.take_broken() | broken)
+        let mesh = self.mesh.take_broken();
+        self.taps.borrow().values().fold(mesh, |broken, tap| tap.take_broken() | broken)
     }
 
     /// Its connections break no more.
     pub(super) fn spare_connections(&self) {
+        self.mesh.spare();
         self.taps.borrow().values().for_each(Tap::spare);
     }
 
