@@ -20,7 +20,7 @@ pub struct Outcome {
     pub trace: String,
     /// How many events.
     pub events: u64,
-    /// How many crash points the signers' disks passed: two for each operation.
+    /// How many crash points the disk of the first signer passed: two for each operation.
     pub disk_points: u64,
     /// How long the run was in simulated time, in milliseconds.
     pub simulated_ms: u64,

@@ -237,3 +237,98 @@ fn canonical_form(message: &Canonical) -> Vec<u8> {
     let vote = Vote { vote_type, height, round, block_id, timestamp, ..Vote::default() };
     sign_bytes::vote(chain_id.as_str(), &vote)
 }
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use monosign_protocol::Height;
+    use monosign_protocol::message::{BlockId, PartSetHeader, Timestamp};
+
+    use super::*;
+    use crate::reach::Reach;
+    use crate::scenario::SpanRange;
+    use crate::streams::Streams;
+
+    const CHAIN: &str = "test-1";
+
+    /// Two cosigners with empty disks.
+    fn oracle() -> Oracle {
+        let disk = |name: &str| {
+            let latency = SpanRange::millis(0, 0);
+            let disk = HostDisk::new(name, latency, Streams::new(1).of(name), Reach::default());
+            (name.to_owned(), disk)
+        };
+        let key = SigningKey::from_bytes(&[7; 32]).verifying_key();
+        let mut oracle = Oracle::new(CHAIN.parse().unwrap(), Clones::Never, Reach::default());
+        oracle.set_group(Group::new(2, key, "/record".into(), [disk("one"), disk("two")].into()));
+        oracle
+    }
+
+    fn prevote(block: u8) -> Vec<u8> {
+        let part_set_header = PartSetHeader { total: 1, hash: vec![block; 32] };
+        let vote = Vote {
+            vote_type: 1,
+            height: Height(5),
+            block_id: BlockId { hash: vec![block; 32], part_set_header },
+            timestamp: Timestamp { seconds: 9, nanos: 0 },
+            ..Vote::default()
+        };
+        sign_bytes::vote(CHAIN, &vote)
+    }
+
+    fn seen(oracle: &mut Oracle) -> Vec<Invariant> {
+        oracle.take_violations().into_iter().map(|violation| violation.invariant).collect()
+    }
+
+    #[test]
+    fn a_share_that_no_disk_would_keep_is_held_against_its_cosigner() {
+        let mut oracle = oracle();
+        oracle.share_left("one", &Subject::Message(prevote(1)), None);
+        assert_eq!(seen(&mut oracle), [Invariant::DurableBeforeReleased]);
+    }
+
+    #[test]
+    fn a_share_for_bytes_that_can_be_read_in_two_ways_is_held_against_its_cosigner() {
+        let mut oracle = oracle();
+        let mut bytes = prevote(1);
+        bytes[0] += 2;
+        bytes.extend([0x48, 0x01]);
+        oracle.share_left("one", &Subject::Message(bytes), None);
+        oracle.share_left("one", &Subject::Raw(prevote(1)), None);
+        assert_eq!(seen(&mut oracle), [Invariant::OneSignature; 2]);
+    }
+
+    #[test]
+    fn signatures_are_counted_only_if_they_verify_and_none_may_be_for_another_block() {
+        let mut oracle = oracle();
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let sign = |block| ed25519_dalek::Signer::sign(&key, &prevote(block)).to_bytes();
+        oracle.group_is_compromised();
+        oracle.group_signed("one", &prevote(1), &sign(1));
+        oracle.group_signed("one", &prevote(2), &sign(1));
+        assert_eq!(seen(&mut oracle), []);
+        oracle.group_signed("two", &prevote(2), &sign(2));
+        assert_eq!(seen(&mut oracle), [Invariant::OneSignature]);
+    }
+
+    #[test]
+    fn a_signature_takes_as_many_disks_as_sign() {
+        let mut oracle = oracle();
+        let signature = ed25519_dalek::Signer::sign(&SigningKey::from_bytes(&[7; 32]), &prevote(1));
+        oracle.group_signed("one", &prevote(1), &signature.to_bytes());
+        assert_eq!(seen(&mut oracle), [Invariant::DurableBeforeReleased]);
+    }
+
+    #[test]
+    fn an_earlier_life_that_is_let_in_again_is_held_against_whoever_lets_it_in() {
+        let mut oracle = oracle();
+        let life = |count| Incarnation { count, id: 0 };
+        for count in [3, 4, 4] {
+            oracle.welcomed("one", [1; 32], life(count));
+        }
+        oracle.welcomed("two", [1; 32], life(3));
+        assert_eq!(seen(&mut oracle), []);
+        oracle.welcomed("one", [1; 32], life(3));
+        assert_eq!(seen(&mut oracle), [Invariant::Fenced]);
+    }
+}

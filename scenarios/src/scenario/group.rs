@@ -74,3 +74,54 @@ impl Scenario {
             && !self.acts.iter().any(|act| is_for_sole(&act.act))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::parse;
+    use super::*;
+
+    fn scenario(text: &str) -> Scenario {
+        parse(&format!("about = \"some\"\nduration = \"20s\"\n{text}")).unwrap()
+    }
+
+    #[test]
+    fn a_group_is_grown_around_a_signer_which_any_of_its_cosigners_may_be() {
+        let scenario = scenario("");
+        let mut drawn = BTreeSet::new();
+        for seed in 0..30 {
+            let cosigners = scenario.cosigners(Quorum::TWO_OF_THREE, &Streams::new(seed));
+            let seats: Vec<_> = cosigners.iter().filter_map(|cosigner| cosigner.seat).collect();
+            assert_eq!(seats, [1, 2, 3].map(|member| Seat { dealing: 0, member }));
+            let serving: Vec<_> = cosigners.iter().filter(|cosigner| cosigner.serves).collect();
+            assert_eq!(serving.len(), 1);
+            assert_eq!(serving[0].host.name, "signer");
+            drawn.extend(serving[0].seat.map(|seat| seat.member));
+        }
+        assert_eq!(drawn, [1, 2, 3].into());
+    }
+
+    #[test]
+    fn four_who_were_dealt_the_key_twice_are_two_pairs() {
+        let names = ["one", "two", "three", "four"].map(|name| format!("[[signer]]\nname = \"{name}\"\n"));
+        let scenario = scenario(&format!("modes = [\"threshold-2-of-4\"]\n{}", names.concat()));
+        let cosigners = scenario.cosigners(Quorum::TWO_OF_FOUR, &Streams::new(1));
+        let seats: Vec<_> = cosigners.iter().filter_map(|cosigner| cosigner.seat).collect();
+        assert_eq!(
+            seats.iter().map(|seat| (seat.dealing, seat.member)).collect::<Vec<_>>(),
+            [(0, 1), (0, 2), (1, 1), (1, 2)]
+        );
+        assert!(cosigners.iter().all(|cosigner| cosigner.serves));
+    }
+
+    #[test]
+    fn what_befalls_a_key_in_one_place_says_nothing_of_a_group() {
+        let absent = "[[act]]\nat = \"1s\"\ndo = \"device-fault\"\nhost = \"signer\"\nfault = \"absent\"\nfor = \"1s\"\n";
+        let standby = "[[signer]]\nname = \"signer\"\n[[signer]]\nname = \"standby\"\n";
+        assert!(scenario("").makes_sense_for_groups());
+        for text in ["sole = true", absent, standby] {
+            assert!(!scenario(text).makes_sense_for_groups(), "{text}");
+        }
+    }
+}
