@@ -28,9 +28,10 @@ use monosign_protocol::ChainId;
 
 use crate::disk::HostDisk;
 use crate::oracle::{Clones, Group, Oracle};
-use crate::outcome::{Invariant, Outcome};
+use crate::outcome::{Invariant, Latencies, Outcome};
+use crate::quorum::Quorum;
 use crate::reach::Reach;
-use crate::run::Run;
+use crate::run::{Mode, Run};
 use crate::scenario::{self, Cosigner, Scenario};
 use crate::streams::Streams;
 use crate::trace::{self, Detail, Trace, panics};
@@ -94,7 +95,7 @@ struct World<'a> {
     timeline: Timeline<Event>,
     trouble: Trouble,
     ticks: u64,
-    mode: crate::run::Mode,
+    mode: Mode,
 }
 
 impl<'a> World<'a> {
@@ -410,7 +411,7 @@ impl<'a> World<'a> {
 }
 
 /// The hosts of signers.
-fn cast(scenario: &Scenario, mode: crate::run::Mode, streams: &Streams) -> Vec<Cosigner> {
+fn cast(scenario: &Scenario, mode: Mode, streams: &Streams) -> Vec<Cosigner> {
     match mode.quorum() {
         Some(quorum) => scenario.cosigners(quorum, streams),
         None => {
@@ -422,7 +423,7 @@ fn cast(scenario: &Scenario, mode: crate::run::Mode, streams: &Streams) -> Vec<C
 
 fn mesh(
     scenario: &Scenario,
-    quorum: crate::quorum::Quorum,
+    quorum: Quorum,
     cast: &[Cosigner],
     keys: &Keys,
     chain_id: &ChainId,
@@ -451,9 +452,9 @@ fn builder(scenario: &Scenario, seed: u64) -> turmoil::Sim<'static> {
 
 fn budget_overruns(
     scenario: &Scenario,
-    mode: crate::run::Mode,
-    latencies: &BTreeMap<&'static str, crate::outcome::Latencies>,
-    always: &BTreeMap<&'static str, crate::outcome::Latencies>,
+    mode: Mode,
+    latencies: &BTreeMap<&'static str, Latencies>,
+    always: &BTreeMap<&'static str, Latencies>,
 ) -> Vec<String> {
     let mut overruns = Vec::new();
     for budget in &scenario.budgets {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use monosign::seams::Stream;
 use monosign::threshold::asked::Subject;
+use monosign::threshold::incarnation::Incarnation;
 use monosign::threshold::message::{Reply, Request, Why, decode, encode, length};
 use monosign_protocol::Hrs;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -127,7 +128,7 @@ struct Ear {
     /// Nonces that a share was made with.
     used: BTreeSet<u64>,
     /// The life that the peer says that it is in.
-    hello: Option<monosign::threshold::incarnation::Incarnation>,
+    hello: Option<Incarnation>,
     last_nonce: Option<u64>,
     last_commitment: Option<Vec<u8>>,
 }
