@@ -307,6 +307,9 @@ pub struct Expect {
     /// Counters that must be zero at the end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub never: Vec<String>,
+    /// What an operator must have been told: parts of warnings and errors in the log of some signer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<String>,
     /// Set where two signers hold the key and state, and no signer alone can know: the key does sign twice, and the scenario fails
     /// if it does not, so that the claim is an honest one. What each single signer promises is checked all the same.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -57,6 +57,13 @@ pub fn run_traced(run: &Run, detail: Detail) -> (Outcome, Trace) {
         outcome.violated(Invariant::Expected, 0, format!("the world could not be made: {error:#}"));
         outcome
     });
+    // What is not traced is not heard.
+    let untold =
+        run.scenario.expect.told.iter().filter(|told| !trace.told.iter().any(|line| line.contains(*told)));
+    for told in untold.filter(|_| detail != Detail::Off && says_what_is_reached(&run.scenario, run.mode)) {
+        let seen = format!("\"{told}\" was to be told, and was not");
+        outcome.violated(Invariant::Expected, outcome.simulated_ms, seen);
+    }
     for panic in panics {
         outcome.violated(Invariant::NoPanic, outcome.simulated_ms, panic);
     }
@@ -374,8 +381,7 @@ impl<'a> World<'a> {
             );
         }
         let reached = self.reach.counts();
-        // What a scenario reaches is said of the modes that it was written for.
-        let is_said = self.mode.quorum().is_none() || !self.scenario.modes.is_empty();
+        let is_said = says_what_is_reached(self.scenario, self.mode);
         for name in expect.reached.iter().filter(|name| is_said && !reached.contains_key(name.as_str())) {
             oracle.violated(Invariant::Expected, format!("\"{name}\" was to be reached, and was not"));
         }
@@ -408,6 +414,11 @@ impl<'a> World<'a> {
         outcome.violations = oracle.borrow_mut().take_violations();
         outcome
     }
+}
+
+/// What a scenario reaches is said of the modes that it was written for.
+fn says_what_is_reached(scenario: &Scenario, mode: Mode) -> bool {
+    mode.quorum().is_none() || !scenario.modes.is_empty()
 }
 
 /// The hosts of signers.

@@ -24,6 +24,7 @@ fn expect(scenario: &Scenario, found: &mut Findings) {
         }
         found.no_twins(&place.key(key), names);
     }
+    found.no_twins(&place.key("told"), &expect.told);
     for (n, name) in expect.never.iter().enumerate() {
         let both = expect.reached.contains(name);
         found.add_if(both, &place.key("never").index(n), format!("`{name}` must be reached as well"));
