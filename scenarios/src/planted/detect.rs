@@ -189,7 +189,9 @@ fn cargo(dir: &Path) -> Command {
         .current_dir(dir)
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env_remove("CARGO_TARGET_DIR");
+        .env_remove("CARGO_TARGET_DIR")
+        // Each build differs from the last by a few lines.
+        .env_remove("CARGO_INCREMENTAL");
     cargo
 }
 
