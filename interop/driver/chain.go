@@ -31,12 +31,15 @@ func (c *chain) close() {
 	c.signer.process.kill()
 }
 
+// stage is a part of what a chain goes through.
+type stage struct {
+	name string
+	act  func() error
+}
+
 // run makes blocks through every order of deaths and returns a summary.
 func (c *chain) run() (string, error) {
-	for _, stage := range []struct {
-		name string
-		act  func() error
-	}{
+	return c.through([]stage{
 		{"first blocks", c.firstBlocks},
 		{"node killed", c.nodeKilled},
 		{"signer killed", c.signerKilled},
@@ -46,7 +49,12 @@ func (c *chain) run() (string, error) {
 		{"stop", c.stop},
 		{"node log", c.checkNodeLog},
 		{"signer log", c.checkSignerLog},
-	} {
+	})
+}
+
+// through goes through the stages in turn and returns what was noted on the way.
+func (c *chain) through(stages []stage) (string, error) {
+	for _, stage := range stages {
 		if err := stage.act(); err != nil {
 			return "", fmt.Errorf("%s: %w", stage.name, err)
 		}
@@ -62,6 +70,11 @@ func (c *chain) firstBlocks() error {
 	if err := c.signer.run(); err != nil {
 		return err
 	}
+	return c.startNode()
+}
+
+// startNode starts the node for the first time, with its signer running.
+func (c *chain) startNode() error {
 	if err := c.node.run(); err != nil {
 		return err
 	}

@@ -123,10 +123,7 @@ type groupChain struct {
 
 // run makes blocks while as many cosigners as may be are away, each in its turn.
 func (c *groupChain) run() (string, error) {
-	for _, stage := range []struct {
-		name string
-		act  func() error
-	}{
+	return c.through([]stage{
 		{"first blocks", c.firstBlocks},
 		{"cosigners killed", c.cosignersKilled},
 		{"cosigners stopped", c.cosignersStopped},
@@ -135,12 +132,7 @@ func (c *groupChain) run() (string, error) {
 		{"stop", c.stopAll},
 		{"node log", c.checkNodeLog},
 		{"cosigners' logs", c.checkLogs},
-	} {
-		if err := stage.act(); err != nil {
-			return "", fmt.Errorf("%s: %w", stage.name, err)
-		}
-	}
-	return strings.Join(c.notes, ", "), nil
+	})
 }
 
 func (c *groupChain) firstBlocks() error {
@@ -148,15 +140,7 @@ func (c *groupChain) firstBlocks() error {
 		return err
 	}
 	c.signer = c.group.cosigners[0]
-	if err := c.node.run(); err != nil {
-		return err
-	}
-	start := time.Now()
-	if err := c.reach(firstBlocks); err != nil {
-		return err
-	}
-	c.note("%d blocks in %.1fs", firstBlocks, time.Since(start).Seconds())
-	return nil
+	return c.startNode()
 }
 
 // away is which cosigners are away together: as many as the group bears, and never the node's own.

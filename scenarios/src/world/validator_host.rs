@@ -52,11 +52,25 @@ pub(super) struct ValidatorHost {
     /// The node has come to the point where it was to die; it starts again after this.
     crash: Cell<Option<Duration>>,
     asking: Cell<bool>,
-    heights_signed: Cell<u64>,
-    heights_passed: Cell<u64>,
-    last_signed: Cell<Height>,
-    last_passed: Cell<Height>,
+    signed: Heights,
+    passed: Heights,
     shared: Rc<ValidatorShared>,
+}
+
+/// Heights, each of which is counted if it is above the last.
+#[derive(Default)]
+struct Heights {
+    last: Cell<Height>,
+    count: Cell<u64>,
+}
+
+impl Heights {
+    fn reached(&self, height: Height) {
+        if height > self.last.get() {
+            self.last.set(height);
+            self.count.set(self.count.get() + 1);
+        }
+    }
 }
 
 /// What all nodes of a world share: the chain and its peers.
@@ -221,23 +235,21 @@ impl ValidatorHost {
             crash_answered: Cell::new(None),
             crash: Cell::new(None),
             asking: Cell::new(false),
-            heights_signed: Cell::new(0),
-            heights_passed: Cell::new(0),
-            last_signed: Cell::default(),
-            last_passed: Cell::default(),
+            signed: Heights::default(),
+            passed: Heights::default(),
             shared,
         }))
     }
 
     /// For how many heights the node got a precommit for a block.
     pub(super) fn heights_signed(&self) -> u64 {
-        self.heights_signed.get()
+        self.signed.count.get()
     }
 
     /// For how many heights the node got a precommit, be it for nil. A node that lags behind the others, since its signer is slower
     /// than the chain, asks for nothing else.
     pub(super) fn heights_passed(&self) -> u64 {
-        self.heights_passed.get()
+        self.passed.count.get()
     }
 
     /// The node dies after its next request is sent.
@@ -429,9 +441,9 @@ impl ValidatorHost {
         let undisturbed = self.is_undisturbed();
         self.shared.oracle.borrow_mut().answered(request, answer, took, undisturbed);
         if let Some((height, is_nil)) = signed_precommit(request, answer) {
-            count_rise(&self.last_passed, height, &self.heights_passed);
+            self.passed.reached(height);
             if !is_nil {
-                count_rise(&self.last_signed, height, &self.heights_signed);
+                self.signed.reached(height);
             }
         }
     }
@@ -514,14 +526,6 @@ fn is_refusal(answer: &Message) -> bool {
         Message::SignedVoteResponse(answer) => answer.error.is_some(),
         Message::SignedProposalResponse(answer) => answer.error.is_some(),
         _ => false,
-    }
-}
-
-/// Counts each height that is above the last.
-fn count_rise(last: &Cell<Height>, height: Height, count: &Cell<u64>) {
-    if height > last.get() {
-        last.set(height);
-        count.set(count.get() + 1);
     }
 }
 

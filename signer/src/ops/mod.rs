@@ -1,5 +1,6 @@
 //! The process around the signer: files, logs, hardening.
 
+pub mod durable_file;
 pub mod log_limit;
 pub mod log_sink;
 pub mod private_file;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use ed25519_dalek::{Signature, SigningKey};
+use ed25519_dalek::SigningKey;
 use frost_ed25519::keys::{IdentifierList, KeyPackage, split};
 use monosign_protocol::{ChainId, Height};
 use zeroize::Zeroizing;
@@ -129,8 +129,7 @@ pub fn prove(group: &Group, shares: &[Share], entropy: &dyn Entropy) -> Result<u
         }
         let made =
             rounds::aggregate(group.package(), &commitments, &signed, permit.bytes()).map_err(unproven)?;
-        let strict = group.verifying_key().verify_strict(permit.bytes(), &Signature::from_bytes(&made));
-        strict.map_err(|_| unproven(RoundError::BadSignature))?;
+        rounds::verify(group.verifying_key(), permit.bytes(), made).map_err(unproven)?;
     }
     Ok(sets.len())
 }

@@ -6,13 +6,13 @@
 //! the record.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::rounds::MemberId;
-use crate::seams::{Disk, Entropy, Open};
+use crate::ops::durable_file::{self, DurableFileError};
+use crate::seams::{Disk, Entropy};
 
 /// One life. Later ones are greater; two lives of equal count, as of a copied disk, differ by chance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -44,15 +44,8 @@ pub enum LivesError {
         path: PathBuf,
     },
     /// The disk failed.
-    #[error("cannot {doing} `{}`: {source}", path.display())]
-    Io {
-        /// What was done.
-        doing: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The disk's error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] DurableFileError),
 }
 
 impl Incarnation {
@@ -75,7 +68,7 @@ impl Lives {
     /// # Errors
     /// [`LivesError`].
     pub async fn load(disk: &dyn Disk, path: &Path) -> Result<Option<Self>, LivesError> {
-        let text = disk.read_small(path).await.map_err(io_error("read", path))?;
+        let text = disk.read_small(path).await.map_err(DurableFileError::at("read", path))?;
         let Some(text) = text else { return Ok(None) };
         serde_json::from_str(&text).map(Some).map_err(|_| LivesError::Damaged { path: path.into() })
     }
@@ -86,21 +79,6 @@ impl Lives {
     /// [`LivesError::Io`].
     pub async fn store(&self, disk: &dyn Disk, path: &Path) -> Result<(), LivesError> {
         let text = serde_json::to_string(self).unwrap_or_default();
-        let temporary = path.with_added_extension("new");
-        match disk.remove(&temporary).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("remove", &temporary)(error));
-            }
-            _ => {}
-        }
-        let file = disk.open(&temporary, Open::New).await.map_err(io_error("create", &temporary))?;
-        file.write_durable(0, text.as_bytes()).await.map_err(io_error("write", &temporary))?;
-        disk.rename(&temporary, path).await.map_err(io_error("rename", &temporary))?;
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        disk.sync_dir(dir).await.map_err(io_error("sync", dir))
+        Ok(durable_file::replace(disk, path, text.as_bytes()).await?)
     }
-}
-
-fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LivesError {
-    move |source| LivesError::Io { doing, path: path.into(), source }
 }

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use ed25519_dalek::{Signature, VerifyingKey};
 use frost_ed25519::keys::{KeyPackage, PublicKeyPackage};
 use frost_ed25519::rand_core::{self, CryptoRng, RngCore};
 use frost_ed25519::round1::{self, SigningCommitments, SigningNonces};
@@ -118,6 +119,15 @@ pub fn aggregate(
         .map_err(|error| blame(commitments, error))?;
     let bytes_of = signature.serialize().ok().and_then(|bytes| <[u8; 64]>::try_from(bytes).ok());
     bytes_of.ok_or(RoundError::BadSignature)
+}
+
+/// The strict rule, for a signature that is not released through a chain.
+///
+/// # Errors
+/// [`RoundError::BadSignature`].
+pub fn verify(key: &VerifyingKey, bytes: &[u8], signature: [u8; 64]) -> Result<(), RoundError> {
+    let strict = key.verify_strict(bytes, &Signature::from_bytes(&signature));
+    strict.map_err(|_| RoundError::BadSignature)
 }
 
 fn package(commitments: &Commitments, bytes: &[u8]) -> Result<SigningPackage, RoundError> {

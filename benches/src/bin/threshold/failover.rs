@@ -26,7 +26,7 @@ pub(crate) async fn measure(
     client.heights(5, &mut Latencies::default()).await?;
     let mut killed = nanos();
     for trial in 0..trials {
-        group.kill(0)?;
+        group.cosigners.kill(0)?;
         client.next_proposal(&mut killed).await?;
         client.heights(2, &mut Latencies::default()).await?;
         group.start_one(0)?;
@@ -38,10 +38,10 @@ pub(crate) async fn measure(
     promises.at_most(format!("{threshold} of {members}: p50 ms after SIGKILL"), millis(&killed), 20.0);
     let mut hangs: Nanos = nanos();
     for _ in 0..trials {
-        group.signal(0, Signal::STOP)?;
+        group.cosigners.signal(0, Signal::STOP)?;
         client.next_proposal(&mut hangs).await?;
         client.heights(2, &mut Latencies::default()).await?;
-        group.signal(0, Signal::CONT)?;
+        group.cosigners.signal(0, Signal::CONT)?;
         // Until it is the coordinator again.
         sleep(SUSPICION).await;
         client.heights(2, &mut Latencies::default()).await?;

@@ -3,26 +3,27 @@
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use mock_validator::link::Listener;
 use monosign_protocol::Dialect;
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::CONNECT;
 use crate::client::Client;
 use crate::delay;
+use crate::processes::{Processes, run};
 use crate::setup::Setup;
 
-/// Cosigners, killed when dropped, and a node for each of the first two.
+/// Cosigners, and a node for each of the first two.
 pub(crate) struct Group {
+    // First, as they are dropped in this order: while they run they write below the set-up's directory.
+    pub(crate) cosigners: Processes,
     setup: Setup,
     path: PathBuf,
     nodes: Vec<Listener>,
-    cosigners: Vec<Option<Child>>,
 }
 
 /// How many cosigners have a node.
@@ -56,7 +57,7 @@ impl Group {
         let ports =
             held.iter().map(|held| Ok(held.local_addr()?.port())).collect::<anyhow::Result<Vec<_>>>()?;
         drop(held);
-        let mut group = Self { setup, path: path.into(), nodes, cosigners: Vec::new() };
+        let mut group = Self { setup, path: path.into(), nodes, cosigners: Processes::new(members.into()) };
         for member in 1..=members {
             let mut peers = String::new();
             for (peer, port) in (1..=members).zip(&ports).filter(|(peer, _)| *peer != member) {
@@ -72,7 +73,6 @@ impl Group {
             group.setup.write(&format!("{member}.toml"), &config)?;
             let mut init = Command::new(path);
             run(init.args(["state", "init", "-c"]).arg(group.setup.path(&format!("{member}.toml"))))?;
-            group.cosigners.push(None);
         }
         for cosigner in 0..usize::from(members) {
             group.start_one(cosigner)?;
@@ -111,7 +111,7 @@ impl Group {
         let mut command = Command::new(&self.path);
         command.args(["start", "-c"]).arg(self.setup.path(&format!("{member}.toml")));
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        self.cosigners[cosigner] = Some(child);
+        self.cosigners.started(cosigner, child);
         Ok(())
     }
 
@@ -140,28 +140,10 @@ impl Group {
         connected.await.with_context(|| format!("cosigner {} does not dial", cosigner + 1))?
     }
 
-    /// SIGKILL, and gone.
-    pub(crate) fn kill(&mut self, cosigner: usize) -> anyhow::Result<()> {
-        if let Some(mut child) = self.cosigners[cosigner].take() {
-            child.kill()?;
-            child.wait()?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn signal(&self, cosigner: usize, signal: Signal) -> anyhow::Result<()> {
-        let child = self.cosigners[cosigner].as_ref().context("it does not run")?;
-        Ok(kill_process(Pid::from_child(child), signal)?)
-    }
-
-    fn running(&self) -> impl Iterator<Item = u32> + '_ {
-        self.cosigners.iter().flatten().map(Child::id)
-    }
-
     /// The processor time of all cosigners so far, in steps of 10 ms for each.
     pub(crate) fn processor_time(&self) -> anyhow::Result<Duration> {
         let mut ticks = 0;
-        for id in self.running() {
+        for id in self.cosigners.ids() {
             let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
             // Fields 14 and 15, counted after the name, which may hold anything.
             let after = stat.rsplit_once(") ").context("no stat")?.1;
@@ -174,7 +156,7 @@ impl Group {
     /// The most memory that any cosigner has, in MiB.
     pub(crate) fn resident_mib(&self) -> anyhow::Result<f64> {
         let mut most = 0f64;
-        for id in self.running() {
+        for id in self.cosigners.ids() {
             let status = fs::read_to_string(format!("/proc/{id}/status"))?;
             let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
             let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no VmRSS")?;
@@ -182,22 +164,4 @@ impl Group {
         }
         Ok(most)
     }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        for child in self.cosigners.iter_mut().flatten() {
-            // It may be gone already, and there is nobody left to tell.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn run(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
-    if !output.status.success() {
-        bail!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8(output.stdout)?)
 }

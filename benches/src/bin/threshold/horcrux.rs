@@ -5,25 +5,27 @@
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 use mock_validator::link::Listener;
 use monosign_protocol::Dialect;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
 use crate::CONNECT;
 use crate::client::Client;
+use crate::processes::{Processes, run};
 use crate::report::{Latencies, nanos, print_row};
 use crate::setup::Setup;
 
-/// Its cosigners, killed when dropped, and a node for each of them.
+/// Its cosigners, and a node for each of them.
 pub(crate) struct Horcrux {
+    // First, as they are dropped in this order: while they run they write below the set-up's directory.
+    cosigners: Processes,
     setup: Setup,
     path: PathBuf,
     nodes: Vec<Listener>,
-    cosigners: Vec<Option<Child>>,
 }
 
 /// What it gives its election and its calls: its own default.
@@ -67,9 +69,8 @@ impl Horcrux {
             );
             fs::write(homes.join(format!("cosigner_{id}/config.yaml")), config)?;
         }
-        let mut horcrux = Self { setup, path: path.into(), nodes, cosigners: Vec::new() };
+        let mut horcrux = Self { setup, path: path.into(), nodes, cosigners: Processes::new(members.into()) };
         for cosigner in 0..usize::from(members) {
-            horcrux.cosigners.push(None);
             horcrux.start_one(cosigner)?;
         }
         Ok(horcrux)
@@ -81,7 +82,7 @@ impl Horcrux {
         let mut command = Command::new(&self.path);
         command.arg("--home").arg(&home).arg("start").stdin(Stdio::null());
         let child = command.stdout(log.try_clone()?).stderr(log).spawn().context("starting Horcrux")?;
-        self.cosigners[cosigner] = Some(child);
+        self.cosigners.started(cosigner, child);
         Ok(())
     }
 
@@ -100,19 +101,6 @@ impl Horcrux {
         Ok(client)
     }
 
-    fn signal(&self, cosigner: usize, signal: Signal) -> anyhow::Result<()> {
-        let child = self.cosigners[cosigner].as_ref().context("it does not run")?;
-        Ok(kill_process(Pid::from_child(child), signal)?)
-    }
-
-    fn kill(&mut self, cosigner: usize) -> anyhow::Result<()> {
-        if let Some(mut child) = self.cosigners[cosigner].take() {
-            child.kill()?;
-            child.wait()?;
-        }
-        Ok(())
-    }
-
     /// Who leads, as its own command says, once it has elected one.
     async fn leader(&self) -> anyhow::Result<usize> {
         let until = Instant::now() + SETTLE;
@@ -128,16 +116,6 @@ impl Horcrux {
                 None if Instant::now() > until => bail!("Horcrux has no leader after {SETTLE:?}: {said:?}"),
                 None => sleep(Duration::from_millis(200)).await,
             }
-        }
-    }
-}
-
-impl Drop for Horcrux {
-    fn drop(&mut self) {
-        for child in self.cosigners.iter_mut().flatten() {
-            // It may be gone already, and there is nobody left to tell.
-            let _ = child.kill();
-            let _ = child.wait();
         }
     }
 }
@@ -179,8 +157,8 @@ async fn failover(
         let leader = horcrux.leader().await?;
         let mut client = horcrux.client((leader + 1) % usize::from(members)).await?;
         match hangs {
-            true => horcrux.signal(leader, Signal::STOP)?,
-            false => horcrux.kill(leader)?,
+            true => horcrux.cosigners.signal(leader, Signal::STOP)?,
+            false => horcrux.cosigners.kill(leader)?,
         }
         let begin = Instant::now();
         loop {
@@ -198,7 +176,7 @@ async fn failover(
             }
         }
         if hangs {
-            horcrux.signal(leader, Signal::CONT)?;
+            horcrux.cosigners.signal(leader, Signal::CONT)?;
         }
     }
     let what = if hangs { "hangs" } else { "killed" };
@@ -207,12 +185,4 @@ async fn failover(
         "  {errors} errors reached the node, and in {silent} of {trials} trials there was no answer in 5 s"
     );
     Ok(())
-}
-
-fn run(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
-    if !output.status.success() {
-        bail!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -15,6 +15,7 @@ mod horcrux;
 #[path = "../sign/process.rs"]
 #[allow(dead_code, reason = "shared with the `sign` bench")]
 mod process;
+mod processes;
 mod promises;
 #[path = "../sign/report.rs"]
 #[allow(dead_code, reason = "shared with the `sign` bench")]

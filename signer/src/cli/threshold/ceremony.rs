@@ -366,9 +366,7 @@ async fn meet(
     tell: &dyn Fn(&str),
 ) -> Result<Links, Failure> {
     let me = own.identity.verifying_key().to_bytes();
-    if plan.role(&me).is_none() {
-        return Err(PlanError::NotOne(HEXLOWER_PERMISSIVE.encode(&me)).into());
-    }
+    plan.must_have(&me)?;
     let others = plan.parties().map(|(key, _)| *key);
     let others = others.filter(|key| *key != me && !hall.without.contains(key));
     let party = |key: Key| {

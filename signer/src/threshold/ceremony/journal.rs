@@ -5,12 +5,12 @@
 //! * the generation only rises, and no share of an earlier one is used again, whatever backup it comes from;
 //! * a step of a ceremony is written down, durably, before anything is done or said that relies on it.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::seams::{Disk, Open};
+use crate::ops::durable_file::{self, DurableFileError};
+use crate::seams::Disk;
 use crate::threshold::message::Place;
 
 /// How far a ceremony has come on one host.
@@ -76,15 +76,8 @@ pub enum JournalError {
         epoch: u32,
     },
     /// The disk failed.
-    #[error("cannot {doing} `{}`: {source}", path.display())]
-    Io {
-        /// What was done.
-        doing: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The disk's error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] DurableFileError),
 }
 
 impl Journal {
@@ -98,7 +91,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Damaged`] and [`JournalError::Io`].
     pub async fn load(disk: &dyn Disk, path: &Path) -> Result<Self, JournalError> {
-        let text = disk.read_small(path).await.map_err(failed("read", path))?;
+        let text = disk.read_small(path).await.map_err(DurableFileError::at("read", path))?;
         let Some(text) = text else { return Ok(Self { monosign_epoch: 1, ..Self::default() }) };
         let damaged = || JournalError::Damaged { path: path.into() };
         let journal: Self = serde_json::from_str(&text).map_err(|_| damaged())?;
@@ -111,7 +104,7 @@ impl Journal {
     /// [`JournalError::Io`].
     pub async fn store(&self, disk: &dyn Disk, path: &Path) -> Result<(), JournalError> {
         let text = serde_json::to_string(self).unwrap_or_default();
-        replace(disk, path, text.as_bytes()).await
+        Ok(durable_file::replace(disk, path, text.as_bytes()).await?)
     }
 
     /// Refuses a share of an earlier sharing than the one that counts here.
@@ -122,37 +115,4 @@ impl Journal {
         let epoch = Self::load(disk, &Self::path(record)).await?.epoch;
         if found < epoch { Err(JournalError::Retired { found, epoch }) } else { Ok(()) }
     }
-}
-
-/// Gives a file new content, whole or not at all; when this returns, it is on stable storage.
-pub(super) async fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> Result<(), JournalError> {
-    let temporary = path.with_added_extension("new");
-    remove(disk, &temporary).await?;
-    let file = disk.open(&temporary, Open::New).await.map_err(failed("create", &temporary))?;
-    file.write_durable(0, content).await.map_err(failed("write", &temporary))?;
-    rename(disk, &temporary, path).await
-}
-
-/// Takes a name away, durably, if there is one.
-pub(super) async fn remove(disk: &dyn Disk, path: &Path) -> Result<(), JournalError> {
-    match disk.remove(path).await {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(failed("remove", path)(error)),
-        Ok(()) => sync(disk, path).await,
-    }
-}
-
-/// Renames durably, over what has the name.
-pub(super) async fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), JournalError> {
-    disk.rename(from, to).await.map_err(failed("rename", from))?;
-    sync(disk, to).await
-}
-
-async fn sync(disk: &dyn Disk, path: &Path) -> Result<(), JournalError> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    disk.sync_dir(dir).await.map_err(failed("sync", dir))
-}
-
-fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError {
-    move |source| JournalError::Io { doing, path: path.into(), source }
 }

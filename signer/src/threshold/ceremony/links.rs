@@ -1,7 +1,7 @@
 //! The connections of a ceremony: each host dials every other, and says on that connection what it has to say. Who is at the other
 //! end is known by the identity keys of the plan, as between cosigners.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -91,12 +91,12 @@ impl Links {
             let dialing = dial(Rc::clone(&net), tls.clone(), party, waiting, dialed.clone());
             links.writers.push(spawn_local(dialing));
         }
-        let mut reached = BTreeMap::new();
+        let mut reached = BTreeSet::new();
         while reached.len() < links.parties.len() || links.incoming.len() < links.parties.len() {
             let next = async {
                 tokio::select! {
                     biased;
-                    Some(key) = up.recv() => drop(reached.insert(key, ())),
+                    Some(key) = up.recv() => drop(reached.insert(key)),
                     // A later connection of the same host is the one that counts: it has started anew.
                     Some((key, said)) = welcome.recv() => if links.parties.contains_key(&key) {
                         links.incoming.insert(key, said);
@@ -104,7 +104,7 @@ impl Links {
                 }
             };
             if timeout_at(until, next).await.is_err() {
-                let is_here = |key: &Key| reached.contains_key(key) && links.incoming.contains_key(key);
+                let is_here = |key: &Key| reached.contains(key) && links.incoming.contains_key(key);
                 let missing = links.parties.iter().filter(|(key, _)| !is_here(key));
                 let mut missing: Vec<&str> = missing.map(|(_, name)| name.as_str()).collect();
                 missing.sort_unstable();

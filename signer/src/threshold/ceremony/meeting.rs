@@ -112,6 +112,22 @@ pub(super) async fn all<T: Serialize + DeserializeOwned + Clone>(
     Ok(heard)
 }
 
+/// Begins: tells all which plan this is and where this host stands in it. Returns where each stands, once all mean the same plan
+/// and have heard the same.
+pub(super) async fn greet<T: Serialize + DeserializeOwned + Clone>(
+    meeting: &mut dyn Meeting,
+    plan: &Plan,
+    standing: T,
+) -> Result<BTreeMap<Key, T>, CeremonyError> {
+    let digest = plan.digest();
+    let heard = all(meeting, plan, Round::Hello, (digest, standing)).await?;
+    if let Some((who, _)) = heard.iter().find(|(_, (theirs, _))| *theirs != digest) {
+        return Err(CeremonyError::Unequal { who: plan.name(who), what: Unequal::Plan });
+    }
+    agree(meeting, plan, Round::HelloEcho, &heard).await?;
+    Ok(heard.into_iter().map(|(key, (_, standing))| (key, standing)).collect())
+}
+
 /// Sees that all have heard the same, ourselves included: no point-to-point connection promises that.
 pub(super) async fn agree(
     meeting: &mut dyn Meeting,

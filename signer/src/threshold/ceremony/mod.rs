@@ -54,6 +54,7 @@ use super::rounds::RoundError;
 use super::share::{Share, ShareError};
 use crate::backend::softsign::key_file::{self, SealError};
 use crate::guard::{JumpLimit, Refusal};
+use crate::ops::durable_file::DurableFileError;
 use crate::ops::private_file::{self, PrivateFileError};
 use crate::record::RecordError;
 use crate::seams::{Disk, Entropy};
@@ -172,7 +173,10 @@ pub enum CeremonyError {
     /// A file.
     #[error(transparent)]
     File(#[from] PrivateFileError),
-    /// The file of the generation, or another.
+    /// A file that is changed on the way.
+    #[error(transparent)]
+    Disk(#[from] DurableFileError),
+    /// The file of the generation.
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The file of lives.

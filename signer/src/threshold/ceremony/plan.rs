@@ -6,7 +6,6 @@ use std::rc::Rc;
 use monosign_protocol::ChainId;
 use sha2::{Digest as _, Sha256};
 
-use super::CeremonyError;
 use crate::threshold::group::{Group, Shape};
 use crate::threshold::rounds::MemberId;
 
@@ -240,9 +239,12 @@ impl Plan {
         hash.finalize().into()
     }
 
-    pub(super) fn must_have(&self, key: &Key) -> Result<Role, CeremonyError> {
-        let name = || data_encoding::HEXLOWER.encode(key);
-        self.role(key).ok_or_else(|| PlanError::NotOne(name()).into())
+    /// What a host is that takes part.
+    ///
+    /// # Errors
+    /// [`PlanError::NotOne`] if it does not.
+    pub fn must_have(&self, key: &Key) -> Result<Role, PlanError> {
+        self.role(key).ok_or_else(|| PlanError::NotOne(data_encoding::HEXLOWER.encode(key)))
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use ed25519_dalek::Signature;
 use frost_ed25519::keys::KeyPackage;
 use frost_ed25519::round1::{SigningCommitments, SigningNonces};
 use frost_ed25519::round2::SignatureShare;
@@ -17,7 +16,7 @@ use crate::seams::Entropy;
 use crate::threshold::asked::Subject;
 use crate::threshold::deal::subsets;
 use crate::threshold::group::Group;
-use crate::threshold::rounds::{self, Commitments, MemberId, RoundError};
+use crate::threshold::rounds::{self, Commitments, MemberId};
 
 /// One set of signers, and this host's nonces if it is one of them.
 struct Set {
@@ -65,8 +64,7 @@ pub(super) async fn prove(
     let shares = deal_out(plan, &sets, &present, heard, SignatureShare::deserialize)?;
     for (commitments, shares) in commitments.iter().zip(&shares) {
         let made = rounds::aggregate(group.package(), commitments, shares, permit.bytes())?;
-        let strict = group.verifying_key().verify_strict(permit.bytes(), &Signature::from_bytes(&made));
-        strict.map_err(|_| RoundError::BadSignature)?;
+        rounds::verify(group.verifying_key(), permit.bytes(), made)?;
     }
     Ok(sets.len())
 }

@@ -8,18 +8,18 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::meeting::{Meeting, Round, agree, all};
+use super::meeting::{Meeting, Round, all, greet};
 use super::plan::Plan;
 use super::shares::{Host, Made};
-use super::{CeremonyError, Ended, Unequal, Workshop, journal, proof, succession};
-use crate::record::{Header, Record, RecordError};
+use super::{CeremonyError, Ended, Workshop, proof, succession};
+use crate::ops::durable_file;
+use crate::record::Record;
 use crate::threshold::message::Place;
 use crate::threshold::share::{Share, ShareOf};
 
-/// What a host says first.
+/// What counts of a host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Hello {
-    plan: [u8; 32],
+struct Standing {
     /// Where its guard stands.
     guard: Place,
     /// The first height that its share signs.
@@ -48,14 +48,9 @@ pub async fn repair(
         _ => Place::default(),
     };
     let floor = shop.own.share.as_ref().map_or(0, |share| share.floor().0);
-    let hello = Hello { plan: plan.digest(), guard, floor };
-    let heard = all(meeting, plan, Round::Hello, hello).await?;
-    if let Some((who, _)) = heard.iter().find(|(_, hello)| hello.plan != plan.digest()) {
-        return Err(CeremonyError::Unequal { who: plan.name(who), what: Unequal::Plan });
-    }
-    agree(meeting, plan, Round::HelloEcho, &heard).await?;
-    let floor = heard.values().map(|hello| hello.floor).max().unwrap_or(0);
-    let guard = heard.values().map(|hello| hello.guard).max().unwrap_or_default();
+    let heard = greet(meeting, plan, Standing { guard, floor }).await?;
+    let floor = heard.values().map(|of| of.floor).max().unwrap_or(0);
+    let guard = heard.values().map(|of| of.guard).max().unwrap_or_default();
 
     let host = Host { plan, me, role, key: key.as_deref(), entropy: shop.entropy };
     let Made { share, run, .. } = host.repair(meeting).await?;
@@ -78,7 +73,7 @@ pub async fn repair(
         keep(shop, plan, &made, guard).await?;
     }
     all(meeting, plan, Round::Staged, ()).await?;
-    journal::replace(shop.disk, &shop.files.group, group.to_json().as_bytes()).await?;
+    durable_file::replace(shop.disk, &shop.files.group, group.to_json().as_bytes()).await?;
     all(meeting, plan, Round::Active, ()).await?;
     Ok(Ended { group, proven: Some(proven), floor: role.old.is_none().then_some(guard) })
 }
@@ -87,20 +82,8 @@ pub async fn repair(
 async fn keep(shop: &Workshop<'_>, plan: &Plan, share: &Share, guard: Place) -> Result<(), CeremonyError> {
     let group = plan.before().ok_or(CeremonyError::NoShare)?;
     if let Some(path) = &shop.files.record {
-        let floor = succession::watermark(guard);
-        let public_key = group.verifying_key().to_bytes();
-        match Record::open(shop.disk, path, group.chain_id(), &public_key).await {
-            Ok(mut record) => match record.raise(floor).await {
-                Ok(()) | Err(RecordError::NotRising { .. }) => {}
-                Err(error) => return Err(error.into()),
-            },
-            Err(RecordError::Missing { .. }) => {
-                let header = Header { chain_id: group.chain_id().clone(), public_key };
-                drop(Record::create(shop.disk, path, header, floor).await?);
-            }
-            Err(error) => return Err(error.into()),
-        }
+        succession::stand_at(shop.disk, path, group, guard, None).await?;
     }
     let content = share.seal(&shop.own.age.to_public())?;
-    Ok(journal::replace(shop.disk, &shop.files.share, content.as_bytes()).await?)
+    Ok(durable_file::replace(shop.disk, &shop.files.share, content.as_bytes()).await?)
 }

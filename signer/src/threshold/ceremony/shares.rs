@@ -58,9 +58,7 @@ impl Host<'_> {
         let (id, shape) = (self.identifier(self.role.new)?, self.plan.shape());
         let rng = EntropyRng(self.entropy);
         let (secret, package) = dkg::part1(id, shape.members(), shape.threshold(), rng)?;
-        let said = Bytes(package.serialize()?);
-        let heard = all(meeting, self.plan, Round::Commit, said).await?;
-        let run = agree(meeting, self.plan, Round::CommitEcho, &heard).await?;
+        let (heard, run) = self.commit(meeting, package.serialize()?).await?;
         let packages = self.read(&heard, dkg::round1::Package::deserialize)?;
         let (secret, parts) = dkg::part2(secret, &packages).map_err(|e| self.blamed(e))?;
         let dealt = self.deal(meeting, &parts).await?;
@@ -74,9 +72,7 @@ impl Host<'_> {
         let (Some(key), Some(group)) = (self.key, self.plan.before()) else { return Err(self.no_share()) };
         let rng = EntropyRng(self.entropy);
         let (secret, package) = refresh::refresh_dkg_part1(id, shape.members(), shape.threshold(), rng)?;
-        let said = Bytes(package.serialize()?);
-        let heard = all(meeting, self.plan, Round::Commit, said).await?;
-        let run = agree(meeting, self.plan, Round::CommitEcho, &heard).await?;
+        let (heard, run) = self.commit(meeting, package.serialize()?).await?;
         let packages = self.read(&heard, dkg::round1::Package::deserialize)?;
         let (secret, parts) = refresh::refresh_dkg_part2(secret, &packages).map_err(|e| self.blamed(e))?;
         let dealt = self.deal(meeting, &parts).await?;
@@ -121,12 +117,11 @@ impl Host<'_> {
             None => None,
         };
         let commitment = parts.as_ref().and_then(|parts| parts.values().next()).map(SecretShare::commitment);
-        let said = Bytes(match commitment {
+        let said = match commitment {
             Some(commitment) => commitment.serialize_whole()?,
             None => Vec::new(),
-        });
-        let heard = all(meeting, self.plan, Round::Commit, said).await?;
-        let run = agree(meeting, self.plan, Round::CommitEcho, &heard).await?;
+        };
+        let (heard, run) = self.commit(meeting, said).await?;
         let mut commitments = BTreeMap::new();
         for (id, key) in &dealers {
             let bytes = heard.get(key).map(|bytes| bytes.0.as_slice()).unwrap_or_default();
@@ -161,9 +156,7 @@ impl Host<'_> {
             self.identifier(self.plan.parties().find(|(_, r)| r.old.is_none()).and_then(|(_, r)| r.new))?;
         let helpers: BTreeMap<Key, Identifier> =
             self.plan.parties().filter_map(|(key, role)| Some((*key, role.old?.identifier()?))).collect();
-        let nonce = Bytes(self.entropy.key().to_vec());
-        let heard = all(meeting, self.plan, Round::Commit, nonce).await?;
-        let run = agree(meeting, self.plan, Round::CommitEcho, &heard).await?;
+        let (_, run) = self.commit(meeting, self.entropy.key().to_vec()).await?;
         let ids: Vec<Identifier> = helpers.values().copied().collect();
         let deltas = match self.key {
             Some(key) => {
@@ -196,6 +189,18 @@ impl Host<'_> {
             }
         };
         Ok(Made { share: Some(share), package: group.package().clone(), run })
+    }
+
+    /// Tells all what this host commits itself to, and sees that all have heard the same. Returns what each has said, and what
+    /// names the run from then on.
+    async fn commit(
+        &self,
+        meeting: &mut dyn Meeting,
+        said: Vec<u8>,
+    ) -> Result<(BTreeMap<Key, Bytes>, [u8; 32]), CeremonyError> {
+        let heard = all(meeting, self.plan, Round::Commit, Bytes(said)).await?;
+        let run = agree(meeting, self.plan, Round::CommitEcho, &heard).await?;
+        Ok((heard, run))
     }
 
     fn of_helpers<T>(

@@ -1,23 +1,24 @@
 //! From one set of shares to the next, in the order that leaves no two quorums; see the [ceremonies](super).
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use monosign_protocol::{Height, Step};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::time::sleep;
 
-use super::journal::{self, Journal, Stage, Taken};
-use super::meeting::{Meeting, Round, agree, all};
+use super::journal::{Journal, Stage, Taken};
+use super::meeting::{Meeting, Round, all, greet};
 use super::plan::{Act, Key, Plan, Role};
 use super::shares::{Host, Made};
-use super::{CeremonyError, Ended, Unequal, Workshop, proof, seal_identity};
+use super::{CeremonyError, Ended, Workshop, proof, seal_identity};
 use crate::guard::{JumpLimit, Watermark};
-use crate::ops::private_file;
+use crate::ops::{durable_file, private_file};
 use crate::record::{Header, Record, RecordError};
+use crate::seams::Disk;
 use crate::threshold::group::Group;
 use crate::threshold::incarnation::Lives;
 use crate::threshold::message::Place;
@@ -26,13 +27,8 @@ use crate::threshold::share::{Share, ShareOf};
 /// How often it is looked whether the cosigner has been stopped.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// What a host says first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Hello {
-    plan: [u8; 32],
-    /// Which run of the ceremony it has come how far in.
-    begun: Option<(String, Stage)>,
-}
+/// Which run of the ceremony a host has come how far in.
+type Begun = Option<(String, Stage)>;
 
 /// Makes new shares and goes over to them, or goes on where it was interrupted. Every host of the plan runs this at the same
 /// time; those that `meeting` leaves out may be away for what comes after the new shares are made.
@@ -49,13 +45,7 @@ pub async fn succeed(
     let journal = Journal::load(shop.disk, &shop.files.journal).await?;
     let mut host = Successor { shop, plan, me, role, journal, record: None };
     host.forget_others()?;
-    let begun = host.begun();
-    let hello = Hello { plan: plan.digest(), begun };
-    let heard = all(meeting, plan, Round::Hello, hello).await?;
-    if let Some((who, _)) = heard.iter().find(|(_, hello)| hello.plan != plan.digest()) {
-        return Err(CeremonyError::Unequal { who: plan.name(who), what: Unequal::Plan });
-    }
-    agree(meeting, plan, Round::HelloEcho, &heard).await?;
+    let heard = greet(meeting, plan, host.begun()).await?;
     let proven = match taken_up(plan, &heard)? {
         Some(Stage::Retired | Stage::Active) => None,
         // What nobody relies on yet is nothing to hurry for.
@@ -81,8 +71,8 @@ pub async fn succeed(
 
 /// How far the furthest has come, if all have the new shares of one run. If some rely on them already and others do not have
 /// them, nobody goes on.
-fn taken_up(plan: &Plan, heard: &BTreeMap<Key, Hello>) -> Result<Option<Stage>, CeremonyError> {
-    let begun = || heard.iter().map(|(key, hello)| (key, hello.begun.as_ref()));
+fn taken_up(plan: &Plan, heard: &BTreeMap<Key, Begun>) -> Result<Option<Stage>, CeremonyError> {
+    let begun = || heard.iter().map(|(key, begun)| (key, begun.as_ref()));
     let furthest = begun().filter_map(|(_, begun)| begun).max_by_key(|(_, stage)| *stage);
     let Some((run, stage)) = furthest else { return Ok(None) };
     let behind = begun().find(|(_, begun)| begun.is_none_or(|(other, _)| other != run));
@@ -117,7 +107,7 @@ impl Successor<'_> {
         Ok(())
     }
 
-    fn begun(&self) -> Option<(String, Stage)> {
+    fn begun(&self) -> Begun {
         self.journal.ceremony.as_ref().map(|taken| (taken.id.clone(), taken.stage))
     }
 
@@ -192,18 +182,18 @@ impl Successor<'_> {
     ) -> Result<(), CeremonyError> {
         let (disk, files, own) = (self.shop.disk, self.shop.files, self.shop.own);
         if let Some(before) = self.plan.before() {
-            journal::replace(disk, &files.group_before(), before.to_json().as_bytes()).await?;
+            durable_file::replace(disk, &files.group_before(), before.to_json().as_bytes()).await?;
         }
-        journal::replace(disk, &files.next_group(), group.to_json().as_bytes()).await?;
+        durable_file::replace(disk, &files.next_group(), group.to_json().as_bytes()).await?;
         match share {
             Some(share) => {
                 let content = share.seal(&own.age.to_public())?;
-                journal::replace(disk, &files.next_share(), content.as_bytes()).await?;
+                durable_file::replace(disk, &files.next_share(), content.as_bytes()).await?;
             }
             // Who leaves must be able to say so again after its share is gone.
             None => {
                 let content = seal_identity(&own.identity, &own.age)?;
-                journal::replace(disk, &files.left(), content.as_bytes()).await?;
+                durable_file::replace(disk, &files.left(), content.as_bytes()).await?;
             }
         }
         self.check_staged(group)?;
@@ -254,7 +244,7 @@ impl Successor<'_> {
             // If the new share has taken the place already, the old one is gone.
             let old_is_there = self.role.new.is_none() || files.next_share().exists();
             if old_is_there {
-                journal::remove(self.shop.disk, &files.share).await?;
+                durable_file::remove(self.shop.disk, &files.share).await?;
             }
             (self.shop.tell)("the old share is destroyed; waiting for the others");
         }
@@ -317,40 +307,21 @@ impl Successor<'_> {
             return Ok(());
         }
         if self.role.new.is_some() {
-            if let Some(floor) = floor {
-                self.raise(floor).await?;
+            if let (Some(floor), Some(path), Some(group)) =
+                (floor, &self.shop.files.record, self.plan.before())
+            {
+                stand_at(self.shop.disk, path, group, floor, self.record.take()).await?;
             }
             self.forget_lives().await?;
             let (disk, files) = (self.shop.disk, self.shop.files);
             for (next, place) in [(files.next_group(), &files.group), (files.next_share(), &files.share)] {
                 if next.exists() {
-                    journal::rename(disk, &next, place).await?;
+                    durable_file::rename(disk, &next, place).await?;
                 }
             }
         }
         self.journal.epoch = self.plan.epoch();
         self.write_down(Stage::Active, None).await
-    }
-
-    async fn raise(&mut self, floor: Place) -> Result<(), CeremonyError> {
-        let (Some(path), Some(group)) = (&self.shop.files.record, self.plan.before()) else { return Ok(()) };
-        let (disk, chain_id) = (self.shop.disk, self.plan.chain_id());
-        let public_key = group.verifying_key().to_bytes();
-        let watermark = watermark(floor);
-        let mut record = match self.record.take() {
-            Some(record) => record,
-            None => match Record::open(disk, path, chain_id, &public_key).await {
-                Err(RecordError::Missing { .. }) => {
-                    let header = Header { chain_id: chain_id.clone(), public_key };
-                    Record::create(disk, path, header, watermark.clone()).await?
-                }
-                other => other?,
-            },
-        };
-        match record.raise(watermark).await {
-            Err(RecordError::NotRising { .. }) => Ok(()),
-            other => Ok(other?),
-        }
     }
 
     /// The lives of the old group's members say nothing about the new one's, whose numbers may be others'. Our own count goes on.
@@ -368,15 +339,41 @@ impl Successor<'_> {
         self.journal.ceremony = None;
         match files.record {
             Some(_) => self.store().await?,
-            None => journal::remove(disk, &files.journal).await?,
+            None => durable_file::remove(disk, &files.journal).await?,
         }
         for path in [files.group_before(), files.left()] {
-            journal::remove(disk, &path).await?;
+            durable_file::remove(disk, &path).await?;
         }
         if self.role.new.is_none() {
-            journal::remove(disk, &files.next_group()).await?;
+            durable_file::remove(disk, &files.next_group()).await?;
         }
         Ok(())
+    }
+}
+
+/// Raises a record to a floor at least; makes it there, if there is none. `held` is the record, if it is open already.
+pub(super) async fn stand_at(
+    disk: &dyn Disk,
+    path: &Path,
+    group: &Group,
+    floor: Place,
+    held: Option<Record>,
+) -> Result<(), CeremonyError> {
+    let (floor, public_key) = (watermark(floor), group.verifying_key().to_bytes());
+    let opened = match held {
+        Some(record) => Ok(record),
+        None => Record::open(disk, path, group.chain_id(), &public_key).await,
+    };
+    let mut record = match opened {
+        Err(RecordError::Missing { .. }) => {
+            let header = Header { chain_id: group.chain_id().clone(), public_key };
+            Record::create(disk, path, header, floor.clone()).await?
+        }
+        other => other?,
+    };
+    match record.raise(floor).await {
+        Err(RecordError::NotRising { .. }) => Ok(()),
+        other => Ok(other?),
     }
 }
 
