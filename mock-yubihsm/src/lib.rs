@@ -5,7 +5,8 @@
 //! `yubihsm-connector`, adds the [latency](latency) of hardware, and fails on [command](faults).
 //!
 //! It is written from Yubico's published protocol and was never held against a device. Each guess about the device is marked
-//! `assume:` in the source and listed in the README.
+//! `assume:` in the source and listed in the README. [`Host`] is its other end where there is neither HTTP nor time, as in a
+//! simulation.
 //!
 //! ```
 //! use std::time::Duration;
@@ -18,7 +19,9 @@
 pub mod connector;
 pub mod device;
 pub mod faults;
+pub mod host;
 pub mod latency;
 
 pub use connector::Connector;
 pub use device::Device;
+pub use host::Host;

@@ -28,7 +28,7 @@ use crate::seams::Seams;
 use crate::threshold;
 use crate::threshold::open::OpenError;
 use crate::threshold::run::{GroupHandle, RunningGroup};
-pub use devices::Devices;
+pub use devices::{Devices, Hardware};
 
 /// Why a chain or a link cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -163,10 +163,15 @@ impl Signer {
             return self.start_cosigner(config, share, env).await;
         }
         let Opened { record, backend, vault } = open(config, env, &self.seams, &mut self.devices).await?;
-        // A device that is there answers at once: nobody needs to be refused meanwhile.
+        self.look_for(&*backend).await;
+        self.serve_chain(config, record, vault, backend)
+    }
+
+    /// Waits for a key's device, as long as a start waits for devices. One that is there answers at once, and nobody needs to be
+    /// refused meanwhile.
+    pub async fn look_for(&mut self, backend: &dyn Backend) {
         let until = *self.first_look.get_or_insert_with(|| Instant::now() + FIRST_LOOK);
         let _ = timeout_at(until, backend.until_ready()).await;
-        self.serve_chain(config, record, vault, backend)
     }
 
     /// Opens this cosigner's share and record, joins the others, and serves the chain that they sign for.

@@ -1,4 +1,5 @@
-//! The secure channel of one session: GlobalPlatform SCP03 (GPC_SPE_014) with AES-128, as YubiHSM 2 uses it.
+//! The secure channel of one session: GlobalPlatform SCP03 (GPC_SPE_014) with AES-128, as YubiHSM 2 uses it. Both ends of it: what
+//! a device does, and, for [`Host`](crate::Host), what its other end does.
 
 use aes::Aes128;
 use aes::cipher::block_padding::Iso7816;
@@ -89,6 +90,52 @@ impl Channel {
         let tag = cmac(&self.rmac, &[&self.chain, &[command::SESSION_MESSAGE | 0x80], &len, &data]);
         data.extend(&tag[..SHORT]);
         frame::answer(command::SESSION_MESSAGE, &data)
+    }
+
+    /// The host's end: whether the device knows the key.
+    pub(crate) fn is_card(&self, cryptogram: &[u8]) -> bool {
+        self.card_cryptogram().ct_eq(cryptogram).into()
+    }
+
+    /// The host's end: the frame that proves that the host knows the key. The device's answer is not secured, and starts the counter.
+    pub(crate) fn host_proof(&mut self) -> Vec<u8> {
+        let cryptogram: [u8; SHORT] = derive(&self.mac, 1, &self.context);
+        let frame = self.signed(command::AUTHENTICATE_SESSION, &cryptogram);
+        self.counter = 1;
+        frame
+    }
+
+    /// The host's end: a command as a session message.
+    pub(crate) fn seal_command(&mut self, plain: &[u8]) -> Vec<u8> {
+        let cipher = self.cipher();
+        let encryptor = cbc::Encryptor::inner_iv_init(cipher.clone(), &self.iv(&cipher));
+        self.signed(command::SESSION_MESSAGE, &encryptor.encrypt_padded_vec_mut::<Iso7816>(plain))
+    }
+
+    /// The host's end: the answer inside the data of a session message. The counter moves on once the MAC has been seen to be right,
+    /// as in the `yubihsm` crate.
+    pub(crate) fn open_answer(&mut self, data: &[u8]) -> Option<Vec<u8>> {
+        let (data, mac) = data.split_at_checked(data.len().checked_sub(SHORT)?)?;
+        let len = ((data.len() + SHORT) as u16).to_be_bytes();
+        let tag = cmac(&self.rmac, &[&self.chain, &[command::SESSION_MESSAGE | 0x80], &len, data]);
+        if !bool::from(tag[..SHORT].ct_eq(mac)) || data.first() != Some(&self.session) {
+            return None;
+        }
+        let mut body = data[1..].to_vec();
+        let cipher = self.cipher();
+        let decryptor = cbc::Decryptor::inner_iv_init(cipher.clone(), &self.iv(&cipher));
+        self.counter += 1;
+        decryptor.decrypt_padded_mut::<Iso7816>(&mut body).ok().map(<[u8]>::to_vec)
+    }
+
+    /// A frame of a session number, a body and a MAC, which the next one continues.
+    fn signed(&mut self, code: u8, body: &[u8]) -> Vec<u8> {
+        let mut data = vec![self.session];
+        data.extend(body);
+        let len = ((data.len() + SHORT) as u16).to_be_bytes();
+        self.chain = cmac(&self.mac, &[&self.chain, &[code], &len, &data]);
+        data.extend(&self.chain[..SHORT]);
+        frame::frame(code, &data)
     }
 
     /// What lies between a frame's session number and its MAC, if the MAC is right.

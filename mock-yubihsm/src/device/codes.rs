@@ -123,3 +123,23 @@ pub enum DeviceError {
     #[error("object exists")]
     ObjectExists = 0x11,
 }
+
+impl DeviceError {
+    /// The error of a number.
+    pub(crate) fn from_u8(number: u8) -> Option<Self> {
+        let all = [
+            Self::InvalidCommand,
+            Self::InvalidData,
+            Self::InvalidSession,
+            Self::AuthenticationFailed,
+            Self::SessionsFull,
+            Self::StorageFailed,
+            Self::WrongLength,
+            Self::InsufficientPermissions,
+            Self::LogFull,
+            Self::ObjectNotFound,
+            Self::ObjectExists,
+        ];
+        all.into_iter().find(|error| *error as u8 == number)
+    }
+}

@@ -4,7 +4,7 @@ use super::codes::{DeviceError, Type, algorithm, capability, command, origin};
 use super::frame::{MAX_FRAME, Reader};
 use super::log::CAPACITY;
 use super::objects::{Content, Ed25519, LABEL, Object, delete_capability};
-use super::{Call, Device, wrap};
+use super::{Call, Device, Signed, wrap};
 
 /// assume: firmware 2.4.0.
 const FIRMWARE: [u8; 3] = [2, 4, 0];
@@ -259,11 +259,13 @@ impl Device {
         if object.capabilities & capability::SIGN_EDDSA == 0 {
             return Err(DeviceError::InsufficientPermissions);
         }
-        let mut signature = self.ed25519(call)?.sign(fields.rest());
+        let message = fields.rest();
+        let mut signature = self.ed25519(call)?.sign(message);
         self.signatures += 1;
         if self.signs_wrongly {
             signature[7] ^= 1;
         }
+        self.last_signed = Some(Signed { key: call.target, message: message.to_vec(), signature });
         Ok(signature.to_vec())
     }
 

@@ -7,10 +7,10 @@
 //!   capabilities and domains do not allow;
 //! * an audited command is in the log before its answer leaves, or refused.
 
-mod channel;
+pub(crate) mod channel;
 pub mod codes;
 mod commands;
-mod frame;
+pub(crate) mod frame;
 mod log;
 mod objects;
 mod sessions;
@@ -47,6 +47,18 @@ pub struct Device {
     extra_algorithms: Vec<u8>,
     signs_wrongly: bool,
     signatures: u64,
+    last_signed: Option<Signed>,
+}
+
+/// A signature that the device has made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// The number of the key.
+    pub key: u16,
+    /// What was signed.
+    pub message: Vec<u8>,
+    /// The signature, right or wrong.
+    pub signature: [u8; 64],
 }
 
 /// A command within a session, while it is being done.
@@ -62,11 +74,16 @@ pub(crate) struct Call {
 
 impl Device {
     /// A device after a factory reset, whose authentication key 1 has this password.
-    pub fn new(password: &[u8], mut entropy: Entropy) -> Self {
+    pub fn new(password: &[u8], entropy: Entropy) -> Self {
+        Self::with_key(authentication_key(password), entropy)
+    }
+
+    /// The same, with what [`authentication_key`] makes of the password: for who makes many devices.
+    pub fn with_key(key: [u8; 32], mut entropy: Entropy) -> Self {
         let log = factory_log(&mut entropy);
         Self {
             serial: 12_345_678,
-            objects: Objects::factory(authentication_key(password)),
+            objects: Objects::factory(key),
             sessions: Sessions::default(),
             log,
             entropy,
@@ -75,6 +92,7 @@ impl Device {
             extra_algorithms: Vec::new(),
             signs_wrongly: false,
             signatures: 0,
+            last_signed: None,
         }
     }
 
@@ -108,6 +126,11 @@ impl Device {
     /// How many signatures it has made, wrong ones included.
     pub fn signatures(&self) -> u64 {
         self.signatures
+    }
+
+    /// The last signature since this was asked before. Nobody else sees into the device.
+    pub fn take_signed(&mut self) -> Option<Signed> {
+        self.last_signed.take()
     }
 
     /// How many sessions are open.

@@ -5,17 +5,30 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::StartError;
-use crate::backend::device::{self, Device, Failover, OwnThread};
-use crate::backend::pkcs11::ChildProcess;
+use crate::backend::device::{self, Device, Executor, Failover, OwnThread};
+use crate::backend::pkcs11::{self, ChildProcess};
 use crate::backend::softsign::unlock::UnlockEnv;
-use crate::backend::yubihsm::{Audit, Witnessed, YubihsmDriver};
+use crate::backend::yubihsm::{self, Audit, Witnessed, YubihsmDriver};
 use crate::config::{DeviceKey, YubihsmProvider};
 use crate::pubkey::PublicKey;
 use crate::seams::Disk;
 
+/// Makes devices reachable: by a thread and a child process in production, and inline in a simulation.
+pub trait Hardware {
+    /// What asks a YubiHSM.
+    fn yubihsm(&self, settings: yubihsm::Settings) -> Rc<dyn Executor>;
+
+    /// What asks a PKCS#11 token.
+    fn pkcs11(&self, settings: pkcs11::Settings) -> Rc<dyn Executor>;
+}
+
+/// The devices of this machine.
+struct Attached;
+
 /// Devices by name: each has one owner, whatever number of chains it signs for.
 pub struct Devices {
     disk: Rc<dyn Disk>,
+    hardware: Rc<dyn Hardware>,
     devices: BTreeMap<String, Device>,
     /// How many keys were put on several devices. Chains take turns in which one they ask first.
     turn: usize,
@@ -24,7 +37,12 @@ pub struct Devices {
 impl Devices {
     /// None yet. What is known of their logs is on `disk`.
     pub fn new(disk: Rc<dyn Disk>) -> Self {
-        Self { disk, devices: BTreeMap::new(), turn: 0 }
+        Self::of(disk, Rc::new(Attached))
+    }
+
+    /// None yet, of other hardware than this machine's.
+    pub fn of(disk: Rc<dyn Disk>, hardware: Rc<dyn Hardware>) -> Self {
+        Self { disk, hardware, devices: BTreeMap::new(), turn: 0 }
     }
 
     /// A key on its device. It must be called within a [`tokio::task::LocalSet`].
@@ -43,7 +61,7 @@ impl Devices {
         let name = key.device();
         let device = match self.devices.get(&name) {
             Some(device) => device.clone(),
-            None => own(key, env, &self.disk)?,
+            None => self.own(key, env)?,
         };
         let key = device.key(key.number(), public_key);
         self.devices.insert(name, device);
@@ -65,30 +83,42 @@ impl Devices {
         self.turn += 1;
         Ok(Failover::new(public_key, on_devices))
     }
+
+    /// Takes a device over.
+    fn own(&self, key: &DeviceKey, env: &UnlockEnv) -> Result<Device, StartError> {
+        match key {
+            DeviceKey::Yubihsm(key) => {
+                let settings = key.provider.settings(env)?;
+                let (name, limits) = (settings.name(), settings.limits());
+                let executor = self.hardware.yubihsm(settings);
+                let YubihsmProvider { audit, audit_file, .. } = &*key.provider;
+                if *audit == Audit::Off {
+                    return Ok(Device::new(&name, executor, limits));
+                }
+                let (watched, disk) = (key.provider.watched(), Rc::clone(&self.disk));
+                let witnessed = Witnessed::new(executor, *audit, watched, disk, audit_file.clone());
+                // Around a signature the log is looked at and marked as read, which takes a few ms each; any one of these exchanges may be
+                // lost, and take as long as the one of an unwatched device.
+                let limits = device::Limits { deadline: limits.deadline * 2, ..limits };
+                Ok(Device::new(&name, Rc::new(witnessed), limits))
+            }
+            DeviceKey::Pkcs11(key) => {
+                let settings = key.provider.settings(env)?;
+                let (name, limits) = (settings.name(), settings.limits());
+                Ok(Device::new(&name, self.hardware.pkcs11(settings), limits))
+            }
+        }
+    }
 }
 
-/// Takes a device over.
-fn own(key: &DeviceKey, env: &UnlockEnv, disk: &Rc<dyn Disk>) -> Result<Device, StartError> {
-    match key {
-        DeviceKey::Yubihsm(key) => {
-            let settings = Arc::new(key.provider.settings(env)?);
-            let (name, limits) = (settings.name(), settings.limits());
-            let make = move || Box::new(YubihsmDriver::new(Arc::clone(&settings))) as _;
-            let thread = Rc::new(OwnThread::new("yubihsm", make));
-            let YubihsmProvider { audit, audit_file, .. } = &*key.provider;
-            if *audit == Audit::Off {
-                return Ok(Device::new(&name, thread, limits));
-            }
-            let (watched, disk) = (key.provider.watched(), Rc::clone(disk));
-            let witnessed = Witnessed::new(thread, *audit, watched, disk, audit_file.clone());
-            // A signature, and up to three looks at the log.
-            let limits = device::Limits { deadline: limits.deadline * 2, ..limits };
-            Ok(Device::new(&name, Rc::new(witnessed), limits))
-        }
-        DeviceKey::Pkcs11(key) => {
-            let settings = Rc::new(key.provider.settings(env)?);
-            let (name, limits) = (settings.name(), settings.limits());
-            Ok(Device::new(&name, Rc::new(ChildProcess::new(settings)), limits))
-        }
+impl Hardware for Attached {
+    fn yubihsm(&self, settings: yubihsm::Settings) -> Rc<dyn Executor> {
+        let settings = Arc::new(settings);
+        let make = move || Box::new(YubihsmDriver::new(Arc::clone(&settings))) as _;
+        Rc::new(OwnThread::new("yubihsm", make))
+    }
+
+    fn pkcs11(&self, settings: pkcs11::Settings) -> Rc<dyn Executor> {
+        Rc::new(ChildProcess::new(Rc::new(settings)))
     }
 }

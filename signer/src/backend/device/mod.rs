@@ -100,6 +100,13 @@ pub enum DeviceError {
     },
 }
 
+impl DeviceError {
+    /// Whether the device itself said that it does not do what was asked, so that it has not been done and will not be.
+    pub fn is_clean(&self) -> bool {
+        matches!(self, Self::NoKey(_) | Self::LogFull | Self::Refused(_) | Self::TooLong { .. })
+    }
+}
+
 /// A device's protocol. Calls block, and may take as long as they like.
 pub trait Driver {
     /// Does one thing.

@@ -1,13 +1,14 @@
 //! The owner's end of a worker.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::rc::Rc;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::process::Command;
 
 use super::{Settings, wire};
 use crate::backend::device::{DeviceError, Executor, Reply, Request};
@@ -16,32 +17,48 @@ use crate::seams::Local;
 /// A child process that holds a token. It is started by the first request, and killed when an answer is not waited for, and when
 /// this is dropped.
 pub struct ChildProcess {
-    program: PathBuf,
+    workers: Rc<dyn Workers>,
     settings: Rc<Settings>,
     worker: RefCell<Option<Worker>>,
 }
 
-struct Worker {
-    // Killed on drop.
-    _process: Child,
-    input: ChildStdin,
-    output: ChildStdout,
+/// Starts workers: child processes in production, and what stands for them in a simulation.
+pub trait Workers {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// If there is no process.
+    fn start(&self) -> io::Result<Worker>;
+}
+
+/// A worker and its pipes.
+pub struct Worker {
+    /// Its standard input.
+    pub input: Box<dyn AsyncWrite + Unpin>,
+    /// Its standard output.
+    pub output: Box<dyn AsyncRead + Unpin>,
+    /// Kills it when it is dropped.
+    pub process: Box<dyn Any>,
+}
+
+/// Workers of this very binary, wherever its file is now.
+struct OwnBinary {
+    program: PathBuf,
 }
 
 impl ChildProcess {
-    /// Workers of this very binary, wherever its file is now.
+    /// Workers of this very binary.
     pub fn new(settings: Rc<Settings>) -> Self {
-        Self { program: "/proc/self/exe".into(), settings, worker: RefCell::new(None) }
+        Self::over(Rc::new(OwnBinary { program: "/proc/self/exe".into() }), settings)
+    }
+
+    /// Workers that somebody else starts.
+    pub fn over(workers: Rc<dyn Workers>, settings: Rc<Settings>) -> Self {
+        Self { workers, settings, worker: RefCell::new(None) }
     }
 
     async fn start(&self) -> io::Result<Worker> {
-        let mut command = Command::new(&self.program);
-        command.args(["worker", "pkcs11"]).kill_on_drop(true);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut process = command.spawn()?;
-        let input = process.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let output = process.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let mut worker = Worker { _process: process, input, output };
+        let mut worker = self.workers.start()?;
         worker.input.write_all(&wire::hello(&self.settings)).await?;
         Ok(worker)
     }
@@ -64,6 +81,18 @@ impl ChildProcess {
             *self.worker.borrow_mut() = Some(worker);
         }
         Ok(reply)
+    }
+}
+
+impl Workers for OwnBinary {
+    fn start(&self) -> io::Result<Worker> {
+        let mut command = Command::new(&self.program);
+        command.args(["worker", "pkcs11"]).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut process = command.spawn()?;
+        let input = process.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let output = process.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        Ok(Worker { input: Box::new(input), output: Box::new(output), process: Box::new(process) })
     }
 }
 

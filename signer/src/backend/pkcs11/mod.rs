@@ -17,7 +17,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::device::Limits;
-pub use child::ChildProcess;
+pub use child::{ChildProcess, Worker, Workers};
 pub use token::{Found, Token, TokenError, slots};
 
 /// A token, and how to be let in.

@@ -57,8 +57,8 @@ pub(super) fn frame(body: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The length of the body, unless it is absurd.
-pub(super) fn body_len(head: [u8; 4]) -> Option<usize> {
+/// The length of a message's body, by its head, unless it is absurd.
+pub fn body_len(head: [u8; 4]) -> Option<usize> {
     Some(u32::from_le_bytes(head) as usize).filter(|len| *len <= MAX_FRAME)
 }
 

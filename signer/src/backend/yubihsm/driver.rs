@@ -1,102 +1,58 @@
-//! The `yubihsm` crate as a driver.
+//! A YubiHSM as a driver: sessions are opened when they are needed, and never used after anything unclean.
 
 use std::sync::Arc;
 
-use secrecy::ExposeSecret as _;
-use yubihsm::client::ErrorKind;
-use yubihsm::{Client, Connector, Credentials, HttpConfig, device};
-
-use super::witness::{Alarm, AuditLog, LogEntry};
-use super::{Adapter, Proxy, Settings};
+use super::Settings;
+use super::by_crate::CrateHost;
+use super::host::{Host, Session};
 use crate::backend::device::{DeviceError, Driver, Reply, Request};
-use crate::pubkey::PublicKey;
 
 /// The longest message that is signed, in bytes. A frame of the device has 2048: three of head, one of session, eight of MAC, and
 /// whole blocks of 16 for the command, of which three are head, two the key's number, and at least one is padding.
 pub const MAX_MESSAGE: usize = (2048 - 3 - 1 - 8) / 16 * 16 - 3 - 2 - 1;
 
-/// A YubiHSM 2.
-pub struct YubihsmDriver {
+/// A YubiHSM 2, by a host: the `yubihsm` crate, unless it is a simulated one.
+pub struct YubihsmDriver<H: Host = CrateHost> {
     settings: Arc<Settings>,
-    client: Option<Client>,
-    /// Between the crate and a connector; kept over clients, so that its port stays.
-    proxy: Option<Proxy>,
+    host: H,
+    session: Option<H::Session>,
 }
 
-/// A session, for what is done on the command line.
-pub struct Opened {
-    /// The crate's client. After any unclean error it must be dropped.
-    pub client: Client,
-    _proxy: Option<Proxy>,
-}
-
-impl YubihsmDriver {
+impl<H: Host> YubihsmDriver<H> {
     /// A driver that opens its first session when it is first asked.
-    pub fn new(settings: Arc<Settings>) -> Self {
-        Self { settings, client: None, proxy: None }
+    pub fn over(host: H, settings: Arc<Settings>) -> Self {
+        Self { settings, host, session: None }
     }
 
-    /// Opens a session and gives it away.
-    ///
-    /// # Errors
-    /// [`DeviceError`]
-    pub fn open(settings: Arc<Settings>) -> Result<Opened, DeviceError> {
-        let mut driver = Self::new(settings);
-        driver.client()?;
-        let client = driver.client.take();
-        let client = client.ok_or_else(|| lost("it gave no session", false))?;
-        Ok(Opened { client, _proxy: driver.proxy.take() })
+    /// An open session, and the host that it needs.
+    pub(super) fn into_session(mut self) -> Result<(H::Session, H), DeviceError> {
+        self.session()?;
+        let session = self.session.take().ok_or_else(no_session)?;
+        Ok((session, self.host))
     }
 
-    fn client(&mut self) -> Result<&Client, DeviceError> {
-        if self.client.is_none() {
-            let connector = self.connector()?;
-            let auth_key = self.settings.auth_key;
-            let password = self.settings.password.expose_secret();
-            let credentials = Credentials::from_password(auth_key, password.as_bytes());
-            let before = self.sessions();
-            let client = Client::open(connector, credentials, true)
-                .map_err(|error| unopened(&error, self.sessions() > before))?;
-            self.check_serial(&client)?;
-            self.client = Some(client);
+    fn session(&mut self) -> Result<&mut H::Session, DeviceError> {
+        if self.session.is_none() {
+            let mut session = self.host.open(&self.settings)?;
+            self.check_serial(&mut session)?;
+            self.session = Some(session);
         }
-        self.client.as_ref().ok_or_else(|| lost("it gave no session", false))
-    }
-
-    fn connector(&mut self) -> Result<Connector, DeviceError> {
-        match &self.settings.adapter {
-            Adapter::Http { host, port } => {
-                let proxy = match self.proxy.take() {
-                    Some(proxy) => proxy,
-                    None => Proxy::start(host, *port, self.settings.timeout)
-                        .map_err(|error| lost(format_args!("cannot listen on loopback: {error}"), false))?,
-                };
-                let address = self.proxy.insert(proxy).address();
-                let timeout_ms = self.settings.timeout.as_millis() as u64;
-                let config = HttpConfig { addr: address.ip().to_string(), port: address.port(), timeout_ms };
-                Ok(Connector::http(&config))
-            }
-            Adapter::Usb => usb(&self.settings),
-        }
-    }
-
-    /// How many sessions the device has opened, as far as is known.
-    fn sessions(&self) -> u64 {
-        self.proxy.as_ref().map_or(0, Proxy::sessions)
+        self.session.as_mut().ok_or_else(no_session)
     }
 
     /// Which device is behind a connector is the connector's choice.
-    fn check_serial(&self, client: &Client) -> Result<(), DeviceError> {
+    fn check_serial(&self, session: &mut H::Session) -> Result<(), DeviceError> {
         let Some(expected) = &self.settings.serial else { return Ok(()) };
-        let found = client.device_info().map_err(|error| failed(&error, 0))?.serial_number.to_string();
+        let found = session.info()?.serial;
         if found == *expected {
             return Ok(());
         }
-        Err(lost(format_args!("the device there has serial number `{found}`"), true))
+        let reason = format!("the device there has serial number `{found}`");
+        Err(DeviceError::Lost { reason, session_spent: true })
     }
 }
 
-impl Driver for YubihsmDriver {
+impl<H: Host> Driver for YubihsmDriver<H> {
     fn perform(&mut self, request: &Request) -> Result<Reply, DeviceError> {
         let len = match request {
             Request::Sign { message, .. } => message.len(),
@@ -105,112 +61,26 @@ impl Driver for YubihsmDriver {
         if len > MAX_MESSAGE {
             return Err(DeviceError::TooLong { len, max: MAX_MESSAGE });
         }
-        let done = ask(self.client()?, request);
+        let done = ask(self.session()?, request);
         if matches!(done, Err(DeviceError::Lost { .. } | DeviceError::WrongPassword)) {
-            self.client = None;
+            self.session = None;
         }
         done
     }
 }
 
-fn ask(client: &Client, request: &Request) -> Result<Reply, DeviceError> {
+fn ask(session: &mut impl Session, request: &Request) -> Result<Reply, DeviceError> {
     match request {
-        Request::PublicKey(key) => {
-            let found = client.get_public_key(*key).map_err(|error| failed(&error, *key))?;
-            let found = found.ed25519().ok_or_else(|| DeviceError::Refused("it is no Ed25519 key".into()))?;
-            Ok(Reply::PublicKey(PublicKey::from_bytes(*found.as_bytes())))
-        }
+        Request::PublicKey(key) => session.public_key(*key).map(Reply::PublicKey),
         Request::Sign { key, message } => {
-            let signature =
-                client.sign_ed25519(*key, message.as_slice()).map_err(|error| failed(&error, *key))?;
-            Ok(Reply::Signature(Box::new(signature.to_bytes())))
+            session.sign(*key, message).map(|signature| Reply::Signature(Box::new(signature)))
         }
-        Request::LogHasRoom => {
-            let info = client.device_info().map_err(|error| failed(&error, 0))?;
-            Ok(Reply::LogHasRoom(info.log_store_used < info.log_store_capacity))
-        }
-        Request::Log => read_log(client).map(Reply::Log),
-        Request::MarkRead(item) => {
-            client.set_log_index(*item).map_err(|error| failed(&error, 0)).map(|()| Reply::Done)
-        }
+        Request::LogHasRoom => session.info().map(|info| Reply::LogHasRoom(info.log_has_room)),
+        Request::Log => session.log().map(Reply::Log),
+        Request::MarkRead(item) => session.mark_read(*item).map(|()| Reply::Done),
     }
 }
 
-/// The log, all of it: the crate ends a list silently at an element that it does not know, and what follows it would be hidden.
-///
-/// # Errors
-/// [`DeviceError::Alarm`] if it cannot all be read.
-pub fn read_log(client: &Client) -> Result<AuditLog, DeviceError> {
-    let log = client.get_log_entries().map_err(|error| failed(&error, 0))?;
-    let (claimed, parsed) = (usize::from(log.num_entries), log.entries.len());
-    if claimed != parsed {
-        return Err(DeviceError::Alarm(Alarm::Unreadable { claimed, parsed }.to_string()));
-    }
-    // The crate's types cannot be named: they are copied out here.
-    let entries = log.entries.iter().map(|entry| {
-        let mut bytes = [0; 16];
-        bytes[..2].copy_from_slice(&entry.item.to_be_bytes());
-        bytes[2] = entry.cmd.to_u8();
-        bytes[3..5].copy_from_slice(&entry.length.to_be_bytes());
-        bytes[5..7].copy_from_slice(&entry.session_key.to_be_bytes());
-        bytes[7..9].copy_from_slice(&entry.target_key.to_be_bytes());
-        bytes[9..11].copy_from_slice(&entry.second_key.to_be_bytes());
-        bytes[11] = result_byte(entry.result);
-        bytes[12..].copy_from_slice(&entry.tick.to_be_bytes());
-        LogEntry { bytes, digest: entry.digest.0 }
-    });
-    let unlogged = u32::from(log.unlogged_boot_events) + u32::from(log.unlogged_auth_events);
-    Ok(AuditLog { unlogged, entries: entries.collect() })
-}
-
-/// The byte as the device wrote it. The crate reads a success as it is, and an error as 0x75 less the byte, as which it is given back
-/// (`response/code.rs` of 0.42.1).
-fn result_byte(result: yubihsm::response::Code) -> u8 {
-    match result.is_success() {
-        true => result.to_u8(),
-        false => 0x75_u8.wrapping_sub(result.to_u8()),
-    }
-}
-
-/// What an error of a command means. Clean is what came encrypted and said which error it is; after anything else the session
-/// is in an unknown state.
-fn failed(error: &yubihsm::client::Error, key: u16) -> DeviceError {
-    let clean = error.device_error().filter(|_| *error.kind() == ErrorKind::DeviceError);
-    match (error.kind(), clean) {
-        (_, Some(device::ErrorKind::ObjectNotFound)) => DeviceError::NoKey(key),
-        (_, Some(device::ErrorKind::LogFull)) => DeviceError::LogFull,
-        (_, Some(device::ErrorKind::SessionsFull)) => DeviceError::SessionsFull,
-        (_, Some(device::ErrorKind::InsufficientPermissions)) => DeviceError::Refused(
-            "insufficient permissions\nhint: the authentication key needs the capability `sign-eddsa`, and so does the key".into(),
-        ),
-        (_, Some(other)) => DeviceError::Refused(other.to_string()),
-        (ErrorKind::AuthenticationError, None) => DeviceError::WrongPassword,
-        (_, None) => lost(error, true),
-    }
-}
-
-/// What it means that no session was opened.
-fn unopened(error: &yubihsm::client::Error, session_spent: bool) -> DeviceError {
-    match (error.kind(), error.device_error()) {
-        (ErrorKind::AuthenticationError, _) => DeviceError::WrongPassword,
-        (_, Some(device::ErrorKind::SessionsFull)) => DeviceError::SessionsFull,
-        _ => lost(error, session_spent),
-    }
-}
-
-fn lost(reason: impl std::fmt::Display, session_spent: bool) -> DeviceError {
-    DeviceError::Lost { reason: reason.to_string(), session_spent }
-}
-
-#[cfg(feature = "usb")]
-fn usb(settings: &Settings) -> Result<Connector, DeviceError> {
-    let serial = settings.serial.as_deref().map(str::parse).transpose();
-    let serial = serial.map_err(|error| lost(error, false))?;
-    let timeout_ms = settings.timeout.as_millis() as u64;
-    Ok(Connector::usb(&yubihsm::UsbConfig { serial, timeout_ms }))
-}
-
-#[cfg(not(feature = "usb"))]
-fn usb(_: &Settings) -> Result<Connector, DeviceError> {
-    Err(lost("this build has no USB\nhint: build with `--features usb`, or use a yubihsm-connector", false))
+fn no_session() -> DeviceError {
+    DeviceError::Lost { reason: "it gave no session".into(), session_spent: false }
 }

@@ -1,6 +1,6 @@
 //! Keys on YubiHSM 2 devices, by the `yubihsm` crate.
 //!
-//! The crate is used as it is, and never trusted: [`YubihsmDriver`] drops its client after whatever is not a clean error of the
+//! The crate is used as it is, and never trusted: [`YubihsmDriver`] drops its session after whatever is not a clean error of the
 //! device, and [`proxy`] stands between it and a connector's HTTP. What is cured where, by the defects of `yubihsm` 0.42.1:
 //!
 //! | defect | cure |
@@ -15,7 +15,9 @@
 //! | sessions are never closed, since the crate's client has no way to | openings are counted, and retried while all are in use |
 
 mod audit_file;
+mod by_crate;
 mod driver;
+pub mod host;
 mod proxy;
 pub mod witness;
 mod witnessed;
@@ -27,7 +29,8 @@ use secrecy::SecretString;
 
 use super::device::Limits;
 pub use audit_file::AuditFileError;
-pub use driver::{MAX_MESSAGE, Opened, YubihsmDriver, read_log};
+pub use by_crate::{CrateHost, Opened, read_log};
+pub use driver::{MAX_MESSAGE, YubihsmDriver};
 pub use proxy::Proxy;
 pub use witnessed::{Audit, Witnessed};
 

@@ -113,6 +113,14 @@ pub enum Alarm {
         /// What the crate gives.
         parsed: usize,
     },
+    /// The device signed, and its log does not show it.
+    #[error(
+        "the device signed with key {key:#06x}, and its log does not tell: signatures are not audited any more, or the log is not its own"
+    )]
+    NotLogged {
+        /// The key.
+        key: u16,
+    },
     /// In permit mode, the place that we made was gone.
     #[error("somebody else took the place in the log that was made for a signature")]
     PlaceTaken,
