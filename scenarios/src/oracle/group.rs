@@ -4,7 +4,7 @@
 //! leaves. The group signs one message at each place: its signatures may differ in their timestamps alone. Each is looked at where it
 //! leaves a process, and verified here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -35,8 +35,8 @@ pub struct Group {
     shares: BTreeMap<(String, Hrs), Canonical>,
     /// The latest life of each peer that each cosigner has let in.
     lives: BTreeMap<(String, [u8; 32]), Incarnation>,
-    /// Whether a disk was set back or a cosigner cheats, so that not every signature has the records behind it that it should.
-    is_compromised: bool,
+    /// Whose disk was set back or copied to, or who cheats: its record need not be behind a signature.
+    compromised: BTreeSet<String>,
 }
 
 impl Group {
@@ -47,8 +47,8 @@ impl Group {
         record: PathBuf,
         disks: BTreeMap<String, Rc<HostDisk>>,
     ) -> Self {
-        let (shares, lives) = (BTreeMap::new(), BTreeMap::new());
-        Self { threshold, key, record, disks, shares, lives, is_compromised: false }
+        let (shares, lives, compromised) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Self { threshold, key, record, disks, shares, lives, compromised }
     }
 
     /// Whether the platter of a cosigner holds a message, but perhaps for its timestamp, or stands above it.
@@ -86,10 +86,10 @@ impl Oracle {
         self.group = Some(group);
     }
 
-    /// A disk was set back, or a cosigner cheats.
-    pub fn group_is_compromised(&mut self) {
+    /// A cosigner's disk was set back or copied to, or it cheats.
+    pub fn is_compromised(&mut self, host: &str) {
         if let Some(group) = &mut self.group {
-            group.is_compromised = true;
+            group.compromised.insert(host.into());
         }
     }
 
@@ -98,8 +98,8 @@ impl Oracle {
         if let Some(group) = &mut self.group {
             group.shares.retain(|(host, _), _| host != by);
             group.lives.retain(|(host, _), _| host != by);
-            group.is_compromised = true;
         }
+        self.is_compromised(by);
     }
 
     /// A cosigner has let a peer in that says that it is in this life.
@@ -186,7 +186,7 @@ impl Oracle {
         }
         tracing::trace!(target: "sim::oracle", by, %hrs, "the group has signed");
         let behind = group.disks.keys().filter(|host| group.stands_by(host, bytes, &message)).count();
-        let (threshold, is_compromised) = (group.threshold, group.is_compromised);
+        let needed = group.threshold.saturating_sub(group.compromised.len());
         let alike =
             |signed: &Signed| Canonical::parse(&signed.sign_bytes).is_some_and(|of| is_alike(&of, &message));
         let is_second = !all.is_empty() && !all.iter().any(alike);
@@ -202,7 +202,7 @@ impl Oracle {
         } else if is_second {
             self.violated(Invariant::OneSignature, format!("the group signed two messages at {hrs}"));
         }
-        if behind < threshold && !is_compromised {
+        if behind < needed {
             let seen = format!("the group signed {hrs}, and {behind} disks would keep that");
             self.violated(Invariant::DurableBeforeReleased, seen);
         }
@@ -303,7 +303,7 @@ mod tests {
         let mut oracle = oracle();
         let key = SigningKey::from_bytes(&[7; 32]);
         let sign = |block| ed25519_dalek::Signer::sign(&key, &prevote(block)).to_bytes();
-        oracle.group_is_compromised();
+        ["one", "two"].iter().for_each(|host| oracle.is_compromised(host));
         oracle.group_signed("one", &prevote(1), &sign(1));
         oracle.group_signed("one", &prevote(2), &sign(1));
         assert_eq!(seen(&mut oracle), []);

@@ -239,7 +239,7 @@ impl Oracle {
             Some(highest) => self.highest.insert(to.into(), highest),
             None => self.highest.remove(to),
         };
-        self.group_is_compromised();
+        self.is_compromised(to);
     }
 
     /// A node got an answer. `undisturbed` says that no fault touches the node or its signers.
@@ -324,6 +324,11 @@ impl Oracle {
     /// How many precommits were released.
     pub fn blocks(&self) -> u64 {
         self.blocks
+    }
+
+    /// For how many places nodes got signatures.
+    pub fn releases(&self) -> usize {
+        self.released.len()
     }
 
     /// How often two signers of the same key signed different bytes.

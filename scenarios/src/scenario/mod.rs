@@ -310,6 +310,10 @@ pub struct Expect {
     /// What an operator must have been told: parts of warnings and errors in the log of some signer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub told: Vec<String>,
+    /// So soon after all acts some node must get a signature. A node that has lagged behind asks for a block's only when it has caught up
+    /// with its peers, so this says more of the signer than `recovery` does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signs_within: Option<Span>,
     /// Set where two signers hold the key and state, and no signer alone can know: the key does sign twice, and the scenario fails
     /// if it does not, so that the claim is an honest one. What each single signer promises is checked all the same.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -322,7 +322,7 @@ impl World<'_> {
         let is_other_program = how == Some(Cheat::OtherBlocks) || signer.cheats(Cheat::OtherBlocks);
         if is_other_program {
             self.kill(host);
-            self.oracle.borrow_mut().group_is_compromised();
+            self.oracle.borrow_mut().is_compromised(host);
         }
         signer.set_cheat(how);
         if is_other_program {

@@ -322,7 +322,14 @@ impl<'a> World<'a> {
         let mut help_at = self.mode.quorum().map(|_| deadline - recovery / 2);
         let [signed, passed] =
             [ValidatorHost::heights_signed, ValidatorHost::heights_passed].map(|count| self.counts(count));
+        let released = self.oracle.borrow().releases();
+        let mut signs_by = self.scenario.expect.signs_within.map(|within| self.sim.elapsed() + within.0);
         while self.sim.elapsed() < deadline {
+            signs_by = signs_by.filter(|_| self.oracle.borrow().releases() == released);
+            if let Some(by) = signs_by.take_if(|by| *by <= self.sim.elapsed()) {
+                let seen = format!("no signature after the faults until {} ms", by.as_millis());
+                self.oracle.borrow_mut().violated(Invariant::Resumes, seen);
+            }
             if self.have_risen(&signed, ValidatorHost::heights_signed) {
                 return Ok(true);
             }
@@ -442,7 +449,7 @@ fn mesh(
     let hosts: BTreeMap<_, _> =
         cast.iter().filter_map(|cosigner| Some((cosigner.seat?, cosigner.host.name.clone()))).collect();
     let shares = Shares::provide(keys, chain_id, quorum)?;
-    Ok(Mesh { shares, hosts, settings: scenario.group.clone() })
+    Ok(Mesh { shares, hosts, settings: scenario.group.clone(), malicious: RefCell::default() })
 }
 
 /// The chain of every world.

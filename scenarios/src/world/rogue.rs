@@ -1,5 +1,5 @@
 //! A malicious cosigner: it has a share, the identity of its connections and no guard. It asks every set of the others that is large
-//! enough for different blocks at one place, and completes with its own share what it gets.
+//! enough for different blocks at one place, and completes with its own share what it gets. Several of them share what they have.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -23,7 +23,7 @@ use monosign::threshold::message::{Hello, Place, Reply, Request, Signer, VERSION
 use monosign::threshold::open;
 use monosign::threshold::rounds::{self, Commitments, MemberId, NonceMaker, Shares};
 use monosign_protocol::message::{BlockId, PartSetHeader, Timestamp, Vote};
-use monosign_protocol::sign_bytes::{self, Canonical};
+use monosign_protocol::sign_bytes;
 use monosign_protocol::{ChainId, Height};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{sleep, timeout};
@@ -39,8 +39,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(super) async fn run(host: &Rc<SignerHost>, config: &Config, seams: &Seams) -> turmoil::Result {
     let rogue = Rogue::new(host, config, seams).await?;
     loop {
-        rogue.attack().await;
+        // By then whoever is malicious as well has come.
         sleep(EVERY).await;
+        rogue.attack().await;
     }
 }
 
@@ -48,11 +49,17 @@ struct Rogue {
     host: Rc<SignerHost>,
     seams: Seams,
     chain_id: ChainId,
-    me: MemberId,
     group: Rc<Group>,
-    key: Rc<KeyPackage>,
     identity: SigningKey,
     peers: BTreeMap<MemberId, Endpoint>,
+    life: Incarnation,
+}
+
+/// A share that malicious cosigners have.
+struct Hand {
+    member: MemberId,
+    key: Rc<KeyPackage>,
+    /// The life that the others take its cosigner to be in.
     life: Incarnation,
 }
 
@@ -62,7 +69,8 @@ struct Peer {
     buffer: Vec<u8>,
     life: Incarnation,
     nonces: Vec<(u64, Vec<u8>)>,
-    last: Option<Canonical>,
+    /// Where its guard stands.
+    height: i64,
 }
 
 impl Rogue {
@@ -71,35 +79,48 @@ impl Rogue {
         let settings = chain.key.threshold().context("a share of a key")?;
         let opened = open::open(settings, &chain.id, &UnlockEnv::default())?;
         let known = Lives::load(&*seams.disk, &Lives::path(RECORD.as_ref())).await.ok().flatten();
+        // The last one that the honest process was in is known to everybody.
+        let life = known.unwrap_or_default().own.next(&*seams.entropy);
+        host.turns_malicious(life);
         Ok(Self {
             host: Rc::clone(host),
             seams: seams.clone(),
             chain_id: chain.id.clone(),
-            me: opened.share.id(),
-            key: opened.share.key_package(&opened.group)?,
             identity: opened.share.identity().clone(),
             group: opened.group,
             peers: settings.peers.clone(),
-            // The last one that the honest process was in is known to everybody.
-            life: known.unwrap_or_default().own.next(&*seams.entropy),
+            life,
         })
     }
 
+    /// All shares that malicious cosigners have.
+    fn hands(&self) -> anyhow::Result<Vec<Hand>> {
+        let hand = |(config, life): (Config, Incarnation)| {
+            let chain = config.chains.first().context("a chain")?;
+            let settings = chain.key.threshold().context("a share of a key")?;
+            let share = open::open(settings, &chain.id, &UnlockEnv::default())?.share;
+            Ok(Hand { member: share.id(), key: share.key_package(&self.group)?, life })
+        };
+        self.host.malicious().into_iter().map(hand).collect()
+    }
+
     async fn attack(&self) {
+        let Ok(hands) = self.hands() else { return };
+        let is_honest = |member: MemberId| hands.iter().all(|hand| hand.member != member);
         let mut peers = BTreeMap::new();
-        for (member, endpoint) in &self.peers {
+        for (member, endpoint) in self.peers.iter().filter(|(member, _)| is_honest(**member)) {
             if let Ok(Ok(peer)) = timeout(PATIENCE, self.enter(*member, endpoint)).await {
                 peers.insert(*member, peer);
             }
         }
-        let highest = peers.values().filter_map(|peer| peer.last.as_ref()).map(|last| last.hrs.height).max();
-        let Some(Height(height)) = highest else { return };
+        let Some(height) = peers.values().map(|peer| peer.height).max() else { return };
         let members: Vec<_> = peers.keys().copied().collect();
-        let sets = subsets(&members, usize::from(self.group.shape().threshold()) - 1);
+        let missing = usize::from(self.group.shape().threshold()).saturating_sub(hands.len());
+        let sets = subsets(&members, missing);
         for (n, set) in sets.iter().enumerate() {
             let block = if n == 0 { 1 } else { 2 };
             let bytes = sign_bytes::vote(self.chain_id.as_str(), &prevote(height + 1, block));
-            self.try_to_sign(&mut peers, set, &bytes).await;
+            self.try_to_sign(&mut peers, &hands, set, &bytes).await;
         }
         for set in sets.iter().take(1) {
             let foreign = sign_bytes::vote("another-1", &prevote(height + 2, 1));
@@ -107,7 +128,7 @@ impl Rogue {
             unreadable[0] += 2;
             unreadable.extend([0x48, 0x01]);
             for bytes in [foreign, unreadable] {
-                self.try_to_sign(&mut peers, set, &bytes).await;
+                self.try_to_sign(&mut peers, &hands, set, &bytes).await;
             }
         }
     }
@@ -132,8 +153,8 @@ impl Rogue {
                 Reply::Welcome(said) => welcome = Some(said),
                 Reply::Commitments(nonces) => {
                     let welcome = welcome.context("a welcome first")?;
-                    let last = welcome.proof.and_then(|proof| Canonical::parse(&proof.message));
-                    return Ok(Peer { stream, buffer, life: welcome.incarnation, nonces, last });
+                    let (life, height) = (welcome.incarnation, welcome.guard.place.height);
+                    return Ok(Peer { stream, buffer, life, nonces, height });
                 }
                 _ => {}
             }
@@ -141,8 +162,14 @@ impl Rogue {
     }
 
     /// Has these peers make shares of a message, and completes the signature if all of them do.
-    async fn try_to_sign(&self, peers: &mut BTreeMap<MemberId, Peer>, set: &[MemberId], bytes: &[u8]) {
-        match timeout(PATIENCE, self.signed(peers, set, bytes)).await {
+    async fn try_to_sign(
+        &self,
+        peers: &mut BTreeMap<MemberId, Peer>,
+        hands: &[Hand],
+        set: &[MemberId],
+        bytes: &[u8],
+    ) {
+        match timeout(PATIENCE, self.signed(peers, hands, set, bytes)).await {
             Ok(Ok(signature)) => {
                 self.host.reach().hit("malicious cosigner got a signature");
                 self.host.group_signed(bytes, &signature);
@@ -154,14 +181,18 @@ impl Rogue {
     async fn signed(
         &self,
         peers: &mut BTreeMap<MemberId, Peer>,
+        hands: &[Hand],
         set: &[MemberId],
         bytes: &[u8],
     ) -> anyhow::Result<[u8; 64]> {
-        let maker = NonceMaker::new(Rc::clone(&self.key), Rc::clone(&self.seams.entropy));
-        let (own, public) = maker.fresh();
-        let mut commitments = Commitments::from([(self.me, public)]);
-        let ours = Signer { member: self.me, incarnation: self.life, commitments: public.serialize()? };
-        let (mut signers, mut nonces) = (vec![ours], BTreeMap::new());
+        let (mut commitments, mut signers, mut nonces) = (Commitments::new(), Vec::new(), BTreeMap::new());
+        let mut own = Vec::new();
+        for Hand { member, key, life } in hands {
+            let (secret, public) = NonceMaker::new(Rc::clone(key), Rc::clone(&self.seams.entropy)).fresh();
+            commitments.insert(*member, public);
+            signers.push(Signer { member: *member, incarnation: *life, commitments: public.serialize()? });
+            own.push((*member, secret, key));
+        }
         for member in set {
             let peer = peers.get_mut(member).context("a peer")?;
             let (nonce, bytes) = peer.nonces.pop().context("nonces")?;
@@ -178,7 +209,9 @@ impl Rogue {
             say(&mut peer.stream, &request).await?;
             shares.insert(member, share_of(peer).await?);
         }
-        shares.insert(self.me, round2::sign(&package(&commitments, bytes)?, &own, &self.key)?);
+        for (member, secret, key) in own {
+            shares.insert(member, round2::sign(&package(&commitments, bytes)?, &secret, key)?);
+        }
         let package = self.group.package();
         Ok(rounds::aggregate(package, &commitments, &shares, bytes)?)
     }

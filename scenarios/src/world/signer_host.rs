@@ -12,6 +12,7 @@ use monosign::guard::{JumpLimit, Watermark};
 use monosign::record::{Header, Record, RecordError, decode_file};
 use monosign::seams::{Entropy, Seams};
 use monosign::start::{self, Devices, Opened, Signer, StartError};
+use monosign::threshold::incarnation::Incarnation;
 use monosign_protocol::{ChainId, Hrs};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
@@ -86,6 +87,8 @@ pub(super) struct Mesh {
     pub(super) hosts: BTreeMap<Seat, String>,
     /// What stands in everybody's `[[providers.threshold]]`.
     pub(super) settings: toml::Table,
+    /// Who is malicious, and which life the others take it to be in.
+    pub(super) malicious: RefCell<BTreeMap<Seat, Incarnation>>,
 }
 
 /// What a process is told from outside.
@@ -194,6 +197,25 @@ impl SignerHost {
     /// From now on it cheats in this way, or no more.
     pub(super) fn set_cheat(&self, cheat: Option<Cheat>) {
         self.cheat.set(cheat);
+        if let (Some(mesh), Some(seat)) = (&self.shared.mesh, self.seat.get()) {
+            mesh.malicious.borrow_mut().remove(&seat);
+        }
+    }
+
+    /// Its share is in the hands of a malicious program from now on.
+    pub(super) fn turns_malicious(&self, life: Incarnation) {
+        if let (Some(mesh), Some(seat)) = (&self.shared.mesh, self.seat.get()) {
+            mesh.malicious.borrow_mut().insert(seat, life);
+        }
+    }
+
+    /// The configuration of each malicious cosigner of its group, and the life that the others take it to be in.
+    pub(super) fn malicious(&self) -> Vec<(Config, Incarnation)> {
+        let (Some(mesh), Some(own)) = (&self.shared.mesh, self.seat.get()) else { return Vec::new() };
+        let all = mesh.malicious.borrow();
+        let of_group = all.iter().filter(|(seat, _)| seat.dealing == own.dealing);
+        let parse = |seat: Seat| Config::parse(&self.cosigner_text(mesh, seat), Path::new(CONFIG)).ok();
+        of_group.filter_map(|(seat, life)| Some((parse(*seat)?, *life))).collect()
     }
 
     pub(super) fn cheats(&self, how: Cheat) -> bool {

@@ -77,7 +77,7 @@ fn a_failure_tells_how_to_see_it_again_and_is_saved_and_replayed() {
         out.contains("again: scenarios run a --mode device --dialect v1.0 --seed 77 --library "),
         "{out}"
     );
-    assert!(out.contains("reached: signer started 4\n"), "{out}");
+    assert!(out.contains("reached: signer started 8\n"), "{out}");
     let saved = rig.path("reports/failures/a-device-v1.0-77.toml");
     assert!(out.contains(&format!("scenarios replay {saved}")), "{out}");
 
@@ -127,7 +127,7 @@ fn reports_hold_every_run() {
     rig.run(&device_fails, &[]).0.unwrap();
     let json = fs::read_to_string(rig.path("reports/scenarios.json")).unwrap();
     let report: monosign_reports::Report = serde_json::from_str(&json).unwrap();
-    assert_eq!(report.suites[0].cases.len(), 14);
+    assert_eq!(report.suites[0].cases.len(), 16);
     let failed = report.suites[0].cases.iter().filter(|case| case.status == monosign_reports::Status::Failed);
     assert_eq!(failed.count(), 7);
     assert_eq!(report.suites[0].cases[0].properties["reached: signer started"], "2");

@@ -36,6 +36,11 @@ fn expect(scenario: &Scenario, found: &mut Findings) {
         &place.key("blocks"),
         format!("in `duration` and `recovery` there is time for {most} blocks at most"),
     );
+    found.add_if(
+        expect.signs_within.is_some_and(|within| within > scenario.recovery),
+        &place.key("signs_within"),
+        format!("it is above `recovery`, {}", scenario.recovery),
+    );
     let clones = scenario.acts.iter().any(|act| matches!(act.act, Do::Clone { .. }));
     found.add_if(
         expect.double_sign_by_clone && !clones,
