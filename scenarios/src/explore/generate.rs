@@ -70,15 +70,17 @@ fn world(stream: &mut Stream) -> Scenario {
     }
 }
 
-/// The key is shared among cosigners. Each of them serves all nodes, or each node has one of its own.
+/// The key is shared among cosigners. Each node has one that serves it, or two. With more of them it takes a node whose signer is gone
+/// three seconds for each connection that those who stand by have given up.
 fn share(scenario: &mut Scenario, mode: Mode, quorum: Quorum, stream: &mut Stream) {
     let cosigner = |n: u16| Signer { clock_skew_ms: skew(stream), ..Signer::named(&format!("cosigner-{n}")) };
     scenario.signers = (1..=quorum.members).map(cosigner).collect();
     scenario.modes = vec![mode.to_string()];
-    if stream.percent(50) {
-        for node in &mut scenario.validators {
-            node.signers = vec![stream.pick(&scenario.signers).name.clone()];
-        }
+    for node in &mut scenario.validators {
+        let mut drawn = || stream.pick(&scenario.signers).name.clone();
+        node.signers = vec![drawn(), drawn()];
+        node.signers.dedup();
+        node.signers.truncate(if stream.percent(50) { 1 } else { 2 });
     }
     if stream.percent(30) {
         scenario.group.insert("rejoin".into(), "strict".into());
