@@ -106,8 +106,12 @@ impl Entry {
 
     /// The modes it makes sense for.
     pub fn modes(&self) -> Vec<Mode> {
+        if self.scenario.modes.is_empty() {
+            let groups = Mode::USUAL_GROUPS.into_iter().filter(|_| self.scenario.makes_sense_for_groups());
+            return Mode::SOLE.into_iter().chain(groups).collect();
+        }
         let named = |mode: &Mode| self.scenario.modes.contains(&mode.to_string());
-        Mode::ALL.into_iter().filter(|mode| self.scenario.modes.is_empty() || named(mode)).collect()
+        Mode::ALL.into_iter().filter(named).collect()
     }
 
     /// The releases it makes sense for.
@@ -117,11 +121,23 @@ impl Entry {
         Dialect::ALL.into_iter().filter(|dialect| every || named(dialect)).collect()
     }
 
+    /// The releases it is run against in a mode. What was not written for groups is run once in each of their modes, each time against
+    /// another release: what nodes ask is the same for them, and their worlds take longer.
+    fn dialects_in(&self, mode: Mode) -> Vec<Dialect> {
+        let all = self.dialects();
+        if mode.quorum().is_none() || !self.scenario.modes.is_empty() {
+            return all;
+        }
+        let drawn = Run::derive_seed(&self.name, mode, Dialect::V0_38, 0, "release") as usize;
+        vec![all[drawn % all.len()]]
+    }
+
     /// Its runs, of those that are chosen: each mode, each release, each seed.
     pub fn runs(&self, choice: Choice<'_>) -> Vec<Run> {
         let mut runs = Vec::new();
         for mode in self.modes().into_iter().filter(|mode| choice.mode.is_none_or(|chosen| chosen == *mode)) {
-            for dialect in self.dialects() {
+            let dialects = choice.dialect.map_or_else(|| self.dialects_in(mode), |_| self.dialects());
+            for dialect in dialects {
                 if choice.dialect.is_none_or(|chosen| chosen == dialect) {
                     runs.extend(
                         self.seeds(mode, dialect, choice)
@@ -151,7 +167,9 @@ impl Entry {
         }
         let derived =
             |index| Run::derive_seed(&self.name, mode, dialect, index, choice.fresh.unwrap_or_default());
-        let mut seeds: Vec<_> = (0..self.scenario.seeds).map(derived).collect();
+        let is_extra = mode.quorum().is_some() && self.scenario.modes.is_empty();
+        let count = if is_extra { 1 } else { self.scenario.seeds };
+        let mut seeds: Vec<_> = (0..count).map(derived).collect();
         // What once failed is run as it failed.
         if let Some(found) = self.found().filter(|found| (found.mode, found.dialect) == (mode, dialect)) {
             seeds[0] = found.seed;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use monosign_protocol::Dialect;
 use sha2::{Digest as _, Sha256};
 
+use crate::quorum::Quorum;
 use crate::scenario::Scenario;
 
 /// All that a run's events follow from, beside the build.
@@ -30,11 +31,13 @@ pub enum Mode {
     Softsign,
     /// The same key behind a modelled device, which takes about 120 ms for a signature.
     Device,
+    /// The key is shared among cosigners, so many of so many of which sign together.
+    Threshold(Quorum),
 }
 
 /// What names no mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no signing mode: use one of `softsign`, `device`")]
+#[error("`{0}` is no signing mode: use one of {all}", all = Mode::ALL.map(|mode| format!("`{mode}`")).join(", "))]
 pub struct InvalidMode(String);
 
 impl Run {
@@ -60,15 +63,37 @@ impl fmt::Display for Run {
 
 impl Mode {
     /// Every mode.
-    pub const ALL: [Self; 2] = [Self::Softsign, Self::Device];
+    pub const ALL: [Self; 7] = [
+        Self::Softsign,
+        Self::Device,
+        Self::Threshold(Quorum::TWO_OF_THREE),
+        Self::Threshold(Quorum::THREE_OF_FIVE),
+        Self::Threshold(Quorum::THREE_OF_FOUR),
+        Self::Threshold(Quorum::FIVE_OF_SEVEN),
+        Self::Threshold(Quorum::TWO_OF_FOUR),
+    ];
+    /// The modes in which one process has the key.
+    pub const SOLE: [Self; 2] = [Self::Softsign, Self::Device];
+    /// The modes of groups that a scenario is run in that does not say which.
+    pub const USUAL_GROUPS: [Self; 2] =
+        [Self::Threshold(Quorum::TWO_OF_THREE), Self::Threshold(Quorum::THREE_OF_FIVE)];
+
+    /// How many of how many cosigners sign, in a mode of groups.
+    pub fn quorum(self) -> Option<Quorum> {
+        match self {
+            Self::Threshold(quorum) => Some(quorum),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Softsign => "softsign",
-            Self::Device => "device",
-        })
+        match self {
+            Self::Softsign => f.write_str("softsign"),
+            Self::Device => f.write_str("device"),
+            Self::Threshold(quorum) => write!(f, "threshold-{quorum}"),
+        }
     }
 }
 

@@ -3,9 +3,13 @@
 
 use monosign_protocol::Dialect;
 
+use crate::quorum::Quorum;
 use crate::run::{Mode, Run};
 use crate::scenario::{Act, Chain, Disk, Do, Network, PowerCut, Scenario, Signer, Span, SpanRange, When};
 use crate::world;
+
+/// The modes of a sweep that names none. In that of a group it is the disk of the cosigner that the node talks to.
+pub const MODES: [Mode; 3] = [Mode::Softsign, Mode::Device, Mode::Threshold(Quorum::TWO_OF_THREE)];
 
 /// How a process dies at a crash point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

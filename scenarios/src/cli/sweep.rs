@@ -34,7 +34,7 @@ pub(super) struct SweepArgs {
 pub(super) fn run(args: &SweepArgs, out: &mut dyn Write) -> anyhow::Result<Verdict> {
     // Nothing is compared between runs, so nothing is hashed.
     let runner: Runner<'_> = &|run| world::run_traced(run, Detail::Off).0;
-    let modes = args.mode.map_or(Mode::ALL.to_vec(), |mode| vec![mode]);
+    let modes = args.mode.map_or(sweep::MODES.to_vec(), |mode| vec![mode]);
     let runs: Vec<_> = modes.into_iter().flat_map(|mode| sweep::runs(mode, args.dialect)).collect();
     let mut progress = Progress::new(Some(runs.len()));
     let done =

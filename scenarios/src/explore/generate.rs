@@ -2,6 +2,7 @@
 
 use monosign_protocol::Dialect;
 
+use crate::quorum::Quorum;
 use crate::run::{Mode, Run};
 use crate::scenario::{
     Act, Chain, DeviceFault, Disk, DiskFault, Do, Network, Scenario, Signer, Span, SpanRange, Validator, When,
@@ -16,9 +17,15 @@ use crate::streams::{Stream, Streams};
 pub fn generate(seed: u64) -> Run {
     let streams = Streams::new(seed);
     let mut stream = streams.of("explore/world");
-    let mode = *stream.pick(&Mode::ALL);
+    let mode = match stream.percent(30) {
+        true => *stream.pick(&Mode::USUAL_GROUPS),
+        false => *stream.pick(&Mode::SOLE),
+    };
     let dialect = *stream.pick(&Dialect::ALL);
     let mut scenario = world(&mut stream);
+    if let Some(quorum) = mode.quorum() {
+        share(&mut scenario, mode, quorum, &mut streams.of("explore/group"));
+    }
     for family in Family::ALL {
         let mut stream = streams.of(&format!("explore/{family:?}"));
         if family.is_possible(&scenario) && stream.percent(40) {
@@ -43,6 +50,7 @@ fn world(stream: &mut Stream) -> Scenario {
         about: "Made up at random.".into(),
         incident: None,
         modes: Vec::new(),
+        sole: false,
         dialects: Vec::new(),
         seeds: 1,
         duration: Span::millis(stream.between(20, 60) * 1000),
@@ -51,6 +59,7 @@ fn world(stream: &mut Stream) -> Scenario {
         tick: Span::millis(1),
         chain: chain(nodes, stream),
         validators,
+        group: toml::Table::new(),
         signers: vec![Signer { clock_skew_ms: skew(stream), ..Signer::named("signer") }],
         network: Network { latency: range(stream, 0, 30), chops: stream.percent(70) },
         disk: Disk { latency: range(stream, 0, 8), ..Disk::default() },
@@ -58,6 +67,23 @@ fn world(stream: &mut Stream) -> Scenario {
         expect: Default::default(),
         budgets: Vec::new(),
         found: None,
+    }
+}
+
+/// The key is shared among cosigners. Each node has one that serves it, or two. With more of them it takes a node whose signer is gone
+/// three seconds for each connection that those who stand by have given up.
+fn share(scenario: &mut Scenario, mode: Mode, quorum: Quorum, stream: &mut Stream) {
+    let cosigner = |n: u16| Signer { clock_skew_ms: skew(stream), ..Signer::named(&format!("cosigner-{n}")) };
+    scenario.signers = (1..=quorum.members).map(cosigner).collect();
+    scenario.modes = vec![mode.to_string()];
+    for node in &mut scenario.validators {
+        let mut drawn = || stream.pick(&scenario.signers).name.clone();
+        node.signers = vec![drawn(), drawn()];
+        node.signers.dedup();
+        node.signers.truncate(if stream.percent(50) { 1 } else { 2 });
+    }
+    if stream.percent(30) {
+        scenario.group.insert("rejoin".into(), "strict".into());
     }
 }
 
@@ -129,6 +155,7 @@ impl Family {
     fn is_possible(self, scenario: &Scenario) -> bool {
         match self {
             Self::Peers | Self::Gossip => scenario.chain.validators > 1,
+            Self::Device => scenario.signers.len() == 1,
             _ => true,
         }
     }
@@ -147,7 +174,7 @@ impl Family {
             Self::NodeCrashes => draw.node_crash(),
             Self::Network => draw.network(),
             Self::Drops => draw.drop_connection(),
-            Self::Freezes => Do::Freeze { host: draw.node(), lasts: draw.lasting() },
+            Self::Freezes => Do::Freeze { host: draw.freezing(), lasts: draw.lasting() },
             Self::Peers => draw.peers(),
             Self::Gossip => {
                 let (latency, loss_percent) =
@@ -184,7 +211,14 @@ impl Draw<'_> {
     }
 
     fn signer(&mut self) -> String {
-        "signer".into()
+        match self.scenario.signers.as_slice() {
+            [only] => only.name.clone(),
+            cosigners => self.stream.pick(cosigners).name.clone(),
+        }
+    }
+
+    fn is_group(&self) -> bool {
+        self.scenario.signers.len() > 1
     }
 
     fn node(&mut self) -> String {
@@ -198,12 +232,36 @@ impl Draw<'_> {
         }
     }
 
-    fn pair(&mut self) -> [String; 2] {
-        let (signer, node) = (self.signer(), self.node());
-        match self.stream.percent(50) {
-            true => [signer, node],
-            false => [node, signer],
+    /// The others of a group go on without a cosigner that is frozen.
+    fn freezing(&mut self) -> String {
+        match self.is_group() {
+            true => self.host(),
+            false => self.node(),
         }
+    }
+
+    /// A signer and a node that it serves.
+    fn link(&mut self) -> [String; 2] {
+        let node = self.stream.pick(&self.scenario.validators);
+        let signer = match node.signers.as_slice() {
+            [] => self.signer(),
+            some => self.stream.pick(some).clone(),
+        };
+        match self.stream.percent(50) {
+            true => [signer, node.name.clone()],
+            false => [node.name.clone(), signer],
+        }
+    }
+
+    /// Two ends of a connection.
+    fn pair(&mut self) -> [String; 2] {
+        if !self.is_group() || self.stream.percent(40) {
+            return self.link();
+        }
+        let cosigners = &self.scenario.signers;
+        let (one, further) = (self.stream.below(cosigners.len() as u64), cosigners.len() as u64 - 1);
+        let other = (one + self.stream.between(1, further)) % cosigners.len() as u64;
+        [one, other].map(|n| cosigners[n as usize].name.clone())
     }
 
     /// From a moment to about the longest that a node's timeouts are.
@@ -390,6 +448,8 @@ pub(super) mod tests {
         let sizes: BTreeSet<_> = scenarios.iter().map(|scenario| scenario.chain.validators).collect();
         assert_eq!(sizes.len(), 7);
         assert!(scenarios.iter().any(|scenario| scenario.validators.len() == 2));
+        let signers: BTreeSet<_> = scenarios.iter().map(|scenario| scenario.signers.len()).collect();
+        assert_eq!(signers, [1, 3, 5].into());
         assert!(scenarios.iter().any(|scenario| scenario.chain.extension_bytes.is_some()));
     }
 

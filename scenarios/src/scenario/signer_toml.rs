@@ -28,23 +28,36 @@ pub fn signer_toml(
     chain: &Table,
     link: &Table,
 ) -> String {
+    let mut softsign = Table::new();
+    softsign.insert("chain_ids".into(), vec![chain_id].into());
+    softsign.insert("path".into(), files.consensus_key.display().to_string().into());
+    softsign.insert("allow_plaintext_key".into(), true.into());
+    let mut providers = Table::new();
+    providers.insert("softsign".into(), vec![softsign].into());
+    let SignerFiles { record, identity, .. } = files;
+    with_providers(chain_id, record, identity, addrs, (chain, link), providers)
+}
+
+/// The text of the file of a signer with these providers.
+pub(super) fn with_providers(
+    chain_id: &str,
+    record: &Path,
+    identity: &Path,
+    addrs: &[String],
+    (chain, link): (&Table, &Table),
+    providers: Table,
+) -> String {
     let path = |path: &Path| path.display().to_string();
     let mut chain = chain.clone();
     chain.insert("id".into(), chain_id.into());
-    chain.insert("state_file".into(), path(files.record).into());
-    let mut softsign = Table::new();
-    softsign.insert("chain_ids".into(), vec![chain_id].into());
-    softsign.insert("path".into(), path(files.consensus_key).into());
-    softsign.insert("allow_plaintext_key".into(), true.into());
+    chain.insert("state_file".into(), path(record).into());
     let validators = addrs.iter().map(|addr| {
         let mut link = link.clone();
         link.insert("chain_id".into(), chain_id.into());
         link.insert("addr".into(), addr.as_str().into());
-        link.insert("secret_key".into(), path(files.identity).into());
+        link.insert("secret_key".into(), path(identity).into());
         link
     });
-    let mut providers = Table::new();
-    providers.insert("softsign".into(), vec![softsign].into());
     let mut file = Table::new();
     file.insert("chain".into(), vec![chain].into());
     file.insert("validator".into(), validators.collect::<Vec<_>>().into());

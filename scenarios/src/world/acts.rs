@@ -10,7 +10,7 @@ use super::timeline::Happening;
 use super::validator_host::ValidatorHost;
 use super::{Event, World};
 use crate::disk::Loss;
-use crate::scenario::{Do, PowerCut, SpanRange};
+use crate::scenario::{Cheat, Do, PowerCut, SpanRange};
 
 /// The end of something that lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,7 @@ pub(super) enum Ending {
     Disk(String),
     Device(String),
     Honest(String),
+    Fair(String),
 }
 
 /// What is wrong now, and was a moment ago.
@@ -129,7 +130,7 @@ impl World<'_> {
             Do::DropInRequest { between: [a, b] } => self.break_in_request(&a, &b),
             Do::DropInAnswer { between: [a, b] } => self.break_in_answer(&a, &b),
             Do::Freeze { host, lasts } => {
-                self.with_validator(&host, |v| v.tap.freeze(true));
+                self.freeze(&host, true);
                 self.end_later(draw(lasts), Ending::Thaw(host));
             }
             Do::Isolate { host, lasts } => {
@@ -148,6 +149,10 @@ impl World<'_> {
                 self.with_validator(&host, |v| v.equivocate(true));
                 // It delays nobody's answers but its own, so the world is not disturbed by it.
                 self.timeline.enter(self.sim.elapsed() + draw(lasts), Event::End(Ending::Honest(host)));
+            }
+            Do::Cheat { host, how, lasts } => {
+                self.cheat(&host, Some(how));
+                self.end_later(draw(lasts), Ending::Fair(host));
             }
             Do::ClockJump { host, by_ms } => self.with_validator(&host, |v| v.jump(by_ms)),
             Do::DiskFault { host, fault, lasts } => {
@@ -221,7 +226,7 @@ impl World<'_> {
                 self.sim.set_link_latency(a.as_str(), b.as_str(), usual.from);
                 self.sim.set_link_max_message_latency(a.as_str(), b.as_str(), usual.to);
             }
-            Ending::Thaw(host) => self.with_validator(&host, |v| v.tap.freeze(false)),
+            Ending::Thaw(host) => self.freeze(&host, false),
             Ending::Connect(host) => self.with_validator(&host, |v| v.isolate(false)),
             Ending::PeersBack(away) => self.chain.peers_back(&away),
             Ending::Gossip => {
@@ -237,6 +242,7 @@ impl World<'_> {
                     signer.device.set_fault(None);
                 }
             }
+            Ending::Fair(host) => self.cheat(&host, None),
             Ending::Honest(_) => {}
         }
     }
@@ -263,13 +269,22 @@ impl World<'_> {
                 self.kill(&signer.name);
             }
         }
-        // A chain whose votes were refused can stand still for good: CometBFT has no timer below two thirds of the votes, and its
-        // operators start the node anew, which asks again.
         if self.oracle.borrow().has_failures() {
-            for validator in self.validators.clone() {
-                self.kill(&validator.name);
-            }
+            return self.restart_nodes();
         }
+        self.start_all();
+    }
+
+    /// A chain whose votes were refused can stand still for good: CometBFT has no timer below two thirds of the votes, and its operators
+    /// start the node anew, which asks again.
+    pub(super) fn restart_nodes(&mut self) {
+        for validator in self.validators.clone() {
+            self.kill(&validator.name);
+        }
+        self.start_all();
+    }
+
+    fn start_all(&mut self) {
         for host in self.host_names() {
             if !self.trouble.is_wanted_down(&host) {
                 self.start(&host);
@@ -292,6 +307,27 @@ impl World<'_> {
         let noticed = self.signers.iter().map(|signer| signer.link_timeout()).max().unwrap_or_default();
         let until = calm.then(|| self.sim.elapsed() + AFTERMATH.max(noticed + NODE_PATIENCE));
         self.chain.disturbed_until(until);
+    }
+
+    fn freeze(&self, host: &str, frozen: bool) {
+        self.with_validator(host, |v| v.tap.freeze(frozen));
+        if let Some(signer) = self.signer(host) {
+            signer.freeze(frozen);
+        }
+    }
+
+    /// A cosigner cheats from now on, or no more. One that asks for other blocks is another program.
+    fn cheat(&mut self, host: &str, how: Option<Cheat>) {
+        let Some(signer) = self.signer(host) else { return };
+        let is_other_program = how == Some(Cheat::OtherBlocks) || signer.cheats(Cheat::OtherBlocks);
+        if is_other_program {
+            self.kill(host);
+            self.oracle.borrow_mut().is_compromised(host);
+        }
+        signer.set_cheat(how);
+        if is_other_program {
+            self.start(host);
+        }
     }
 
     /// A signer that stands by holds on to a connection for longer each time. Where the end of it was lost, keepalive tells a real
@@ -397,18 +433,26 @@ impl World<'_> {
         let (Some(source), Some(target)) = (self.signer(from), self.signer(to)) else { return };
         self.kill(to);
         target.disk.restore(&source.disk.snapshot());
+        target.seat.set(source.seat.get());
+        self.hosts.copied(from, to);
         self.oracle.borrow_mut().cloned(from, to);
         self.reach.hit("key and state cloned");
         self.start(to);
     }
 
     fn break_in_request(&mut self, a: &str, b: &str) {
+        if let (Some(coordinator), Some(_)) = (self.signer(a), self.signer(b)) {
+            return coordinator.mesh_tap().cut_next_write();
+        }
         for host in [a, b] {
             self.with_validator(host, |validator| validator.tap.cut_next_write());
         }
     }
 
     fn break_in_answer(&mut self, a: &str, b: &str) {
+        if let (Some(_), Some(cosigner)) = (self.signer(a), self.signer(b)) {
+            return cosigner.mesh_tap().cut_next_write();
+        }
         for (signer, node) in [(a, b), (b, a)] {
             if let Some(signer) = self.signer(signer) {
                 signer.tap(node).cut_next_write();

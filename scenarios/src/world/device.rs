@@ -32,7 +32,8 @@ impl Device {
     /// The device of a mode, in order.
     pub(super) fn new(mode: Mode, stream: Stream, reach: Reach) -> Rc<Self> {
         let latency = match mode {
-            Mode::Softsign => SpanRange::always(Duration::ZERO),
+            // A share of the key is always a software key.
+            Mode::Softsign | Mode::Threshold(_) => SpanRange::always(Duration::ZERO),
             // EdDSA on a YubiHSM 2, as published.
             Mode::Device => SpanRange::millis(115, 146),
         };

@@ -8,30 +8,38 @@ mod acts;
 mod device;
 mod hosts;
 mod keys;
+mod mesh;
 mod net;
+mod overhear;
+mod rogue;
+mod shares;
 mod signer_host;
 mod timeline;
 mod validator_host;
 mod wire;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use monosign_protocol::ChainId;
 
 use crate::disk::HostDisk;
-use crate::oracle::{Clones, Oracle};
-use crate::outcome::{Invariant, Outcome};
+use crate::oracle::{Clones, Group, Oracle};
+use crate::outcome::{Invariant, Latencies, Outcome};
+use crate::quorum::Quorum;
 use crate::reach::Reach;
-use crate::run::Run;
-use crate::scenario::{self, Scenario};
+use crate::run::{Mode, Run};
+use crate::scenario::{self, Cosigner, Scenario};
 use crate::streams::Streams;
 use crate::trace::{self, Detail, Trace, panics};
 use acts::{Ending, Trouble};
 use hosts::{Hosts, Power};
 use keys::Keys;
-use signer_host::{SignerHost, SignerShared};
+use shares::Shares;
+use signer_host::{Mesh, RECORD, SignerHost, SignerShared};
 use timeline::{Happening, Timeline};
 use validator_host::{ValidatorHost, ValidatorShared};
 
@@ -49,6 +57,13 @@ pub fn run_traced(run: &Run, detail: Detail) -> (Outcome, Trace) {
         outcome.violated(Invariant::Expected, 0, format!("the world could not be made: {error:#}"));
         outcome
     });
+    // What is not traced is not heard.
+    let untold =
+        run.scenario.expect.told.iter().filter(|told| !trace.told.iter().any(|line| line.contains(*told)));
+    for told in untold.filter(|_| detail != Detail::Off && says_what_is_reached(&run.scenario, run.mode)) {
+        let seen = format!("\"{told}\" was to be told, and was not");
+        outcome.violated(Invariant::Expected, outcome.simulated_ms, seen);
+    }
     for panic in panics {
         outcome.violated(Invariant::NoPanic, outcome.simulated_ms, panic);
     }
@@ -87,7 +102,7 @@ struct World<'a> {
     timeline: Timeline<Event>,
     trouble: Trouble,
     ticks: u64,
-    mode: crate::run::Mode,
+    mode: Mode,
 }
 
 impl<'a> World<'a> {
@@ -96,10 +111,11 @@ impl<'a> World<'a> {
         let streams = Streams::new(run.seed);
         let reach = Reach::default();
         let chain_id: ChainId = CHAIN_ID.parse()?;
-        let clones = match scenario.expect.double_sign_by_clone {
+        let clones = match scenario.expect.double_sign_by_clone || scenario.expect.double_sign_by_group {
             true => Clones::Expected,
             false => Clones::Never,
         };
+        let cast = cast(scenario, run.mode, &streams);
         let oracle = Rc::new(RefCell::new(Oracle::new(chain_id.clone(), clones, reach.clone())));
         let hosts = Rc::new(Hosts::new(scenario.network.chops));
         let keys = Keys::provide()?;
@@ -115,12 +131,17 @@ impl<'a> World<'a> {
             oracle: Rc::clone(&oracle),
             reach: reach.clone(),
             streams,
+            mesh: run
+                .mode
+                .quorum()
+                .map(|quorum| mesh(scenario, quorum, &cast, &keys, &chain_id))
+                .transpose()?,
         });
         let record = signer_host::fresh_record(&chain_id, keys.key.verifying_key().to_bytes(), streams)?;
-        let signers: Vec<_> = scenario
-            .signer_hosts()
+        let signers: Vec<_> = cast
             .iter()
-            .map(|signer| {
+            .map(|cosigner| {
+                let signer = &cosigner.host;
                 let disk = HostDisk::new(
                     &signer.name,
                     scenario.disk.latency,
@@ -138,12 +159,18 @@ impl<'a> World<'a> {
                 let served = validator_settings
                     .iter()
                     .filter(|validator| {
-                        validator.signers.is_empty() || validator.signers.contains(&signer.name)
+                        let all = validator.signers.is_empty() && cosigner.serves;
+                        all || validator.signers.contains(&signer.name)
                     })
                     .map(|validator| validator.name.clone());
-                SignerHost::new(signer, served.collect(), disk, device, Rc::clone(&shared))
+                SignerHost::new(cosigner, served.collect(), disk, device, Rc::clone(&shared))
             })
             .collect();
+        if let Some(quorum) = run.mode.quorum() {
+            let disks = signers.iter().map(|signer| (signer.name.to_string(), Rc::clone(&signer.disk)));
+            let (threshold, key) = (usize::from(quorum.threshold), keys.key.verifying_key());
+            oracle.borrow_mut().set_group(Group::new(threshold, key, PathBuf::from(RECORD), disks.collect()));
+        }
         let validators: Vec<_> = validator_settings
             .iter()
             .enumerate()
@@ -289,12 +316,25 @@ impl<'a> World<'a> {
     /// Ends all faults, and waits until signing goes on.
     fn recover(&mut self) -> anyhow::Result<bool> {
         self.heal();
-        let deadline = self.sim.elapsed() + self.scenario.recovery.0;
+        let recovery = self.scenario.recovery.0;
+        let deadline = self.sim.elapsed() + recovery;
+        // Cosigners that are kept apart refuse: their nodes may need help, but not at once.
+        let mut help_at = self.mode.quorum().map(|_| deadline - recovery / 2);
         let [signed, passed] =
             [ValidatorHost::heights_signed, ValidatorHost::heights_passed].map(|count| self.counts(count));
+        let released = self.oracle.borrow().releases();
+        let mut signs_by = self.scenario.expect.signs_within.map(|within| self.sim.elapsed() + within.0);
         while self.sim.elapsed() < deadline {
+            signs_by = signs_by.filter(|_| self.oracle.borrow().releases() == released);
+            if let Some(by) = signs_by.take_if(|by| *by <= self.sim.elapsed()) {
+                let seen = format!("no signature after the faults until {} ms", by.as_millis());
+                self.oracle.borrow_mut().violated(Invariant::Resumes, seen);
+            }
             if self.have_risen(&signed, ValidatorHost::heights_signed) {
                 return Ok(true);
+            }
+            if help_at.take_if(|at| *at <= self.sim.elapsed()).is_some() {
+                self.restart_nodes();
             }
             if !self.step()? {
                 return Ok(false);
@@ -312,6 +352,14 @@ impl<'a> World<'a> {
         self.validators.iter().zip(before).all(|(validator, before)| {
             self.trouble.is_wanted_down(&validator.name) || count(validator) >= before + HEIGHTS_TO_RESUME
         })
+    }
+
+    /// How many crash points the disk of the first signer has passed.
+    fn disk_points(&self) -> u64 {
+        let first = self.scenario.signer_hosts().into_iter().next();
+        let is_first =
+            |signer: &&Rc<SignerHost>| first.as_ref().is_some_and(|first| *first.name == *signer.name);
+        self.signers.iter().find(is_first).map_or(0, |signer| signer.disk.points_passed())
     }
 
     fn judge(self, resumed: bool) -> Outcome {
@@ -332,33 +380,38 @@ impl<'a> World<'a> {
                 format!("{} precommits were released, and {} are expected", oracle.blocks(), expect.blocks);
             oracle.violated(Invariant::Expected, seen);
         }
-        if expect.double_sign_by_clone && oracle.double_signs() == 0 {
+        let expects_double_sign = expect.double_sign_by_clone || expect.double_sign_by_group;
+        if expects_double_sign && oracle.double_signs() == 0 {
             oracle.violated(
                 Invariant::Expected,
-                "the clone was to sign twice, and did not: say what keeps it from it",
+                "the key was to sign twice, and did not: say what keeps it from it",
             );
         }
         let reached = self.reach.counts();
-        for name in expect.reached.iter().filter(|name| !reached.contains_key(name.as_str())) {
+        let is_said = says_what_is_reached(self.scenario, self.mode);
+        for name in expect.reached.iter().filter(|name| is_said && !reached.contains_key(name.as_str())) {
             oracle.violated(Invariant::Expected, format!("\"{name}\" was to be reached, and was not"));
         }
         for name in expect.never.iter().filter(|name| reached.contains_key(name.as_str())) {
             oracle.violated(Invariant::Expected, format!("\"{name}\" was never to be reached, and was"));
         }
         let latencies = oracle.latencies();
-        for seen in budget_overruns(self.scenario, self.mode, &latencies) {
+        let always = oracle.latencies_always();
+        for seen in budget_overruns(self.scenario, self.mode, &latencies, &always) {
             oracle.violated(Invariant::InTime, seen);
         }
         // With a clone there are two validators of one key: what the chain sees of that is what the scenario shows.
-        let seen_by_chain = if expect.double_sign_by_clone { Vec::new() } else { self.chain.violations() };
-        for seen in seen_by_chain {
+        let seen_by_chain = if expects_double_sign { Vec::new() } else { self.chain.violations() };
+        // A group may sign one message with two timestamps, which is no evidence on any chain.
+        let is_held_against = |seen: &String| self.mode.quorum().is_none() || !seen.starts_with("TwoTimes");
+        for seen in seen_by_chain.into_iter().filter(is_held_against) {
             oracle.violated(Invariant::OneSignature, format!("the chain saw {seen}"));
         }
         drop(oracle);
         let mut outcome = Outcome {
             reached,
             latencies,
-            disk_points: self.signers.iter().map(|signer| signer.disk.points_passed()).sum(),
+            disk_points: self.disk_points(),
             simulated_ms: self.sim.elapsed().as_millis() as u64,
             ..Outcome::default()
         };
@@ -368,6 +421,35 @@ impl<'a> World<'a> {
         outcome.violations = oracle.borrow_mut().take_violations();
         outcome
     }
+}
+
+/// What a scenario reaches is said of the modes that it was written for.
+fn says_what_is_reached(scenario: &Scenario, mode: Mode) -> bool {
+    mode.quorum().is_none() || !scenario.modes.is_empty()
+}
+
+/// The hosts of signers.
+fn cast(scenario: &Scenario, mode: Mode, streams: &Streams) -> Vec<Cosigner> {
+    match mode.quorum() {
+        Some(quorum) => scenario.cosigners(quorum, streams),
+        None => {
+            let sole = |host| Cosigner { host, serves: true, seat: None };
+            scenario.signer_hosts().into_iter().map(sole).collect()
+        }
+    }
+}
+
+fn mesh(
+    scenario: &Scenario,
+    quorum: Quorum,
+    cast: &[Cosigner],
+    keys: &Keys,
+    chain_id: &ChainId,
+) -> anyhow::Result<Mesh> {
+    let hosts: BTreeMap<_, _> =
+        cast.iter().filter_map(|cosigner| Some((cosigner.seat?, cosigner.host.name.clone()))).collect();
+    let shares = Shares::provide(keys, chain_id, quorum)?;
+    Ok(Mesh { shares, hosts, settings: scenario.group.clone(), malicious: RefCell::default() })
 }
 
 /// The chain of every world.
@@ -388,12 +470,14 @@ fn builder(scenario: &Scenario, seed: u64) -> turmoil::Sim<'static> {
 
 fn budget_overruns(
     scenario: &Scenario,
-    mode: crate::run::Mode,
-    latencies: &std::collections::BTreeMap<&'static str, crate::outcome::Latencies>,
+    mode: Mode,
+    latencies: &BTreeMap<&'static str, Latencies>,
+    always: &BTreeMap<&'static str, Latencies>,
 ) -> Vec<String> {
     let mut overruns = Vec::new();
     for budget in &scenario.budgets {
         let for_mode = budget.modes.is_empty() || budget.modes.iter().any(|name| name.parse() == Ok(mode));
+        let latencies = if budget.always { always } else { latencies };
         let kinds = latencies.iter().filter(|(kind, _)| budget.of.as_deref().is_none_or(|of| of == **kind));
         for (kind, seen) in kinds.filter(|_| for_mode) {
             let limits = [

@@ -10,8 +10,9 @@ use monosign::backend::softsign::unlock::UnlockEnv;
 use monosign::config::Config;
 use monosign::guard::{JumpLimit, Watermark};
 use monosign::record::{Header, Record, RecordError, decode_file};
-use monosign::seams::Seams;
+use monosign::seams::{Entropy, Seams};
 use monosign::start::{self, Devices, Opened, Signer, StartError};
+use monosign::threshold::incarnation::Incarnation;
 use monosign_protocol::{ChainId, Hrs};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
@@ -20,12 +21,14 @@ use super::device::{Device, WatchedKey};
 use super::hosts::{Hosts, Power};
 use super::keys::Keys;
 use super::net::{SimEntropy, SimNet};
+use super::rogue;
+use super::shares::Shares;
 use super::wire::Tap;
 use crate::disk::{HostDisk, Image};
 use crate::oracle::Oracle;
 use crate::outcome::Invariant;
 use crate::reach::Reach;
-use crate::scenario::{self, SignerFiles, signer_toml};
+use crate::scenario::{self, Cheat, Cosigner, CosignerFiles, Seat, SignerFiles, cosigner_toml, signer_toml};
 use crate::streams::Streams;
 
 /// Where its configuration would be.
@@ -46,6 +49,12 @@ pub(super) struct SignerHost {
     pub(super) picture: RefCell<Option<Image>>,
     settings: RefCell<SignerSettings>,
     pub(super) control: RefCell<Option<mpsc::UnboundedSender<Control>>>,
+    /// What can be done to the connections to other cosigners.
+    mesh: Tap,
+    /// Which cosigner it is, in a world of groups.
+    pub(super) seat: Cell<Option<Seat>>,
+    /// How it cheats, if it does.
+    cheat: Cell<Option<Cheat>>,
     starts: Cell<u64>,
     is_initialized: Cell<bool>,
     shared: Rc<SignerShared>,
@@ -67,6 +76,19 @@ pub(super) struct SignerShared {
     pub(super) oracle: Rc<RefCell<Oracle>>,
     pub(super) reach: Reach,
     pub(super) streams: Streams,
+    /// The group, in a world of groups.
+    pub(super) mesh: Option<Mesh>,
+}
+
+/// A group of cosigners.
+pub(super) struct Mesh {
+    pub(super) shares: Shares,
+    /// Who is where, as everybody's configuration has it.
+    pub(super) hosts: BTreeMap<Seat, String>,
+    /// What stands in everybody's `[[providers.threshold]]`.
+    pub(super) settings: toml::Table,
+    /// Who is malicious, and which life the others take it to be in.
+    pub(super) malicious: RefCell<BTreeMap<Seat, Incarnation>>,
 }
 
 /// What a process is told from outside.
@@ -82,7 +104,7 @@ pub(super) enum Control {
 
 impl SignerHost {
     pub(super) fn new(
-        signer: &scenario::Signer,
+        Cosigner { host: signer, seat, .. }: &Cosigner,
         validators: Vec<String>,
         disk: Rc<HostDisk>,
         device: Rc<Device>,
@@ -98,6 +120,9 @@ impl SignerHost {
             picture: RefCell::new(None),
             settings: RefCell::new(settings),
             control: RefCell::new(None),
+            mesh: Tap::default(),
+            seat: Cell::new(*seat),
+            cheat: Cell::new(None),
             starts: Cell::new(0),
             is_initialized: Cell::new(!signer.fresh),
             shared,
@@ -127,11 +152,13 @@ impl SignerHost {
 
     /// Whether one of its connections has broken, or still is to, since this was asked last.
     pub(super) fn take_broken(&self) -> bool {
-        self.taps.borrow().values().fold(false, |broken, tap| tap.take_broken() | broken)
+        let mesh = self.mesh.take_broken();
+        self.taps.borrow().values().fold(mesh, |broken, tap| tap.take_broken() | broken)
     }
 
     /// Its connections break no more.
     pub(super) fn spare_connections(&self) {
+        self.mesh.spare();
         self.taps.borrow().values().for_each(Tap::spare);
     }
 
@@ -152,8 +179,92 @@ impl SignerHost {
         self.taps.borrow_mut().entry(node.into()).or_default().clone()
     }
 
+    /// What can be done to the connections to other cosigners.
+    pub(super) fn mesh_tap(&self) -> Tap {
+        self.mesh.clone()
+    }
+
+    /// Its process stands still, or goes on: nothing is read, written or closed. What it would do by itself meanwhile shows when it
+    /// goes on.
+    pub(super) fn freeze(&self, frozen: bool) {
+        self.mesh.freeze(frozen);
+        self.taps.borrow().values().for_each(|tap| tap.freeze(frozen));
+        if frozen {
+            self.shared.reach.hit("signer frozen");
+        }
+    }
+
+    /// From now on it cheats in this way, or no more.
+    pub(super) fn set_cheat(&self, cheat: Option<Cheat>) {
+        self.cheat.set(cheat);
+        if let (Some(mesh), Some(seat)) = (&self.shared.mesh, self.seat.get()) {
+            mesh.malicious.borrow_mut().remove(&seat);
+        }
+    }
+
+    /// Its share is in the hands of a malicious program from now on.
+    pub(super) fn turns_malicious(&self, life: Incarnation) {
+        if let (Some(mesh), Some(seat)) = (&self.shared.mesh, self.seat.get()) {
+            mesh.malicious.borrow_mut().insert(seat, life);
+        }
+    }
+
+    /// The configuration of each malicious cosigner of its group, and the life that the others take it to be in.
+    pub(super) fn malicious(&self) -> Vec<(Config, Incarnation)> {
+        let (Some(mesh), Some(own)) = (&self.shared.mesh, self.seat.get()) else { return Vec::new() };
+        let all = mesh.malicious.borrow();
+        let of_group = all.iter().filter(|(seat, _)| seat.dealing == own.dealing);
+        let parse = |seat: Seat| Config::parse(&self.cosigner_text(mesh, seat), Path::new(CONFIG)).ok();
+        of_group.filter_map(|(seat, life)| Some((parse(*seat)?, *life))).collect()
+    }
+
+    pub(super) fn cheats(&self, how: Cheat) -> bool {
+        self.cheat.get() == Some(how)
+    }
+
+    pub(super) fn oracle(&self) -> &Rc<RefCell<Oracle>> {
+        &self.shared.oracle
+    }
+
+    pub(super) fn reach(&self) -> &Reach {
+        &self.shared.reach
+    }
+
+    /// A signature of the group leaves it.
+    pub(super) fn group_signed(&self, bytes: &[u8], signature: &[u8]) {
+        self.shared.oracle.borrow_mut().group_signed(&self.name, bytes, signature);
+    }
+
     /// The text of `monosign.toml`.
     fn config_text(&self) -> String {
+        match (&self.shared.mesh, self.seat.get()) {
+            (Some(mesh), Some(seat)) => self.cosigner_text(mesh, seat),
+            _ => self.sole_text(),
+        }
+    }
+
+    fn cosigner_text(&self, mesh: &Mesh, seat: Seat) -> String {
+        let (settings, keys) = (self.settings.borrow(), &self.shared.keys);
+        let (group, share, opens) =
+            (mesh.shares.group(seat), mesh.shares.share(seat), mesh.shares.identity());
+        let files = CosignerFiles {
+            record: RECORD.as_ref(),
+            group: &group,
+            share: &share,
+            share_identity: &opens,
+            identity: &keys.identity,
+        };
+        let is_peer = |other: &Seat| other.dealing == seat.dealing && other.member != seat.member;
+        let peers = mesh.hosts.iter().filter(|(other, _)| is_peer(other));
+        let peers: Vec<_> =
+            peers.map(|(other, host)| (other.member, format!("tcp://{host}:{MESH_PORT}"))).collect();
+        let addrs: Vec<_> = settings.validators.iter().map(|name| format!("tcp://{name}:{PORT}")).collect();
+        let listen = format!("tcp://{}:{MESH_PORT}", self.name);
+        let tables = (&settings.chain, &settings.link, &mesh.settings);
+        cosigner_toml(self.shared.chain_id.as_str(), files, &listen, &peers, &addrs, tables)
+    }
+
+    fn sole_text(&self) -> String {
         let (settings, keys) = (self.settings.borrow(), &self.shared.keys);
         let files =
             SignerFiles { record: RECORD.as_ref(), consensus_key: &keys.consensus, identity: &keys.identity };
@@ -169,10 +280,14 @@ impl SignerHost {
         }
         self.starts.set(self.starts.get() + 1);
         self.taps.borrow_mut().clear();
+        self.mesh.reset();
         let (control, told) = mpsc::unbounded_channel();
         *self.control.borrow_mut() = Some(control);
         let config = Config::parse(&self.config_text(), Path::new(CONFIG))?;
         let seams = self.seams();
+        if self.cheats(Cheat::OtherBlocks) {
+            return rogue::run(&self, &config, &seams).await;
+        }
         self.init(&seams).await;
         let mut signer = Signer::new(seams.clone());
         match self.start(&mut signer, &config, &seams).await {
@@ -191,18 +306,16 @@ impl SignerHost {
     fn seams(self: &Rc<Self>) -> Seams {
         let (name, start, streams) = (&self.name, self.starts.get(), self.shared.streams);
         let entropy = streams.of(&format!("entropy/{name}/{start}"));
+        let entropy: Rc<dyn Entropy> = Rc::new(SimEntropy(RefCell::new(entropy)));
         let net = SimNet {
             host: Rc::clone(name),
             hosts: Rc::clone(&self.shared.hosts),
             signer: Rc::clone(self),
             streams,
+            entropy: Rc::clone(&entropy),
             dialed: Cell::new(start << 32),
         };
-        Seams {
-            net: Rc::new(net),
-            disk: self.disk.mount(),
-            entropy: Rc::new(SimEntropy(RefCell::new(entropy))),
-        }
+        Seams { net: Rc::new(net), disk: self.disk.mount(), entropy }
     }
 
     async fn start(
@@ -214,6 +327,11 @@ impl SignerHost {
         let env = UnlockEnv::default();
         self.limit_jumps(config);
         for chain in &config.chains {
+            if chain.key.threshold().is_some() {
+                self.saw_cosigner_start();
+                signer.start_chain(chain, &env).await?;
+                continue;
+            }
             let opened = start::open(chain, &env, seams, &mut Devices::new(Rc::clone(&seams.disk))).await?;
             let Opened { record, backend, vault } = opened;
             self.saw_start(&record);
@@ -280,6 +398,13 @@ impl SignerHost {
         self.shared.oracle.borrow_mut().started(&self.name, &watermark.to_string(), place);
     }
 
+    /// What a cosigner's record stands at when it starts, whether it opens it or not.
+    fn saw_cosigner_start(&self) {
+        let newest = |record: &[u8]| decode_file(record).ok().map(|(_, newest)| newest.watermark);
+        let Some(watermark) = self.disk.cached_file(RECORD, newest).flatten() else { return };
+        self.shared.oracle.borrow_mut().started(&self.name, &watermark.to_string(), place_of(&watermark));
+    }
+
     async fn serve(
         self: &Rc<Self>,
         mut signer: Signer,
@@ -321,6 +446,9 @@ impl SignerHost {
 fn place_of(watermark: &Watermark) -> Option<Hrs> {
     watermark.step.map(|step| Hrs { height: watermark.height, round: watermark.round, step })
 }
+
+/// Where cosigners listen.
+pub(super) const MESH_PORT: u16 = 26700;
 
 /// Where nodes listen.
 pub(super) const PORT: u16 = 26658;

@@ -16,7 +16,6 @@ use super::keeper::Keeper;
 use super::rounds::{MemberId, NonceMaker};
 use super::run::Mesh;
 use super::share::{Share, ShareError};
-use super::tls::Tls;
 use crate::backend::softsign::unlock::{self, KeyFileError, UnlockEnv};
 use crate::chain::Rules;
 use crate::config::{Endpoint, ThresholdConfig};
@@ -103,9 +102,9 @@ pub enum OpenError {
         /// Why not.
         error: io::Error,
     },
-    /// The cryptography of connections.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
+    /// What secures connections.
+    #[error("connections to other cosigners cannot be secured: {0}")]
+    Transport(io::Error),
 }
 
 impl OpenError {
@@ -220,7 +219,8 @@ pub async fn prepare(
         .filter(|member| *member != me)
         .filter_map(|member| Some((member, *group.identity(member)?)))
         .collect();
-    let tls = Tls::new(share.identity(), identities.iter().map(|(_, identity)| *identity))?;
+    let keys: Vec<[u8; 32]> = identities.iter().map(|(_, identity)| *identity).collect();
+    let transport = seams.net.transport(share.identity(), &keys).map_err(OpenError::Transport)?;
     let listening = seams.net.listen(&config.listen).await;
     let listener = listening.map_err(|error| OpenError::Listen { endpoint: config.listen.clone(), error })?;
     let path = Lives::path(record.path());
@@ -251,5 +251,5 @@ pub async fn prepare(
     );
     let endpoint = |(member, identity)| Some((member, config.peers.get(&member)?.clone(), identity));
     let peers = identities.into_iter().filter_map(endpoint).collect();
-    Ok((cosigner, keeper, Mesh { net: Rc::clone(&seams.net), tls, listener, peers }))
+    Ok((cosigner, keeper, Mesh { net: Rc::clone(&seams.net), transport, listener, peers }))
 }

@@ -6,6 +6,7 @@ use super::super::place::Place;
 use super::super::{Act, Do, Scenario, Span, SpanRange, When};
 use super::Findings;
 use super::hosts::Hosts;
+use crate::run::Mode;
 
 pub(super) fn check(scenario: &Scenario, hosts: &Hosts, found: &mut Findings) {
     for (n, act) in scenario.acts.iter().enumerate() {
@@ -31,6 +32,12 @@ fn when(duration: Span, place: &Place, when: &When, found: &mut Findings) {
         found.add_if(until.0 < at.to, &place, "it ends before it begins");
         found.add_if(until > &duration, &place, format!("it comes after the `duration`, {duration}"));
     }
+}
+
+/// Whether the scenario is one of groups alone.
+pub(super) fn groups_only(scenario: &Scenario) -> bool {
+    let is_group = |name: &String| name.parse::<Mode>().is_ok_and(|mode| mode.quorum().is_some());
+    !scenario.modes.is_empty() && scenario.modes.iter().all(is_group)
 }
 
 /// One line of the timeline, and what it stands in.
@@ -71,9 +78,19 @@ impl Line<'_> {
             Do::CrashAwaiting { host, .. } | Do::CrashAnswered { host, .. } => {
                 self.node(host, found);
             }
-            Do::Freeze { host, lasts } | Do::Equivocate { host, lasts } => {
+            Do::Freeze { host, lasts } => {
+                self.any_host(host, found);
+                self.takes_time(lasts, found);
+            }
+            Do::Equivocate { host, lasts } => {
                 self.node(host, found);
                 self.takes_time(lasts, found);
+            }
+            Do::Cheat { host, lasts, .. } => {
+                self.signer("host", host, found);
+                self.takes_time(lasts, found);
+                let what = "only cosigners cheat: `modes` must name modes of groups, and no other";
+                found.add_if(!groups_only(self.scenario), &self.place.key("do"), what);
             }
             Do::Isolate { host, lasts } => {
                 self.node(host, found);
@@ -155,6 +172,9 @@ impl Line<'_> {
             }
         }
         let [a, b] = between;
+        if self.hosts.is_signer(a) && self.hosts.is_signer(b) && groups_only(self.scenario) {
+            return found.add_if(a == b, &place, "a connection is between two hosts");
+        }
         let (signer, node) = match self.hosts.is_signer(a) {
             true => (a, b),
             false => (b, a),
