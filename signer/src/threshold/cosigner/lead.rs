@@ -20,6 +20,7 @@ use super::{Cosigner, State};
 use crate::guard::{Recorded, Verdict};
 use crate::threshold::asked::{Asked, Subject};
 use crate::threshold::message::{Place, Proof, Reply, Request, Signer, Why};
+use crate::threshold::nonces::Stock;
 use crate::threshold::rounds::{self, Commitments, MemberId, RoundError, Shares};
 
 /// How often a peer may put off one ask before it is left out of it.
@@ -475,8 +476,10 @@ impl Cosigner {
         Some(asked.question(self.chain_id()).ok()?.sign_bytes_at(timestamp))
     }
 
-    /// A connection that was dialed has ended: its nonces are gone, and what it was asked is asked elsewhere.
+    /// A connection that was dialed has ended: its nonces are gone, and what it was asked is asked elsewhere. Our own nonces go with it: a copy
+    /// of this process has the same ones, and no connection of its own.
     pub(super) fn lost(&mut self, now: Instant, conn: ConnId) {
+        self.stock = Stock::default();
         let gone: Vec<u64> =
             self.pending.iter().filter(|(_, pending)| pending.conn == conn).map(|(id, _)| *id).collect();
         for id in gone {
