@@ -1,11 +1,13 @@
 //! What a run may come by. Each is hit somewhere in the whole set of scenarios, or the set does not test what it seems to.
 
 /// The names of all counters.
-pub const ALL: [&str; 90] = [
+pub const ALL: [&str; 92] = [
     "answered again",
     "answered again after a restart",
     "bad share sent",
     "block decided in a later round",
+    "ceremony ended",
+    "ceremony interrupted",
     "commitment offered twice",
     "configuration reloaded",
     "conflicting votes seen",

@@ -22,6 +22,8 @@ pub struct Outcome {
     pub events: u64,
     /// How many crash points the disk of the first signer passed: two for each operation.
     pub disk_points: u64,
+    /// How many crash points each host's disk passed from the order of a ceremony to its end there.
+    pub ceremony_points: BTreeMap<String, u64>,
     /// How long the run was in simulated time, in milliseconds.
     pub simulated_ms: u64,
 }
@@ -78,6 +80,8 @@ pub enum Invariant {
     NonceOnce,
     /// A cosigner that was started anew is the only one of its number: whoever has heard of it lets no earlier life of it in.
     Fenced,
+    /// New shares and old ones are never both enough to sign.
+    OneQuorum,
     /// Memory and queues stay within their bounds.
     Bounded,
     /// Answers come within the scenario's budgets.

@@ -189,7 +189,7 @@ impl Signer {
         env: &UnlockEnv,
     ) -> Result<(), StartError> {
         threshold::open::explain(share, &config.record, &self.seams).await?;
-        let opened = threshold::open::open(share, &config.id, env)?;
+        let opened = threshold::open::open(share, &config.id, env, &*self.seams.disk).await?;
         let record = threshold::open::open_record(&opened, &config.record, &self.seams).await?;
         let (chain_id, public_key) = (&config.id, opened.group.public_key());
         let (me, profile) = (opened.share.id(), opened.group.shape().profile());

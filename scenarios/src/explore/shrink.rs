@@ -186,6 +186,7 @@ fn lasts(act: &mut Do) -> Option<&mut SpanRange> {
         Do::Start { .. }
         | Do::DropInRequest { .. }
         | Do::DropInAnswer { .. }
+        | Do::Ceremony { .. }
         | Do::ClockJump { .. }
         | Do::Snapshot { .. }
         | Do::SecondProcess { .. }

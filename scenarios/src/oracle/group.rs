@@ -86,6 +86,13 @@ impl Oracle {
         self.group = Some(group);
     }
 
+    /// A ceremony has changed how many cosigners it takes.
+    pub fn set_threshold(&mut self, threshold: usize) {
+        if let Some(group) = &mut self.group {
+            group.threshold = threshold;
+        }
+    }
+
     /// A cosigner's disk was set back or copied to, or it cheats.
     pub fn is_compromised(&mut self, host: &str) {
         if let Some(group) = &mut self.group {

@@ -189,6 +189,20 @@ pub enum Do {
         #[serde(rename = "for")]
         lasts: SpanRange,
     },
+    /// The hosts of cosigners make new shares of the key together. Their operators give the command again until it has ended on all of
+    /// them.
+    Ceremony {
+        /// How many sign together afterwards.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        threshold: Option<u16>,
+        /// The cosigners that are to be, in the order of their numbers, some of which may be hosts that are `off`. None means new shares
+        /// for those that there are.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        members: Vec<String>,
+        /// The cosigners that lose their shares.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        leaving: Vec<String>,
+    },
     /// A host's wall clock jumps.
     ClockJump {
         /// A signer or a node.

@@ -1,9 +1,13 @@
 //! What befalls the hosts, and how it ends.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
+use monosign::threshold::rounds::MemberId;
+
+use super::ceremony::{self, Order};
 use super::hosts::Power;
 use super::signer_host::{Control, RECORD, SignerHost};
 use super::timeline::Happening;
@@ -154,6 +158,7 @@ impl World<'_> {
                 self.cheat(&host, Some(how));
                 self.end_later(draw(lasts), Ending::Fair(host));
             }
+            Do::Ceremony { threshold, members, leaving } => self.order_ceremony(threshold, members, leaving),
             Do::ClockJump { host, by_ms } => self.with_validator(&host, |v| v.jump(by_ms)),
             Do::DiskFault { host, fault, lasts } => {
                 if let Some(signer) = self.signer(&host) {
@@ -434,10 +439,36 @@ impl World<'_> {
         self.kill(to);
         target.disk.restore(&source.disk.snapshot());
         target.seat.set(source.seat.get());
+        target.newcomer.set(source.newcomer.get());
         self.hosts.copied(from, to);
         self.oracle.borrow_mut().cloned(from, to);
         self.reach.hit("key and state cloned");
         self.start(to);
+    }
+
+    /// The operators of the hosts begin a ceremony.
+    fn order_ceremony(&mut self, threshold: Option<u16>, members: Vec<String>, leaving: Vec<String>) {
+        let member =
+            |signer: &Rc<SignerHost>| Some((signer.name.to_string(), MemberId(signer.seat.get()?.member)));
+        let before: BTreeMap<_, _> = self.signers.iter().filter_map(member).collect();
+        let shape = threshold.and_then(|threshold| ceremony::shape(threshold, members.len()));
+        let members = if members.is_empty() { before.keys().cloned().collect() } else { members };
+        let Some((last, needed)) = self.quorums.thresholds.last_key_value().map(|(e, t)| (*e, *t)) else {
+            return;
+        };
+        let epoch = last + 1;
+        let needed = threshold.map_or(needed, usize::from);
+        self.quorums.thresholds.insert(epoch, needed);
+        let has_ended = Cell::new(false);
+        let order = Rc::new(Order { epoch, needed, shape, members, leaving, before, has_ended });
+        for host in order.hosts() {
+            let Some(signer) = self.signer(host) else { continue };
+            signer.order(Rc::clone(&order));
+            match self.hosts.power(host) {
+                Power::On => signer.tell(Control::Ceremony),
+                _ => self.start(host),
+            }
+        }
     }
 
     fn break_in_request(&mut self, a: &str, b: &str) {

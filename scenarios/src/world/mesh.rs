@@ -17,10 +17,12 @@ use super::signer_host::SignerHost;
 
 /// A cosigner's end of its connections.
 pub(super) struct SimTransport {
-    identity: SigningKey,
-    peers: Vec<[u8; 32]>,
-    signer: Rc<SignerHost>,
-    entropy: Rc<dyn Entropy>,
+    pub(super) identity: SigningKey,
+    /// Who is let in.
+    pub(super) peers: Vec<[u8; 32]>,
+    /// The cosigner's host, if the oracle hears what it says.
+    pub(super) overhears: Option<Rc<SignerHost>>,
+    pub(super) entropy: Rc<dyn Entropy>,
 }
 
 /// Who speaks, and to what each end signs.
@@ -28,17 +30,15 @@ const DIALS: &[u8] = b"dials";
 const ACCEPTS: &[u8] = b"accepts";
 
 impl SimTransport {
-    pub(super) fn new(
-        identity: SigningKey,
-        peers: Vec<[u8; 32]>,
-        signer: Rc<SignerHost>,
-        entropy: Rc<dyn Entropy>,
-    ) -> Self {
-        Self { identity, peers, signer, entropy }
-    }
-
     fn public(&self) -> [u8; 32] {
         self.identity.verifying_key().to_bytes()
+    }
+
+    fn overheard(&self, stream: Box<dyn Stream>, peer: [u8; 32], side: Side) -> Box<dyn Stream> {
+        match &self.overhears {
+            Some(signer) => Box::new(Overheard::new(stream, Rc::clone(signer), peer, side)),
+            None => stream,
+        }
     }
 
     fn sign(&self, role: &[u8], dialer: &[u8; 64], accepter: &[u8; 64]) -> [u8; 64] {
@@ -93,8 +93,7 @@ impl Transport for SimTransport {
             }
             check(ACCEPTS, *peer, &ours, &theirs, proof)?;
             stream.write_all(&self.sign(DIALS, &ours, &theirs)).await?;
-            let side = Side::Dialed;
-            Ok(Box::new(Overheard::new(stream, Rc::clone(&self.signer), *peer, side)) as Box<dyn Stream>)
+            Ok(self.overheard(stream, *peer, Side::Dialed))
         })
     }
 
@@ -112,9 +111,7 @@ impl Transport for SimTransport {
             let mut proof = [0; 64];
             stream.read_exact(&mut proof).await?;
             check(DIALS, peer, &theirs, &ours, proof)?;
-            let side = Side::Accepted;
-            let stream = Overheard::new(stream, Rc::clone(&self.signer), peer, side);
-            Ok((Box::new(stream) as Box<dyn Stream>, peer))
+            Ok((self.overheard(stream, peer, Side::Accepted), peer))
         })
     }
 }

@@ -5,6 +5,7 @@
 //! event loop of [`mock_validator::network`], and gossip with ours through seats.
 
 mod acts;
+mod ceremony;
 mod device;
 mod hosts;
 mod keys;
@@ -26,16 +27,17 @@ use std::time::{Duration, SystemTime};
 
 use monosign_protocol::ChainId;
 
-use crate::disk::HostDisk;
+use crate::disk::{HostDisk, Image};
 use crate::oracle::{Clones, Group, Oracle};
 use crate::outcome::{Invariant, Latencies, Outcome};
 use crate::quorum::Quorum;
 use crate::reach::Reach;
 use crate::run::{Mode, Run};
-use crate::scenario::{self, Cosigner, Scenario};
+use crate::scenario::{self, Cosigner, Do, Scenario};
 use crate::streams::Streams;
 use crate::trace::{self, Detail, Trace, panics};
 use acts::{Ending, Trouble};
+use ceremony::Quorums;
 use hosts::{Hosts, Power};
 use keys::Keys;
 use shares::Shares;
@@ -78,6 +80,9 @@ const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 /// A process that ended by itself is started again after this, as systemd does with `Restart=always`.
 const SUPERVISOR: Duration = Duration::from_secs(1);
 
+/// The epoch of the shares that a world begins with.
+const FIRST_EPOCH: u32 = 1;
+
 /// How many ticks lie between two looks at what has ended by itself.
 const LOOK_EVERY: u64 = 10;
 
@@ -103,6 +108,7 @@ struct World<'a> {
     trouble: Trouble,
     ticks: u64,
     mode: Mode,
+    quorums: Quorums,
 }
 
 impl<'a> World<'a> {
@@ -138,6 +144,10 @@ impl<'a> World<'a> {
                 .transpose()?,
         });
         let record = signer_host::fresh_record(&chain_id, keys.key.verifying_key().to_bytes(), streams)?;
+        let newcomer = |cosigner: &Cosigner| {
+            let newcomers = shared.mesh.as_ref().map(|mesh| mesh.newcomers.as_slice()).unwrap_or_default();
+            newcomers.iter().position(|name| *name == cosigner.host.name)
+        };
         let signers: Vec<_> = cast
             .iter()
             .map(|cosigner| {
@@ -148,8 +158,16 @@ impl<'a> World<'a> {
                     streams.of(&format!("disk/{}", signer.name)),
                     reach.clone(),
                 );
-                if !signer.fresh {
-                    disk.restore(&record);
+                let mesh = shared.mesh.as_ref().filter(|mesh| mesh.has_ceremonies);
+                let comes_later = mesh.is_some() && cosigner.seat.is_none();
+                let mut image = if signer.fresh || comes_later { Image::default() } else { record.clone() };
+                if let Some(mesh) = mesh {
+                    for (path, content) in ceremony::files_of(&mesh.shares, cosigner.seat)? {
+                        image.insert(path, content);
+                    }
+                }
+                if image != Image::default() {
+                    disk.restore(&image);
                 }
                 let device = device::Device::new(
                     run.mode,
@@ -163,9 +181,11 @@ impl<'a> World<'a> {
                         all || validator.signers.contains(&signer.name)
                     })
                     .map(|validator| validator.name.clone());
-                SignerHost::new(cosigner, served.collect(), disk, device, Rc::clone(&shared))
+                let (served, newcomer) = (served.collect(), newcomer(cosigner));
+                Ok(SignerHost::new(cosigner, newcomer, served, disk, device, Rc::clone(&shared)))
             })
-            .collect();
+            .collect::<anyhow::Result<_>>()?;
+        let quorums = Quorums::default();
         if let Some(quorum) = run.mode.quorum() {
             let disks = signers.iter().map(|signer| (signer.name.to_string(), Rc::clone(&signer.disk)));
             let (threshold, key) = (usize::from(quorum.threshold), keys.key.verifying_key());
@@ -198,7 +218,11 @@ impl<'a> World<'a> {
             trouble: Trouble::default(),
             ticks: 0,
             mode: run.mode,
+            quorums,
         };
+        if let Some(quorum) = run.mode.quorum() {
+            world.quorums.thresholds.insert(FIRST_EPOCH, quorum.threshold.into());
+        }
         world.power_up(&validator_settings);
         for (at, happening) in timeline::happenings(scenario, &streams) {
             world.timeline.enter(at, Event::Act(Box::new(happening)));
@@ -289,6 +313,7 @@ impl<'a> World<'a> {
             self.disturb();
         }
         self.look_for_half_open();
+        self.look_at_quorums();
         for signer in self.signers.clone() {
             if signer.leaks_connections() {
                 let seen = format!("{} holds two connections to one node", signer.name);
@@ -309,6 +334,19 @@ impl<'a> World<'a> {
                 if !self.trouble.is_wanted_down(&validator.name) {
                     self.end_later(SUPERVISOR, Ending::Start(validator.name.to_string()));
                 }
+            }
+        }
+    }
+
+    /// In a world with ceremonies, shares of two epochs are never both enough to sign.
+    fn look_at_quorums(&self) {
+        if self.quorums.thresholds.len() < 2 {
+            return;
+        }
+        for epochs in self.quorums.who_could_sign(&self.signers) {
+            if epochs.len() > 1 {
+                let seen = format!("shares of epochs {epochs:?} are enough to sign");
+                self.oracle.borrow_mut().violated(Invariant::OneQuorum, seen);
             }
         }
     }
@@ -412,6 +450,11 @@ impl<'a> World<'a> {
             reached,
             latencies,
             disk_points: self.disk_points(),
+            ceremony_points: self
+                .signers
+                .iter()
+                .filter_map(|signer| Some((signer.name.to_string(), signer.ceremony_points()?)))
+                .collect(),
             simulated_ms: self.sim.elapsed().as_millis() as u64,
             ..Outcome::default()
         };
@@ -449,7 +492,11 @@ fn mesh(
     let hosts: BTreeMap<_, _> =
         cast.iter().filter_map(|cosigner| Some((cosigner.seat?, cosigner.host.name.clone()))).collect();
     let shares = Shares::provide(keys, chain_id, quorum)?;
-    Ok(Mesh { shares, hosts, settings: scenario.group.clone(), malicious: RefCell::default() })
+    let has_ceremonies = scenario.acts.iter().any(|act| matches!(act.act, Do::Ceremony { .. }));
+    let newcomers = cast.iter().filter(|cosigner| has_ceremonies && cosigner.seat.is_none());
+    let newcomers = newcomers.map(|cosigner| cosigner.host.name.clone()).collect();
+    let (settings, malicious) = (scenario.group.clone(), RefCell::default());
+    Ok(Mesh { shares, hosts, settings, has_ceremonies, newcomers, malicious })
 }
 
 /// The chain of every world.

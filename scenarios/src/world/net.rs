@@ -24,6 +24,8 @@ pub(super) struct SimNet {
     pub(super) signer: Rc<SignerHost>,
     pub(super) streams: Streams,
     pub(super) entropy: Rc<dyn Entropy>,
+    /// Whether the oracle hears what cosigners say: what hosts of a ceremony say is other messages.
+    pub(super) is_overheard: bool,
     /// Tells connections apart, so that each is chopped in its own way.
     pub(super) dialed: std::cell::Cell<u64>,
 }
@@ -39,7 +41,7 @@ impl Net for SimNet {
             };
             let host = self.hosts.at_address(&self.host, host);
             let tap = match *port {
-                MESH_PORT => self.signer.mesh_tap(),
+                MESH_PORT.. => self.signer.mesh_tap(),
                 _ => self.signer.tap(&host),
             };
             // turmoil refuses what is cut off at once, where a real dialer waits for an answer that never comes.
@@ -72,8 +74,9 @@ impl Net for SimNet {
     }
 
     fn transport(&self, identity: &SigningKey, peers: &[[u8; 32]]) -> io::Result<Rc<dyn Transport>> {
-        let (signer, entropy) = (Rc::clone(&self.signer), Rc::clone(&self.entropy));
-        Ok(Rc::new(SimTransport::new(identity.clone(), peers.to_vec(), signer, entropy)))
+        let (identity, peers) = (identity.clone(), peers.to_vec());
+        let overhears = self.is_overheard.then(|| Rc::clone(&self.signer));
+        Ok(Rc::new(SimTransport { identity, peers, overhears, entropy: Rc::clone(&self.entropy) }))
     }
 }
 

@@ -77,7 +77,7 @@ impl Rogue {
     async fn new(host: &Rc<SignerHost>, config: &Config, seams: &Seams) -> anyhow::Result<Self> {
         let chain = config.chains.first().context("a chain")?;
         let settings = chain.key.threshold().context("a share of a key")?;
-        let opened = open::open(settings, &chain.id, &UnlockEnv::default())?;
+        let opened = open::open(settings, &chain.id, &UnlockEnv::default(), &*seams.disk).await?;
         let known = Lives::load(&*seams.disk, &Lives::path(RECORD.as_ref())).await.ok().flatten();
         // The last one that the honest process was in is known to everybody.
         let life = known.unwrap_or_default().own.next(&*seams.entropy);
@@ -94,18 +94,20 @@ impl Rogue {
     }
 
     /// All shares that malicious cosigners have.
-    fn hands(&self) -> anyhow::Result<Vec<Hand>> {
-        let hand = |(config, life): (Config, Incarnation)| {
+    async fn hands(&self) -> anyhow::Result<Vec<Hand>> {
+        let mut hands = Vec::new();
+        for (config, life) in self.host.malicious() {
             let chain = config.chains.first().context("a chain")?;
             let settings = chain.key.threshold().context("a share of a key")?;
-            let share = open::open(settings, &chain.id, &UnlockEnv::default())?.share;
-            Ok(Hand { member: share.id(), key: share.key_package(&self.group)?, life })
-        };
-        self.host.malicious().into_iter().map(hand).collect()
+            let opened = open::open(settings, &chain.id, &UnlockEnv::default(), &*self.seams.disk).await?;
+            let key = opened.share.key_package(&self.group)?;
+            hands.push(Hand { member: opened.share.id(), key, life });
+        }
+        Ok(hands)
     }
 
     async fn attack(&self) {
-        let Ok(hands) = self.hands() else { return };
+        let Ok(hands) = self.hands().await else { return };
         let is_honest = |member: MemberId| hands.iter().all(|hand| hand.member != member);
         let mut peers = BTreeMap::new();
         for (member, endpoint) in self.peers.iter().filter(|(member, _)| is_honest(**member)) {

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use age::x25519;
 use anyhow::Context as _;
 use monosign::backend::softsign::unlock::parse_identities;
 use monosign::consensus_key::ConsensusKey;
@@ -27,6 +28,12 @@ pub(super) struct Shares {
 
 /// Opens every share: worth nothing, as all of them are.
 const SHARE_IDENTITY: &str = "AGE-SECRET-KEY-1QYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZ9K4CN";
+/// What hosts have that are to become cosigners.
+const NEWCOMERS: [&str; 3] = [
+    "AGE-SECRET-KEY-1QGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQ0N3JDM",
+    "AGE-SECRET-KEY-1QVPSXQCRQVPSXQCRQVPSXQCRQVPSXQCRQVPSXQCRQVPSXQCRQVPS2PGGME",
+    "AGE-SECRET-KEY-1QSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQMDXKL7",
+];
 
 impl Shares {
     /// Splits the key for a group, unless that was done before.
@@ -34,7 +41,7 @@ impl Shares {
     /// # Errors
     /// What the disk says.
     pub(super) fn provide(keys: &Keys, chain_id: &ChainId, quorum: Quorum) -> anyhow::Result<Self> {
-        let dir = keys.dir().join(format!("shares-{quorum}"));
+        let dir = keys.dir().join(format!("cosigners-{quorum}"));
         if !dir.is_dir() {
             // Whole or not at all, also if several processes do it at once: the content is the same for all.
             let made = tempfile::Builder::new().prefix("shares-").tempdir_in(keys.dir())?;
@@ -57,13 +64,26 @@ impl Shares {
         self.dir.join(share_name(seat))
     }
 
-    /// What opens the share files.
-    pub(super) fn identity(&self) -> PathBuf {
-        self.dir.join(IDENTITY)
+    /// What opens the share files, or that of the nth host that came later.
+    pub(super) fn identity(&self, newcomer: Option<usize>) -> PathBuf {
+        self.dir.join(identity_name(newcomer))
     }
 }
 
-const IDENTITY: &str = "share.identity";
+/// What opens the share of a cosigner, or of the nth host that came later.
+pub(super) fn age_identity(newcomer: Option<usize>) -> anyhow::Result<x25519::Identity> {
+    let text = match newcomer {
+        None => SHARE_IDENTITY,
+        Some(n) => NEWCOMERS.get(n).copied().context("too many newcomers")?,
+    };
+    let identities = parse_identities(text.as_bytes());
+    let identities = identities.map_err(|line| anyhow::anyhow!("no age identity in line {line}"))?;
+    identities.into_iter().next().context("no age identity")
+}
+
+fn identity_name(newcomer: Option<usize>) -> String {
+    newcomer.map_or("share.identity".into(), |n| format!("newcomer-{}.identity", n + 1))
+}
 
 fn group_name(dealing: u16) -> String {
     format!("group-{}.json", dealing + 1)
@@ -75,10 +95,11 @@ fn share_name(seat: Seat) -> String {
 
 fn split(dir: &Path, chain_id: &ChainId, quorum: Quorum) -> anyhow::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let identities = parse_identities(SHARE_IDENTITY.as_bytes());
-    let identities = identities.map_err(|line| anyhow::anyhow!("no age identity in line {line}"))?;
-    let recipient = identities.first().context("no age identity")?.to_public();
-    write(&dir.join(IDENTITY), SHARE_IDENTITY)?;
+    let recipient = age_identity(None)?.to_public();
+    write(&dir.join(identity_name(None)), SHARE_IDENTITY)?;
+    for (n, newcomer) in NEWCOMERS.iter().enumerate() {
+        write(&dir.join(identity_name(Some(n))), newcomer)?;
+    }
     let key = ConsensusKey::from_seed(&CONSENSUS_SEED);
     let shape = Shape::new(quorum.threshold, quorum.members_of_one())?;
     for dealing in 0..quorum.dealings() {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use age::x25519;
 use monosign::backend::softsign::unlock::UnlockEnv;
 use monosign::config::Config;
 use monosign::guard::{JumpLimit, Watermark};
@@ -14,15 +15,16 @@ use monosign::seams::{Entropy, Seams};
 use monosign::start::{self, Devices, Opened, Signer, StartError};
 use monosign::threshold::incarnation::Incarnation;
 use monosign_protocol::{ChainId, Hrs};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_local;
 
+use super::ceremony::{self, GROUP, Order, SHARE};
 use super::device::{Device, WatchedKey};
 use super::hosts::{Hosts, Power};
 use super::keys::Keys;
 use super::net::{SimEntropy, SimNet};
 use super::rogue;
-use super::shares::Shares;
+use super::shares::{Shares, age_identity};
 use super::wire::Tap;
 use crate::disk::{HostDisk, Image};
 use crate::oracle::Oracle;
@@ -53,6 +55,15 @@ pub(super) struct SignerHost {
     mesh: Tap,
     /// Which cosigner it is, in a world of groups.
     pub(super) seat: Cell<Option<Seat>>,
+    /// Which of the hosts it is that come to a group later.
+    pub(super) newcomer: Cell<Option<usize>>,
+    /// Who is where, as its configuration has it since a ceremony has changed it.
+    peers: RefCell<Option<BTreeMap<Seat, String>>>,
+    /// The ceremony that its operator holds.
+    order: RefCell<Option<Rc<Order>>>,
+    ceremony_over: Notify,
+    /// The crash points that its disk had passed when a ceremony was ordered, and when it had ended.
+    ceremony_points: Cell<(u64, Option<u64>)>,
     /// How it cheats, if it does.
     cheat: Cell<Option<Cheat>>,
     starts: Cell<u64>,
@@ -87,6 +98,10 @@ pub(super) struct Mesh {
     pub(super) hosts: BTreeMap<Seat, String>,
     /// What stands in everybody's `[[providers.threshold]]`.
     pub(super) settings: toml::Table,
+    /// Whether shares lie on the hosts' own disks, since a ceremony will make others.
+    pub(super) has_ceremonies: bool,
+    /// The hosts that come later, in the order of their numbers.
+    pub(super) newcomers: Vec<String>,
     /// Who is malicious, and which life the others take it to be in.
     pub(super) malicious: RefCell<BTreeMap<Seat, Incarnation>>,
 }
@@ -100,11 +115,16 @@ pub(super) enum Control {
     Stop,
     /// Somebody starts a second process with the same files.
     Twin,
+    /// A ceremony begins.
+    Ceremony,
+    /// The cosigner must stop for a ceremony.
+    MakeWay,
 }
 
 impl SignerHost {
     pub(super) fn new(
         Cosigner { host: signer, seat, .. }: &Cosigner,
+        newcomer: Option<usize>,
         validators: Vec<String>,
         disk: Rc<HostDisk>,
         device: Rc<Device>,
@@ -122,6 +142,11 @@ impl SignerHost {
             control: RefCell::new(None),
             mesh: Tap::default(),
             seat: Cell::new(*seat),
+            newcomer: Cell::new(newcomer),
+            peers: RefCell::default(),
+            order: RefCell::default(),
+            ceremony_over: Notify::new(),
+            ceremony_points: Cell::default(),
             cheat: Cell::new(None),
             starts: Cell::new(0),
             is_initialized: Cell::new(!signer.fresh),
@@ -245,8 +270,11 @@ impl SignerHost {
 
     fn cosigner_text(&self, mesh: &Mesh, seat: Seat) -> String {
         let (settings, keys) = (self.settings.borrow(), &self.shared.keys);
-        let (group, share, opens) =
-            (mesh.shares.group(seat), mesh.shares.share(seat), mesh.shares.identity());
+        let (group, share) = match mesh.has_ceremonies {
+            true => (GROUP.into(), SHARE.into()),
+            false => (mesh.shares.group(seat), mesh.shares.share(seat)),
+        };
+        let opens = mesh.shares.identity(self.newcomer.get());
         let files = CosignerFiles {
             record: RECORD.as_ref(),
             group: &group,
@@ -255,7 +283,8 @@ impl SignerHost {
             identity: &keys.identity,
         };
         let is_peer = |other: &Seat| other.dealing == seat.dealing && other.member != seat.member;
-        let peers = mesh.hosts.iter().filter(|(other, _)| is_peer(other));
+        let changed = self.peers.borrow();
+        let peers = changed.as_ref().unwrap_or(&mesh.hosts).iter().filter(|(other, _)| is_peer(other));
         let peers: Vec<_> =
             peers.map(|(other, host)| (other.member, format!("tcp://{host}:{MESH_PORT}"))).collect();
         let addrs: Vec<_> = settings.validators.iter().map(|name| format!("tcp://{name}:{PORT}")).collect();
@@ -281,13 +310,31 @@ impl SignerHost {
         self.starts.set(self.starts.get() + 1);
         self.taps.borrow_mut().clear();
         self.mesh.reset();
-        let (control, told) = mpsc::unbounded_channel();
+        let (control, mut told) = mpsc::unbounded_channel();
         *self.control.borrow_mut() = Some(control);
+        if self.cheats(Cheat::OtherBlocks) {
+            let config = Config::parse(&self.config_text(), Path::new(CONFIG))?;
+            return rogue::run(&self, &config, &self.seams()).await;
+        }
+        self.hold_ceremony();
+        while self.sign(&mut told).await? == Next::Ceremony {
+            if !self.await_ceremony(&mut told).await {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The signer, until it ends or makes way for a ceremony.
+    async fn sign(
+        self: &Rc<Self>,
+        told: &mut mpsc::UnboundedReceiver<Control>,
+    ) -> Result<Next, Box<dyn std::error::Error>> {
+        if self.has_no_share() {
+            return Ok(Next::Ceremony);
+        }
         let config = Config::parse(&self.config_text(), Path::new(CONFIG))?;
         let seams = self.seams();
-        if self.cheats(Cheat::OtherBlocks) {
-            return rogue::run(&self, &config, &seams).await;
-        }
         self.init(&seams).await;
         let mut signer = Signer::new(seams.clone());
         match self.start(&mut signer, &config, &seams).await {
@@ -298,14 +345,96 @@ impl SignerHost {
                     true => "signer refused to start",
                     false => "signer could not start",
                 });
-                Ok(())
+                Ok(if self.order.borrow().is_some() { Next::Ceremony } else { Next::End })
             }
         }
     }
 
+    /// A host that has left its group, or comes to it later.
+    fn has_no_share(&self) -> bool {
+        self.seat.get().is_none() && self.shared.mesh.as_ref().is_some_and(|mesh| mesh.has_ceremonies)
+    }
+
+    /// Its operator is to hold a ceremony with those of the other hosts.
+    pub(super) fn order(&self, order: Rc<Order>) {
+        *self.order.borrow_mut() = Some(order);
+        self.ceremony_points.set((self.disk.points_passed(), None));
+    }
+
+    /// How many crash points its disk has passed in a ceremony.
+    pub(super) fn ceremony_points(&self) -> Option<u64> {
+        let (first, last) = self.ceremony_points.get();
+        Some(last? - first)
+    }
+
+    /// The operator gives the command, if a ceremony is to be held.
+    fn hold_ceremony(self: &Rc<Self>) {
+        if let Some(order) = self.order.borrow().clone() {
+            spawn_local(ceremony::hold(Rc::clone(self), order));
+        }
+    }
+
+    /// The operator has seen the end, and changes the configuration.
+    pub(super) fn ceremony_has_ended(&self, order: &Order) {
+        *self.order.borrow_mut() = None;
+        let (first, _) = self.ceremony_points.get();
+        self.ceremony_points.set((first, Some(self.disk.points_passed())));
+        if order.shape.is_some() {
+            let seats = order.seats();
+            let own = seats.iter().find(|(_, host)| **host == *self.name).map(|(seat, _)| *seat);
+            self.seat.set(own);
+            *self.peers.borrow_mut() = Some(seats);
+            // A cosigner that runs already, on its new share, read who is where before that was written.
+            self.tell(Control::MakeWay);
+        }
+        self.ceremony_over.notify_one();
+    }
+
+    /// Waits until there is a share to sign with; false if the process is to end.
+    async fn await_ceremony(self: &Rc<Self>, told: &mut mpsc::UnboundedReceiver<Control>) -> bool {
+        while self.order.borrow().is_some() || self.has_no_share() {
+            tokio::select! {
+                biased;
+                control = told.recv() => match control {
+                    Some(Control::Ceremony) => self.hold_ceremony(),
+                    Some(Control::Stop) | None => return false,
+                    Some(_) => {}
+                },
+                () = self.ceremony_over.notified() => {}
+            }
+        }
+        true
+    }
+
+    /// What opens the share.
+    pub(super) fn age_identity(&self) -> anyhow::Result<x25519::Identity> {
+        age_identity(self.newcomer.get())
+    }
+
+    /// What opens the share of a host that comes later.
+    pub(super) fn age_identity_of(&self, newcomer: &str) -> anyhow::Result<x25519::Identity> {
+        let newcomers = self.shared.mesh.as_ref().map(|mesh| mesh.newcomers.as_slice()).unwrap_or_default();
+        age_identity(newcomers.iter().position(|name| name == newcomer))
+    }
+
+    pub(super) fn chain_id(&self) -> &ChainId {
+        &self.shared.chain_id
+    }
+
     fn seams(self: &Rc<Self>) -> Seams {
-        let (name, start, streams) = (&self.name, self.starts.get(), self.shared.streams);
-        let entropy = streams.of(&format!("entropy/{name}/{start}"));
+        let start = self.starts.get();
+        self.seams_of(&start.to_string(), start << 32, true)
+    }
+
+    /// Those of a process that holds a ceremony.
+    pub(super) fn ceremony_seams(self: &Rc<Self>, attempt: u64) -> Seams {
+        let start = self.starts.get();
+        self.seams_of(&format!("{start}/ceremony {attempt}"), (start << 32) + ((attempt + 1) << 20), false)
+    }
+
+    fn seams_of(self: &Rc<Self>, process: &str, dialed: u64, is_overheard: bool) -> Seams {
+        let (name, streams) = (&self.name, self.shared.streams);
+        let entropy = streams.of(&format!("entropy/{name}/{process}"));
         let entropy: Rc<dyn Entropy> = Rc::new(SimEntropy(RefCell::new(entropy)));
         let net = SimNet {
             host: Rc::clone(name),
@@ -313,7 +442,8 @@ impl SignerHost {
             signer: Rc::clone(self),
             streams,
             entropy: Rc::clone(&entropy),
-            dialed: Cell::new(start << 32),
+            is_overheard,
+            dialed: Cell::new(dialed),
         };
         Seams { net: Rc::new(net), disk: self.disk.mount(), entropy }
     }
@@ -408,9 +538,9 @@ impl SignerHost {
     async fn serve(
         self: &Rc<Self>,
         mut signer: Signer,
-        mut told: mpsc::UnboundedReceiver<Control>,
-    ) -> turmoil::Result {
-        loop {
+        told: &mut mpsc::UnboundedReceiver<Control>,
+    ) -> Result<Next, Box<dyn std::error::Error>> {
+        let next = loop {
             tokio::select! {
                 biased;
                 control = told.recv() => match control {
@@ -425,22 +555,33 @@ impl SignerHost {
                         let twin = Rc::clone(self);
                         spawn_local(async move { twin.second_process().await });
                     }
-                    Some(Control::Stop) | None => break,
+                    Some(Control::Ceremony) => self.hold_ceremony(),
+                    Some(Control::MakeWay) => break Next::Ceremony,
+                    Some(Control::Stop) | None => break Next::End,
                 },
                 () = signer.wait() => {
                     tracing::info!(target: "sim::signer", host = &*self.name, "nothing is left to serve");
                     self.shared.reach.hit("signer ended by itself");
-                    return Ok(());
+                    return Ok(Next::End);
                 }
             }
-        }
+        };
         signer.stop().await;
         self.shared.reach.hit("signer stopped in good order");
         let recorded = self.disk.durable_file(Path::new(RECORD), |record| decode_file(record).ok());
         let place = recorded.flatten().and_then(|(_, newest)| place_of(&newest.watermark));
         self.shared.oracle.borrow_mut().stopped(&self.name, place);
-        Ok(())
+        Ok(next)
     }
+}
+
+/// What comes after a signer has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The process ends.
+    End,
+    /// It starts again with what a ceremony makes.
+    Ceremony,
 }
 
 fn place_of(watermark: &Watermark) -> Option<Hrs> {

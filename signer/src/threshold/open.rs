@@ -20,9 +20,10 @@ use crate::backend::softsign::unlock::{self, KeyFileError, UnlockEnv};
 use crate::chain::Rules;
 use crate::config::{Endpoint, ThresholdConfig};
 use crate::guard::Watermark;
-use crate::ops::private_file::{self, PrivateFileError};
+use crate::ops::durable_file::DurableFileError;
+use crate::ops::private_file::PrivateFileError;
 use crate::record::{Record, RecordError};
-use crate::seams::Seams;
+use crate::seams::{Disk, Seams};
 
 /// Why a cosigner cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -136,8 +137,8 @@ pub struct Opened {
 ///
 /// # Errors
 /// [`OpenError::File`], [`OpenError::Group`], [`OpenError::OtherChain`].
-pub fn read_group(path: &Path, chain_id: &ChainId) -> Result<Group, OpenError> {
-    let text = private_file::read_wiping(path)?;
+pub async fn read_group(disk: &dyn Disk, path: &Path, chain_id: &ChainId) -> Result<Group, OpenError> {
+    let text = disk.read_wiping(path).await?;
     let group = Group::parse(&text).map_err(|error| OpenError::Group { path: path.into(), error })?;
     if group.chain_id() != chain_id {
         let (found, expected) = (group.chain_id().clone(), chain_id.clone());
@@ -152,7 +153,13 @@ pub fn read_group(path: &Path, chain_id: &ChainId) -> Result<Group, OpenError> {
 /// [`OpenError::Destroyed`]; [`OpenError::Epoch`] if it cannot be known.
 pub async fn explain(config: &ThresholdConfig, record: &Path, seams: &Seams) -> Result<(), OpenError> {
     let path = &config.share.path;
-    if path.exists() {
+    if seams
+        .disk
+        .is_there(path)
+        .await
+        .map_err(DurableFileError::at("read", path))
+        .map_err(JournalError::from)?
+    {
         return Ok(());
     }
     let journal = Journal::load(&*seams.disk, &Journal::path(record)).await?;
@@ -170,9 +177,14 @@ pub async fn explain(config: &ThresholdConfig, record: &Path, seams: &Seams) -> 
 ///
 /// # Errors
 /// [`OpenError`].
-pub fn open(config: &ThresholdConfig, chain_id: &ChainId, env: &UnlockEnv) -> Result<Opened, OpenError> {
-    let group = Rc::new(read_group(&config.group, chain_id)?);
-    let content = private_file::read_private(&config.share.path)?;
+pub async fn open(
+    config: &ThresholdConfig,
+    chain_id: &ChainId,
+    env: &UnlockEnv,
+    disk: &dyn Disk,
+) -> Result<Opened, OpenError> {
+    let group = Rc::new(read_group(disk, &config.group, chain_id).await?);
+    let content = disk.read_private(&config.share.path).await?;
     let (_, identities) = unlock::identities(&config.share, env)?;
     let in_share = |error| OpenError::Share { path: config.share.path.clone(), error };
     let share = Share::open(&content, &identities).map_err(in_share)?;

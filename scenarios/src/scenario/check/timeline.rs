@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use monosign::threshold::group::Shape;
+
 use super::super::place::Place;
 use super::super::{Act, Do, Scenario, Span, SpanRange, When};
 use super::Findings;
@@ -91,6 +93,9 @@ impl Line<'_> {
                 self.takes_time(lasts, found);
                 let what = "only cosigners cheat: `modes` must name modes of groups, and no other";
                 found.add_if(!groups_only(self.scenario), &self.place.key("do"), what);
+            }
+            Do::Ceremony { threshold, members, leaving } => {
+                self.ceremony(*threshold, members, leaving, found);
             }
             Do::Isolate { host, lasts } => {
                 self.node(host, found);
@@ -225,6 +230,28 @@ impl Line<'_> {
         let taken = self.before(|act| matches!(act, Do::Snapshot { host: of } if of == host));
         let what = format!("no `snapshot` of `{host}` comes before it");
         found.add_if(self.hosts.is_signer(host) && !taken, &self.place.key("host"), what);
+    }
+
+    fn ceremony(&self, threshold: Option<u16>, members: &[String], leaving: &[String], found: &mut Findings) {
+        let what = "only cosigners hold ceremonies: `modes` must name modes of groups, and no other";
+        found.add_if(!groups_only(self.scenario), &self.place.key("do"), what);
+        let all: Vec<String> = members.iter().chain(leaving).cloned().collect();
+        for (key, names) in [("members", members), ("leaving", leaving)] {
+            for (n, name) in names.iter().enumerate().filter(|(_, name)| !self.hosts.is_signer(name)) {
+                let place = self.place.key(key).index(n);
+                found.unknown(&place, "signer", name, &self.hosts.signer_names());
+            }
+        }
+        found.no_twins(&self.place.key("members"), &all);
+        let place = self.place.key("threshold");
+        match threshold {
+            None => found.add_if(!all.is_empty(), &place, "other members take a `threshold`"),
+            Some(t) => {
+                let shape = Shape::new(t, u16::try_from(members.len()).unwrap_or(u16::MAX));
+                let what = shape.err().map(|error| error.to_string());
+                found.add_if(what.is_some(), &place, what.unwrap_or_default());
+            }
+        }
     }
 
     fn clone_state(&self, from: &str, to: &str, found: &mut Findings) {

@@ -28,6 +28,12 @@ do = "cheat"
 host = "two"
 how = "bad-share"
 for = "5s"
+
+[[act]]
+at = "12s"
+do = "ceremony"
+threshold = 2
+members = ["one", "two", "three"]
 "#;
 
 #[test]

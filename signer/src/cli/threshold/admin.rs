@@ -16,12 +16,11 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 
 use crate::cli::unlock::AdminSocket;
-use crate::cli::{ChainArgs, Failure};
+use crate::cli::{ChainArgs, Failure, group_of};
 use crate::seams::{Entropy as _, OsEntropy};
 use crate::threshold::asked::Subject;
 use crate::threshold::cosigner::Status;
 use crate::threshold::deal::subsets;
-use crate::threshold::open::read_group;
 use crate::threshold::rounds::MemberId;
 use crate::threshold::run::GroupHandle;
 
@@ -50,7 +49,7 @@ pub(super) fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<(), Failu
 pub(super) fn drill(args: &DrillArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let chain = args.chain.load()?;
     let share = chain.key.threshold().ok_or_else(|| not_shared(&chain.id))?;
-    let group = read_group(&share.group, &chain.id).map_err(crate::start::StartError::from)?;
+    let group = group_of(share, &chain.id)?;
     let members: Vec<MemberId> = group.members().collect();
     let mut failed = 0;
     let sets = subsets(&members, usize::from(group.shape().threshold()));
