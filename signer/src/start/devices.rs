@@ -97,7 +97,8 @@ impl Devices {
                 }
                 let (watched, disk) = (key.provider.watched(), Rc::clone(&self.disk));
                 let witnessed = Witnessed::new(executor, *audit, watched, disk, audit_file.clone());
-                // A signature, and up to three looks at the log.
+                // Around a signature the log is looked at and marked as read, which takes a few ms each; any one of these exchanges may be
+                // lost, and take as long as the one of an unwatched device.
                 let limits = device::Limits { deadline: limits.deadline * 2, ..limits };
                 Ok(Device::new(&name, Rc::new(witnessed), limits))
             }

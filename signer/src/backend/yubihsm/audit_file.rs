@@ -22,7 +22,7 @@ const SLOT: usize = 4096;
 const SECTOR: usize = 512;
 const HASH: usize = 32;
 /// How many signatures may be on their way. A device does one at a time; more than one are left of answers that were lost.
-pub(super) const MAX_ASKED: usize = 4;
+pub(super) const MAX_ASKED: usize = 32;
 
 /// An open file, locked.
 pub(super) struct AuditFile {

@@ -1,5 +1,7 @@
 //! What opens sessions with a device: the seam below the driver.
 
+use std::fmt;
+
 use super::Settings;
 use super::witness::AuditLog;
 use crate::backend::device::DeviceError;
@@ -57,4 +59,31 @@ pub struct Info {
     pub serial: String,
     /// Whether its log has an entry that is free or read.
     pub log_has_room: bool,
+}
+
+/// What it means that the device answered a command on `key` with the error of this number, which reads as `what` (yubihsm-shell
+/// `lib/yubihsm.h`, `yh_rc`; on the wire without its sign). Only an error that is about the command itself says that it was not done. Any other, as
+/// that of storage, may have come up after a signature was made.
+pub fn device_said(code: u8, what: impl fmt::Display, key: u16) -> DeviceError {
+    match code {
+        0x01 | 0x02 | 0x08 | 0x0c => DeviceError::Refused(what.to_string()),
+        0x09 => DeviceError::Refused(format!(
+            "{what}\nhint: the authentication key needs the capability `sign-eddsa`, and so does the key"
+        )),
+        0x05 => DeviceError::SessionsFull,
+        0x0a => DeviceError::LogFull,
+        0x0b => DeviceError::NoKey(key),
+        _ => DeviceError::Lost { reason: format!("it failed: {what}"), session_spent: true },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_error_about_the_command_itself_says_that_nothing_was_signed() {
+        let clean: Vec<u8> = (0..=255).filter(|code| device_said(*code, "", 1).is_clean()).collect();
+        assert_eq!(clean, [0x01, 0x02, 0x08, 0x09, 0x0a, 0x0b, 0x0c]);
+    }
 }

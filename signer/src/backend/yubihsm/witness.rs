@@ -119,6 +119,15 @@ pub enum Alarm {
         /// What the crate gives.
         parsed: usize,
     },
+    /// The device signed, and its log does not show it.
+    #[error(
+        "the device signed with key {key:#06x}, and its log does not tell: signatures are not audited any more, or the log is not its own\n\
+         hint: find out who changed it; the device has to audit command 0x6a, which `monosign yubihsm setup` switches on for good"
+    )]
+    NotLogged {
+        /// The key.
+        key: u16,
+    },
     /// In permit mode, the place that we made was gone.
     #[error("somebody else took the place in the log that was made for a signature{}", UNLOCK)]
     PlaceTaken,

@@ -4,6 +4,9 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::audit_file::{AuditFile, AuditFileError, MAX_ASKED, Noted};
 use super::witness::{Alarm, Asked, AuditLog, Watched};
@@ -37,14 +40,29 @@ pub struct Witnessed {
 struct State {
     file: AuditFile,
     noted: Noted,
+    /// When the newest answer was lost. After a start it is not known, and may have been then.
+    last_lost: Instant,
     /// How many boots and sessions the device could not log, as told last.
     unlogged: u32,
+}
+
+impl State {
+    /// Forgets what was asked for long ago and is not in the log that was just looked at: it will not be there any more, and a foreign
+    /// signature must not pass for it.
+    fn settle(&mut self) {
+        if self.last_lost.elapsed() >= SETTLED_AFTER {
+            self.noted.asked.clear();
+        }
+    }
 }
 
 /// What fits into the log.
 const CAPACITY: usize = 62;
 /// In detect mode, all but the newest entry are marked as read when there are so many.
 const READ_AT: usize = 31;
+/// When a signature whose answer was lost will not be made any more. An abandoned call ends within a few of its timeouts, of at most
+/// 4 s each; what it has left on its way is refused by the device once the session has been idle for 30 s.
+const SETTLED_AFTER: Duration = Duration::from_secs(120);
 
 impl Witnessed {
     /// Watches what `inner` signs; what is known of the log is in the file at `path`.
@@ -95,7 +113,7 @@ impl Witnessed {
             // What may pass, as when an abandoned write still holds the file.
             other => DeviceError::Lost { reason: other.to_string(), session_spent: false },
         })?;
-        let mut state = State { file, noted, unlogged: 0 };
+        let mut state = State { file, noted, last_lost: Instant::now(), unlogged: 0 };
         self.look(&mut state).await?;
         Ok(state)
     }
@@ -103,43 +121,52 @@ impl Witnessed {
     async fn sign(&self, state: &mut State, key: u16, message: Vec<u8>) -> Result<Reply, DeviceError> {
         match self.mode {
             Audit::Permit => self.make_place(state).await?,
-            // Answers were lost. Which of those signatures were made is found out before there are more of them than are remembered.
+            // Answers were lost. Which of those signatures were made is found out before more are asked for.
             _ if !state.noted.asked.is_empty() => drop(self.look(state).await?),
             _ => {}
         }
-        let asked = &mut state.noted.asked;
-        if asked.len() == MAX_ASKED {
-            asked.pop_front();
-        }
-        asked.push_back(Asked { key, length: (message.len() + 2) as u16 });
-        note(state).await?;
-        let request = Request::Sign { key, message };
-        let mut reply = self.inner.execute(request.clone()).await;
-        if self.mode == Audit::Detect && reply == Err(DeviceError::LogFull) {
+        state.settle();
+        let mut signed = self.ask(state, key, &message).await;
+        if self.mode == Audit::Detect && signed == Err(DeviceError::LogFull) {
             // Others have filled it. Who marks as read what we have not seen leaves a gap, so it is for us to make room.
             let log = self.look(state).await?;
             self.mark_read(state, &log).await?;
-            reply = self.inner.execute(request).await;
+            signed = self.ask(state, key, &message).await;
         }
-        match reply {
-            Err(DeviceError::LogFull) if self.mode == Audit::Permit => {
-                Err(DeviceError::Alarm(Alarm::PlaceTaken.to_string()))
-            }
-            Ok(reply) => {
-                let log = self.look(state).await?;
-                if self.mode == Audit::Detect && log.entries.len() >= READ_AT {
-                    self.mark_read(state, &log).await?;
-                }
-                Ok(reply)
-            }
-            Err(error) => {
-                if error.is_clean() {
-                    // It was not signed: a foreign signature must not pass for it.
-                    state.noted.asked.pop_back();
-                }
-                Err(error)
-            }
+        if self.mode == Audit::Permit && signed == Err(DeviceError::LogFull) {
+            return Err(alarm(Alarm::PlaceTaken));
         }
+        let signed = signed?;
+        let open = state.noted.asked.len();
+        let log = self.look(state).await?;
+        if state.noted.asked.len() >= open {
+            return Err(alarm(Alarm::NotLogged { key }));
+        }
+        if self.mode == Audit::Detect && log.entries.len() >= READ_AT {
+            self.mark_read(state, &log).await?;
+        }
+        Ok(signed)
+    }
+
+    /// Asks for a signature, which is noted first.
+    async fn ask(&self, state: &mut State, key: u16, message: &[u8]) -> Result<Reply, DeviceError> {
+        if state.noted.asked.len() == MAX_ASKED {
+            let reason = format!("{MAX_ASKED} answers were lost, and what became of them is not settled yet");
+            return Err(DeviceError::Lost { reason, session_spent: false });
+        }
+        state.noted.asked.push_back(Asked { key, length: (message.len() + 2) as u16 });
+        note(state).await?;
+        let reply = self.inner.execute(Request::Sign { key, message: message.to_vec() }).await;
+        match &reply {
+            Err(error) if error.is_clean() => {
+                // It was not signed: a foreign signature must not pass for it, after a crash neither.
+                state.noted.asked.pop_back();
+                note(state).await?;
+            }
+            Err(_) => state.last_lost = Instant::now(),
+            Ok(_) => {}
+        }
+        reply
     }
 
     /// Reads the log and accounts for what is new in it.
@@ -148,7 +175,7 @@ impl Witnessed {
             return Err(DeviceError::Refused("it answered something else".into()));
         };
         let Noted { cursor, asked } = &mut state.noted;
-        cursor.follow(&log, &self.watched, asked).map_err(|alarm| DeviceError::Alarm(alarm.to_string()))?;
+        cursor.follow(&log, &self.watched, asked).map_err(alarm)?;
         if log.unlogged > state.unlogged {
             // A boot in permit mode, when the log is full. Signatures are refused then, so none is hidden.
             tracing::warn!("the device could not log {} boots and sessions: its log was full", log.unlogged);
@@ -185,6 +212,10 @@ impl Executor for Witnessed {
     }
 }
 
+fn alarm(alarm: Alarm) -> DeviceError {
+    DeviceError::Alarm(alarm.to_string())
+}
+
 /// After a failed write the kernel may have dropped the page: as with the record, nothing more is signed.
 async fn note(state: &mut State) -> Result<(), DeviceError> {
     let noted = Noted { cursor: state.noted.cursor, asked: VecDeque::clone(&state.noted.asked) };
@@ -204,15 +235,25 @@ mod tests {
     use crate::seams::StdDisk;
 
     const SIGNS: Request = Request::Sign { key: 1, message: Vec::new() };
+    const SIGN: u8 = 0x6a;
 
     /// A device that logs, and does as it is told.
     #[derive(Default)]
     struct Fake {
         log: RefCell<AuditLog>,
         last: Cell<(u16, [u8; 16])>,
-        loses_answers: Cell<bool>,
-        refuses: Cell<bool>,
+        does: Cell<Does>,
         forces: Cell<bool>,
+    }
+
+    #[derive(Default, Clone, Copy, PartialEq)]
+    enum Does {
+        #[default]
+        Sign,
+        SignAndLoseAnswer,
+        LoseRequest,
+        Refuse,
+        SignUnlogged,
     }
 
     impl Fake {
@@ -232,17 +273,24 @@ mod tests {
             self.log.borrow_mut().entries.push(LogEntry { bytes, digest });
         }
 
+        fn sign(&self) -> Result<Reply, DeviceError> {
+            if self.forces.get() && self.log.borrow().entries.len() >= CAPACITY {
+                return Err(DeviceError::LogFull);
+            }
+            let does = self.does.get();
+            if matches!(does, Does::Sign | Does::SignAndLoseAnswer) {
+                self.logs(SIGN);
+            }
+            match does {
+                Does::Sign | Does::SignUnlogged => Ok(Reply::Signature(Box::new([7; 64]))),
+                Does::Refuse => Err(DeviceError::Refused("no".into())),
+                _ => Err(DeviceError::Lost { reason: "lost".into(), session_spent: true }),
+            }
+        }
+
         fn perform(&self, request: &Request) -> Result<Reply, DeviceError> {
             match request {
-                Request::Sign { .. } if self.refuses.get() => Err(DeviceError::Refused("no".into())),
-                Request::Sign { .. } if self.forces.get() && self.log.borrow().entries.len() >= CAPACITY => {
-                    Err(DeviceError::LogFull)
-                }
-                Request::Sign { .. } => {
-                    self.logs(0x6a);
-                    let lost = DeviceError::Lost { reason: "lost".into(), session_spent: true };
-                    if self.loses_answers.get() { Err(lost) } else { Ok(Reply::Signature(Box::new([7; 64]))) }
-                }
+                Request::Sign { .. } => self.sign(),
                 Request::Log => Ok(Reply::Log(self.log.borrow().clone())),
                 Request::MarkRead(item) => {
                     self.log.borrow_mut().entries.retain(|entry| entry.item() > *item);
@@ -259,53 +307,152 @@ mod tests {
         }
     }
 
-    fn run(test: impl AsyncFnOnce(Rc<Fake>, Witnessed)) {
+    /// A device, and what watches it.
+    struct Rig {
+        fake: Rc<Fake>,
+        witnessed: Witnessed,
+        dir: tempfile::TempDir,
+    }
+
+    impl Rig {
+        fn new(fake: Rc<Fake>, dir: tempfile::TempDir) -> Self {
+            let (disk, path) = (Rc::new(StdDisk::default()), dir.path().join("audit"));
+            let watched = Watched { auth_key: 4, keys: BTreeSet::from([1]) };
+            let executor = Rc::new(Rc::clone(&fake));
+            let witnessed = Witnessed::new(executor, Audit::Detect, watched, disk, path);
+            Self { fake, witnessed, dir }
+        }
+
+        /// The same after a crash.
+        fn restart(self) -> Self {
+            let Self { fake, witnessed, dir } = self;
+            drop(witnessed);
+            Self::new(fake, dir)
+        }
+
+        async fn sign(&self) -> Result<Reply, DeviceError> {
+            self.witnessed.execute(SIGNS).await
+        }
+
+        async fn must_sign(&self) {
+            let signed = self.sign().await;
+            assert!(signed.is_ok(), "{signed:?}");
+        }
+
+        async fn must_alarm(&self) {
+            let found = self.sign().await;
+            assert!(matches!(found, Err(DeviceError::Alarm(_))), "{found:?}");
+        }
+
+        /// Signs in vain.
+        async fn while_it(&self, does: Does) {
+            self.fake.does.set(does);
+            let failed = self.sign().await;
+            assert!(matches!(failed, Err(DeviceError::Lost { .. } | DeviceError::Refused(_))), "{failed:?}");
+            self.fake.does.set(Does::Sign);
+        }
+    }
+
+    fn run(test: impl AsyncFnOnce(Rig)) {
         let dir = tempfile::tempdir().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let runtime = runtime.unwrap();
         runtime.block_on(async {
             let fake = Rc::new(Fake::default());
             fake.logs(0);
-            let (disk, path) = (Rc::new(StdDisk::default()), dir.path().join("audit"));
             let log = fake.log.borrow().clone();
-            Witnessed::init(&*disk, &path, &log).await.unwrap();
-            let watched = Watched { auth_key: 4, keys: BTreeSet::from([1]) };
-            let witnessed = Witnessed::new(Rc::new(Rc::clone(&fake)), Audit::Detect, watched, disk, path);
-            test(fake, witnessed).await;
+            Witnessed::init(&StdDisk::default(), &dir.path().join("audit"), &log).await.unwrap();
+            test(Rig::new(fake, dir)).await;
         });
     }
 
     #[test]
     fn any_number_of_lost_answers_is_no_signature_of_somebody_else() {
-        run(async |fake, witnessed| {
-            fake.loses_answers.set(true);
+        run(async |rig| {
             for _ in 0..3 * MAX_ASKED {
-                let lost = witnessed.execute(SIGNS).await;
-                assert!(matches!(lost, Err(DeviceError::Lost { .. })), "{lost:?}");
+                rig.while_it(Does::SignAndLoseAnswer).await;
             }
-            fake.loses_answers.set(false);
-            assert!(witnessed.execute(SIGNS).await.is_ok());
+            rig.must_sign().await;
         });
     }
 
     #[test]
     fn what_the_device_refused_to_sign_excuses_no_signature_of_somebody_else() {
-        run(async |fake, witnessed| {
-            fake.refuses.set(true);
-            assert!(matches!(witnessed.execute(SIGNS).await, Err(DeviceError::Refused(_))));
-            fake.refuses.set(false);
-            fake.logs(0x6a);
-            let found = witnessed.execute(SIGNS).await;
-            assert!(matches!(found, Err(DeviceError::Alarm(_))), "{found:?}");
+        run(async |rig| {
+            rig.while_it(Does::Refuse).await;
+            rig.fake.logs(SIGN);
+            rig.must_alarm().await;
         });
     }
 
     #[test]
+    fn what_the_device_refused_to_sign_before_a_crash_excuses_nothing_after_it() {
+        run(async |rig| {
+            rig.while_it(Does::Refuse).await;
+            let rig = rig.restart();
+            rig.fake.logs(SIGN);
+            rig.must_alarm().await;
+        });
+    }
+
+    #[test]
+    fn a_lost_request_may_be_done_late_and_excuses_nothing_once_that_is_over() {
+        for (pause, restarts) in [(Duration::ZERO, false), (SETTLED_AFTER, false), (SETTLED_AFTER, true)] {
+            run(async |mut rig| {
+                rig.while_it(Does::LoseRequest).await;
+                if restarts {
+                    rig = rig.restart();
+                    rig.must_sign().await;
+                }
+                tokio::time::advance(pause).await;
+                rig.must_sign().await;
+                rig.fake.logs(SIGN);
+                if pause.is_zero() { rig.must_sign().await } else { rig.must_alarm().await }
+            });
+        }
+    }
+
+    #[test]
+    fn after_many_lost_requests_signing_waits_until_they_are_settled() {
+        run(async |rig| {
+            for _ in 0..MAX_ASKED {
+                rig.while_it(Does::LoseRequest).await;
+            }
+            assert!(matches!(rig.sign().await, Err(DeviceError::Lost { session_spent: false, .. })));
+            tokio::time::advance(SETTLED_AFTER).await;
+            rig.must_sign().await;
+        });
+    }
+
+    #[test]
+    fn a_signature_that_the_log_does_not_show_is_an_alarm_at_any_time() {
+        for pause in [Duration::ZERO, SETTLED_AFTER] {
+            run(async |rig| {
+                rig.must_sign().await;
+                tokio::time::advance(pause).await;
+                rig.fake.does.set(Does::SignUnlogged);
+                rig.must_alarm().await;
+            });
+        }
+    }
+
+    #[test]
     fn a_log_that_others_have_filled_is_read_and_signing_goes_on() {
-        run(async |fake, witnessed| {
-            fake.forces.set(true);
-            (1..CAPACITY).for_each(|_| fake.logs(0x58));
-            assert!(witnessed.execute(SIGNS).await.is_ok());
-            assert!(!fake.log.borrow().entries.is_empty(), "the newest stays as an anchor");
+        run(async |rig| {
+            rig.fake.forces.set(true);
+            (1..CAPACITY).for_each(|_| rig.fake.logs(0x58));
+            rig.must_sign().await;
+            assert!(!rig.fake.log.borrow().entries.is_empty(), "the newest stays as an anchor");
+        });
+    }
+
+    #[test]
+    fn a_signature_of_somebody_else_that_filled_the_log_is_found() {
+        run(async |rig| {
+            rig.fake.forces.set(true);
+            (2..CAPACITY).for_each(|_| rig.fake.logs(0x58));
+            rig.fake.logs(SIGN);
+            rig.must_alarm().await;
         });
     }
 }

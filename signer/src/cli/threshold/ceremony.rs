@@ -242,11 +242,15 @@ pub(super) fn dkg(args: &DkgArgs, out: &mut dyn Write) -> Result<(), Failure> {
         return Err(CeremonyError::Exists(path.clone()).into());
     }
     let own = Own::read(&files, age)?;
-    let hall =
-        Hall { places: places.into_iter().collect(), without: Vec::new(), meet: &args.meet, listen: None };
+    let hall = Hall {
+        places: places.iter().cloned().collect(),
+        without: Vec::new(),
+        meet: &args.meet,
+        listen: None,
+    };
     let bench = Bench { files: &files, own: &own, jump_limit: JumpLimit::Off, go_on: None };
     let ended = hold(&plan, &bench, &hall, out)?;
-    report::dkg(&plan, &files, id, &ended, out)
+    report::dkg(&plan, &places, &files, id, &ended, out)
 }
 
 pub(super) fn refresh(args: &RefreshArgs, out: &mut dyn Write) -> Result<(), Failure> {

@@ -198,7 +198,7 @@ impl Cosigner {
         Some(Effect::Share(Box::new(job)))
     }
 
-    /// The peers that are to sign with us: those that are trusted first, then by distance, then by rank.
+    /// The peers that are to sign with us.
     fn choose(&mut self, now: Instant, id: u64) -> Option<Vec<MemberId>> {
         let ask = self.asks.get(&id)?;
         if let Some(signers) = &ask.signers {
@@ -219,10 +219,7 @@ impl Cosigner {
             .iter_mut()
             .filter(|(member, _)| !busy.contains(member))
             .filter(|(member, _)| refused.is_none_or(|refused| !refused.contains_key(member)))
-            .filter_map(|(member, peer)| {
-                let distance = peer.round_trip.map(|time| time.as_millis());
-                peer.can_sign(now).then(|| (peer.is_suspected(now), distance, *member))
-            })
+            .filter_map(|(member, peer)| peer.can_sign(now).then(|| peer.order(*member, now)))
             .collect();
         peers.sort();
         let needed = usize::from(self.settings.group.shape().threshold()) - 1;
