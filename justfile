@@ -66,6 +66,11 @@ conform-threshold *DIALECTS:
     cargo build --release -p monosign -p mock-validator
     mock-validator/conform/threshold {{DIALECTS}}
 
+# The same with the key on a device: `yubihsm`, the mock behind a connector's HTTP, or `pkcs11`, SoftHSM 2.
+conform-device DEVICE *DIALECTS:
+    cargo build --release -p monosign -p mock-validator -p mock-yubihsm
+    mock-validator/conform/{{DEVICE}} {{DIALECTS}}
+
 # The same on other signers, which are installed for it, side by side with monosign.
 conform-peers DIALECT="v0.38":
     cargo build --release -p monosign -p mock-validator

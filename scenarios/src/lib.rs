@@ -22,6 +22,7 @@ pub mod library;
 pub mod oracle;
 pub mod outcome;
 pub mod planted;
+pub mod quorum;
 pub mod reach;
 pub mod run;
 pub mod scenario;

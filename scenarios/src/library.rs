@@ -107,8 +107,8 @@ impl Entry {
     /// The modes it makes sense for.
     pub fn modes(&self) -> Vec<Mode> {
         if self.scenario.modes.is_empty() {
-            let hardware = Mode::HARDWARE.into_iter().filter(|mode| self.scenario.makes_sense_for(*mode));
-            return Mode::SOLE.into_iter().chain(hardware).collect();
+            let makes_sense = |mode: &Mode| self.scenario.makes_sense_for(*mode);
+            return Mode::SOLE.into_iter().chain(Mode::EXTRA.into_iter().filter(makes_sense)).collect();
         }
         let named = |mode: &Mode| self.scenario.modes.contains(&mode.to_string());
         Mode::ALL.into_iter().filter(named).collect()
@@ -121,12 +121,13 @@ impl Entry {
         Dialect::ALL.into_iter().filter(|dialect| every || named(dialect)).collect()
     }
 
-    /// Whether a mode is one more that it is run in, beside those that it was written for. It is once, then: what nodes ask is the same.
+    /// Whether a mode is one more that it is run in, beside those that it was written for.
     fn is_extra(&self, mode: Mode) -> bool {
-        mode.is_hardware() && self.scenario.modes.is_empty()
+        !Mode::SOLE.contains(&mode) && self.scenario.modes.is_empty()
     }
 
-    /// The releases it is run against in a mode: in one that is extra, a single one that its name draws.
+    /// The releases it is run against in a mode. In an extra one it is run once, each time against another release: what nodes ask is the
+    /// same, and these worlds take longer.
     fn dialects_in(&self, mode: Mode) -> Vec<Dialect> {
         let all = self.dialects();
         if !self.is_extra(mode) {

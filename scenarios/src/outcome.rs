@@ -20,8 +20,10 @@ pub struct Outcome {
     pub trace: String,
     /// How many events.
     pub events: u64,
-    /// How many crash points the signers' disks passed: two for each operation.
+    /// How many crash points the disk of the first signer passed: two for each operation.
     pub disk_points: u64,
+    /// How many crash points each host's disk passed from the order of a ceremony to its end there.
+    pub ceremony_points: BTreeMap<String, u64>,
     /// How long the run was in simulated time, in milliseconds.
     pub simulated_ms: u64,
 }
@@ -74,6 +76,12 @@ pub enum Invariant {
     NoNeedlessRefusal,
     /// No height is signed that is further above the last one than the signer's limit.
     JumpsRefused,
+    /// A nonce makes one share.
+    NonceOnce,
+    /// A cosigner that was started anew is the only one of its number: whoever has heard of it lets no earlier life of it in.
+    Fenced,
+    /// New shares and old ones are never both enough to sign.
+    OneQuorum,
     /// Memory and queues stay within their bounds.
     Bounded,
     /// Answers come within the scenario's budgets.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use monosign_protocol::Dialect;
 use sha2::{Digest as _, Sha256};
 
+use crate::quorum::Quorum;
 use crate::scenario::Scenario;
 
 /// All that a run's events follow from, beside the build.
@@ -34,11 +35,13 @@ pub enum Mode {
     Yubihsm,
     /// A PKCS#11 token behind a worker, and all of the production code but the process and the library.
     Pkcs11,
+    /// The key is shared among cosigners, so many of so many of which sign together.
+    Threshold(Quorum),
 }
 
 /// What names no mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no signing mode: use one of `softsign`, `device`, `yubihsm`, `pkcs11`")]
+#[error("`{0}` is no signing mode: use one of {all}", all = Mode::ALL.map(|mode| format!("`{mode}`")).join(", "))]
 pub struct InvalidMode(String);
 
 impl Run {
@@ -64,26 +67,55 @@ impl fmt::Display for Run {
 
 impl Mode {
     /// Every mode.
-    pub const ALL: [Self; 4] = [Self::Softsign, Self::Device, Self::Yubihsm, Self::Pkcs11];
-    /// The modes in which the key is in memory, alone or behind a modelled device.
+    pub const ALL: [Self; 9] = [
+        Self::Softsign,
+        Self::Device,
+        Self::Yubihsm,
+        Self::Pkcs11,
+        Self::Threshold(Quorum::TWO_OF_THREE),
+        Self::Threshold(Quorum::THREE_OF_FIVE),
+        Self::Threshold(Quorum::THREE_OF_FOUR),
+        Self::Threshold(Quorum::FIVE_OF_SEVEN),
+        Self::Threshold(Quorum::TWO_OF_FOUR),
+    ];
+    /// The modes in which one process has the key, in memory or behind a modelled device.
     pub const SOLE: [Self; 2] = [Self::Softsign, Self::Device];
     /// The modes in which the production code for devices is what signs.
     pub const HARDWARE: [Self; 2] = [Self::Yubihsm, Self::Pkcs11];
+    /// The modes of groups that a scenario is run in that does not say which.
+    pub const USUAL_GROUPS: [Self; 2] =
+        [Self::Threshold(Quorum::TWO_OF_THREE), Self::Threshold(Quorum::THREE_OF_FIVE)];
+    /// The modes that a scenario is run in beside the sole ones if it does not say which.
+    pub const EXTRA: [Self; 4] = [
+        Self::Yubihsm,
+        Self::Pkcs11,
+        Self::Threshold(Quorum::TWO_OF_THREE),
+        Self::Threshold(Quorum::THREE_OF_FIVE),
+    ];
 
     /// Whether the production code for devices is what signs.
     pub fn is_hardware(self) -> bool {
         Self::HARDWARE.contains(&self)
     }
+
+    /// How many of how many cosigners sign, in a mode of groups.
+    pub fn quorum(self) -> Option<Quorum> {
+        match self {
+            Self::Threshold(quorum) => Some(quorum),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Softsign => "softsign",
-            Self::Device => "device",
-            Self::Yubihsm => "yubihsm",
-            Self::Pkcs11 => "pkcs11",
-        })
+        match self {
+            Self::Softsign => f.write_str("softsign"),
+            Self::Device => f.write_str("device"),
+            Self::Yubihsm => f.write_str("yubihsm"),
+            Self::Pkcs11 => f.write_str("pkcs11"),
+            Self::Threshold(quorum) => write!(f, "threshold-{quorum}"),
+        }
     }
 }
 

@@ -3,9 +3,15 @@
 
 use monosign_protocol::Dialect;
 
+use crate::quorum::Quorum;
 use crate::run::{Mode, Run};
-use crate::scenario::{Act, Chain, Disk, Do, Network, PowerCut, Scenario, Signer, Span, SpanRange, When};
+use crate::scenario::{
+    Act, Chain, Disk, Do, Network, PowerCut, Scenario, Signer, Span, SpanRange, Validator, When,
+};
 use crate::world;
+
+/// The modes of a sweep that names none. In that of a group it is the disk of the cosigner that the node talks to.
+pub const MODES: [Mode; 3] = [Mode::Softsign, Mode::Device, Mode::Threshold(Quorum::TWO_OF_THREE)];
 
 /// How a process dies at a crash point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +47,51 @@ impl Death {
         }
     }
 }
+
+/// The runs of a sweep over a ceremony: at each point of input and output of a host that stays, of one that leaves and of one that comes.
+pub fn ceremony_runs(dialect: Dialect) -> Vec<Run> {
+    let mode = Mode::Threshold(Quorum::TWO_OF_THREE);
+    let calm = run(mode, dialect, "ceremony without a crash".into(), ceremony(None));
+    let points = world::run(&calm).ceremony_points;
+    let of = |victim: &'static str| {
+        let name = move |point| format!("ceremony, the host that {victim} at point {point}");
+        let points = points.get(victim).copied().unwrap_or(0);
+        (0..points).map(move |point| run(mode, dialect, name(point), ceremony(Some((victim, point)))))
+    };
+    std::iter::once(calm.clone()).chain(["stays", "leaves", "comes"].into_iter().flat_map(of)).collect()
+}
+
+/// Two of three go over to two of three, one of whom comes and one of whom leaves. Meanwhile a host loses power.
+fn ceremony(crash: Option<(&str, u64)>) -> Scenario {
+    let at =
+        |act| Act { when: When { at: SpanRange::millis(CEREMONY, CEREMONY), every: None, until: None }, act };
+    let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let mut signers: Vec<_> = ["serves", "stays", "leaves"].map(Signer::named).into();
+    signers.push(Signer { off: true, ..Signer::named("comes") });
+    let mut acts = vec![at(Do::Ceremony {
+        threshold: Some(2),
+        members: named(&["serves", "stays", "comes"]),
+        leaving: named(&["leaves"]),
+    })];
+    acts.extend(crash.map(|(host, after)| {
+        let (host, down) = (host.to_owned(), SpanRange::millis(500, 500));
+        at(Do::CrashPoint { host, after, kill: false, down })
+    }));
+    Scenario {
+        about: "A host loses power at one point of a ceremony.".into(),
+        modes: vec![Mode::Threshold(Quorum::TWO_OF_THREE).to_string()],
+        chain: Chain { block_time: Span::millis(1000), ..Chain::default() },
+        signers,
+        validators: vec![Validator { signers: named(&["serves"]), ..Validator::named("validator") }],
+        network: Network { latency: SpanRange::millis(0, 0), chops: false },
+        disk: Disk { latency: SpanRange::millis(0, 0), power_cut: PowerCut::Loses },
+        acts,
+        ..Scenario::lasting(Span::millis(CEREMONY + 3000))
+    }
+}
+
+/// When the ceremony begins, in milliseconds.
+const CEREMONY: u64 = 1000;
 
 /// The runs of the sweep: the work is done once without a crash to count the points.
 pub fn runs(mode: Mode, dialect: Dialect) -> Vec<Run> {
@@ -91,7 +142,7 @@ const WORK: u64 = 600;
 mod tests {
     use monosign_protocol::Dialect;
 
-    use super::{Death, runs};
+    use super::{Death, ceremony_runs, runs};
     use crate::run::Mode;
 
     #[test]
@@ -100,5 +151,14 @@ mod tests {
         let points = (runs.len() - 1) / Death::ALL.len();
         assert!(points > 60, "{points}");
         assert_eq!(runs.len(), 1 + points * Death::ALL.len());
+    }
+
+    #[test]
+    fn every_kind_of_host_dies_in_a_ceremony() {
+        let runs = ceremony_runs(Dialect::V0_38);
+        for victim in ["stays", "leaves", "comes"] {
+            let points = runs.iter().filter(|run| run.name.contains(victim)).count();
+            assert!(points > 40, "{victim}: {points}");
+        }
     }
 }

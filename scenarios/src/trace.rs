@@ -4,6 +4,7 @@
 //! and the signer's own log lines. Two runs that hash alike did the same things in the same order at the same simulated times.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::sync::Once;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 use tracing::field::{Field, Visit};
 use tracing::subscriber::Interest;
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 /// How closely a run is traced.
@@ -36,6 +37,8 @@ pub struct Trace {
     pub events: u64,
     /// The events, if they were kept.
     pub lines: Vec<String>,
+    /// What operators were told: warnings and errors of the production code, each once.
+    pub told: BTreeSet<String>,
 }
 
 /// Runs `body` and traces it. The events of one thread alone are seen, so that simulations can run side by side.
@@ -61,12 +64,14 @@ struct Recorder {
     hash: Sha256,
     events: u64,
     lines: Option<Vec<String>>,
+    told: BTreeSet<String>,
     line: String,
 }
 
 impl Recorder {
     fn new(keep: bool) -> Self {
-        Self { hash: Sha256::new(), events: 0, lines: keep.then(Vec::new), line: String::new() }
+        let (hash, lines, told) = (Sha256::new(), keep.then(Vec::new), BTreeSet::new());
+        Self { hash, events: 0, lines, told, line: String::new() }
     }
 
     fn record(&mut self, event: &Event<'_>) {
@@ -75,11 +80,16 @@ impl Recorder {
         // started, has no time of its own: turmoil would tell that of the machine. The events before tell it.
         let in_turn = tokio::runtime::Handle::try_current().is_ok();
         let at = turmoil::sim_elapsed().filter(|_| in_turn).map_or(0, micros);
-        let _ = write!(self.line, "{at} {}", event.metadata().target());
+        let metadata = event.metadata();
+        let _ = write!(self.line, "{at} {}", metadata.target());
+        let said_from = self.line.len();
         event.record(&mut Fields { line: &mut self.line, is_told_again: false });
         self.hash.update((self.line.len() as u64).to_le_bytes());
         self.hash.update(&self.line);
         self.events += 1;
+        if *metadata.level() <= Level::WARN && metadata.target().starts_with("monosign") {
+            self.told.insert(self.line[said_from..].to_owned());
+        }
         if let Some(lines) = &mut self.lines {
             lines.push(self.line.clone());
         }
@@ -87,7 +97,7 @@ impl Recorder {
 
     fn finish(self) -> Trace {
         let hash = HEXLOWER.encode(&self.hash.finalize()[..16]);
-        Trace { hash, events: self.events, lines: self.lines.unwrap_or_default() }
+        Trace { hash, events: self.events, lines: self.lines.unwrap_or_default(), told: self.told }
     }
 }
 

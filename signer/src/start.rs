@@ -3,6 +3,7 @@
 mod devices;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -66,6 +67,12 @@ pub enum StartError {
     /// The connection's identity key.
     #[error(transparent)]
     Identity(#[from] PrivateFileError),
+    /// There is no identity key for the connection.
+    #[error("`{}` is missing: the identity of a tcp or noise connection\nhint: `monosign init DIR` makes one, DIR/secrets/secret_connection.key", path.display())]
+    NoIdentity {
+        /// The file.
+        path: PathBuf,
+    },
     /// The connection's identity key has another form.
     #[error("`{}` is no identity key: base64 of 32 bytes is expected\nhint: `monosign init` makes one, tmkms's kms-identity.key is one", path.display())]
     IdentityForm {
@@ -182,7 +189,7 @@ impl Signer {
         env: &UnlockEnv,
     ) -> Result<(), StartError> {
         threshold::open::explain(share, &config.record, &self.seams).await?;
-        let opened = threshold::open::open(share, &config.id, env)?;
+        let opened = threshold::open::open(share, &config.id, env, &*self.seams.disk).await?;
         let record = threshold::open::open_record(&opened, &config.record, &self.seams).await?;
         let (chain_id, public_key) = (&config.id, opened.group.public_key());
         let (me, profile) = (opened.share.id(), opened.group.shape().profile());
@@ -447,7 +454,7 @@ pub async fn open(
 /// What a link needs, with its identity read.
 ///
 /// # Errors
-/// [`StartError::Identity`] and [`StartError::IdentityForm`].
+/// [`StartError::NoIdentity`], [`StartError::Identity`] and [`StartError::IdentityForm`].
 pub fn link_settings(config: &ValidatorConfig) -> Result<LinkSettings, StartError> {
     let identity = config.identity.as_deref().map(read_identity).transpose()?.map(Rc::new);
     let protection = match (&config.addr.peer, identity) {
@@ -474,9 +481,12 @@ pub fn link_settings(config: &ValidatorConfig) -> Result<LinkSettings, StartErro
 /// Reads a connection's identity: base64 of a 32-byte Ed25519 seed, as tmkms writes it.
 ///
 /// # Errors
-/// [`StartError::Identity`] if the file cannot be read or others can, [`StartError::IdentityForm`].
+/// [`StartError::NoIdentity`], [`StartError::Identity`] if the file cannot be read or others can, [`StartError::IdentityForm`].
 pub fn read_identity(path: &Path) -> Result<SigningKey, StartError> {
-    let text = private_file::read_private(path)?;
+    let text = private_file::read_private(path).map_err(|error| match error {
+        PrivateFileError::Read { kind: io::ErrorKind::NotFound, path, .. } => StartError::NoIdentity { path },
+        other => StartError::Identity(other),
+    })?;
     let form = || StartError::IdentityForm { path: path.into() };
     let mut seed = BASE64.decode(text.trim_ascii()).map_err(|_| form())?;
     let key = <[u8; 32]>::try_from(seed.as_slice()).map(|seed| SigningKey::from_bytes(&seed));

@@ -128,6 +128,8 @@ fn a_worker_that_hangs_or_dies_is_replaced_and_ends_with_its_signer() {
         let mut conversation = node.converse(CHAIN).await;
         conversation.signs_prevote(1).await;
         let first = worker_of(&signer).await;
+        let command = fs::read(format!("/proc/{}/cmdline", first.as_raw_nonzero())).expect("its command");
+        assert!(!String::from_utf8_lossy(&command).contains("987654"), "a PIN that all users can read");
         kill_process(first, Signal::KILL).expect("killed");
         conversation.signs_prevote(2).await;
         let second = worker_of(&signer).await;
@@ -178,13 +180,23 @@ fn a_wrong_pin_is_tried_once() {
         let node = NodeSide::tcp().await;
         let token = Token::new(&node.addr());
         token.make_record();
-        token.home.write("pin", b"000000");
-        let signer = token.start();
+        token.home.write("pin", b"not the pin");
+        let mut command = token.home.command(&["start", "-c", "monosign.toml", "--log-level", "trace"]);
+        command.env("SOFTHSM2_CONF", token.conf());
+        let signer = Signer::start(command, token.home.path("log"));
         signer.logs("it refuses the password: it is asked nothing more").await;
         let mut conversation = node.converse(CHAIN).await;
-        let request = conversation.request(1, 0, Step::Prevote);
-        let error = conversation.refuses(&request).await.description.to_string();
-        assert!(error.contains("refuses the password"), "{error}");
+        for height in 1..4 {
+            let request = conversation.request(height, 0, Step::Prevote);
+            let error = conversation.refuses(&request).await.description.to_string();
+            assert!(error.contains("refuses the password"), "{error}");
+        }
+        // Each attempt would be a worker's.
+        let children = format!("/proc/{0}/task/{0}/children", signer.id());
+        let workers = || fs::read_to_string(&children).is_ok_and(|children| children.trim().is_empty());
+        rig::poll("the worker to end", || workers().then_some(())).await;
+        assert_eq!(signer.log().matches("ERROR device").count(), 1);
+        assert!(!signer.log().contains("not the pin"));
         assert_eq!(token.home.watermark(CHAIN), (0, 0, 0));
     });
 }

@@ -151,7 +151,11 @@ async fn with_the_majority_down_the_validator_is_told_so_and_its_return_is_enoug
     println!("back after {:?}", start.elapsed());
     let status = group.hosts[0].home.monosign(&["threshold", "status", "-c", "monosign.toml"]);
     let status = status.must_succeed().stdout;
-    assert!(status.contains("active") && status.contains("cosigner 3  not connected"), "{status}");
+    let words: Vec<Vec<_>> = status.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(status.starts_with("chain test-chain-1: cosigner 1 of 2 of 3: active\n"), "{status}");
+    assert_eq!(words[3][..3], ["1", "2", "up"], "{status}");
+    assert_eq!(words[3].last(), words[1].last(), "its guard is where the group has signed: {status}");
+    assert_eq!(words[4][..4], ["2", "3", "not", "connected"], "{status}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use mock_yubihsm::faults::{Fault, Once};
 use mock_yubihsm::latency::Latency;
 use mock_yubihsm::{Connector, Device};
 use monosign_protocol::Step;
-use rig::{CHAIN, Conversation, Home, NodeSide, Signer, signing_key, validator_table};
+use rig::{CHAIN, Conversation, Finished, Home, NodeSide, Signer, signing_key, validator_table};
 use rustix::process::Signal;
 use yubihsm::asymmetric::Algorithm;
 use yubihsm::audit::AuditOption;
@@ -176,6 +176,108 @@ fn nothing_is_signed_while_it_is_not_known_what_the_device_has_signed() {
         refused.must_fail(3, &["would take these signatures for somebody else's"]);
         let (_signer, mut conversation) = rig.start().await;
         conversation.signs_prevote(1).await;
+    });
+}
+
+#[test]
+fn unlock_shows_what_happened_raises_the_record_and_lets_the_signer_go_on() {
+    run(async {
+        let rig = Rig::new("detect").await;
+        rig.init();
+        let nothing = rig.home.monosign(&["yubihsm", "unlock"]).must_succeed().stdout;
+        assert!(nothing.contains("nothing is locked"), "{nothing}");
+        let (signer, mut conversation) = rig.start().await;
+        conversation.signs_prevote(5).await;
+        rig.client(OTHER, b"role").sign_ed25519(KEY, vec![7; 90]).expect("signed");
+        let request = conversation.request(6, 0, Step::Prevote);
+        conversation.refuses(&request).await;
+        let unlock = |input: &str| rig.home.monosign_with_input(&["yubihsm", "unlock"], input);
+        // The latched signer lets go of the device, and not of the record.
+        unlock("12345678\n40\n").must_fail(3, &["another signer runs on it"]);
+        drop((signer, conversation));
+        let locked = rig.home.watermark(CHAIN);
+        for (input, because) in [
+            ("", "not its serial number"),
+            ("12345679\n40\n", "not its serial number"),
+            ("12345678\n", "`` is no height"),
+            ("12345678\nforty\n", "`forty` is no height"),
+            ("12345678\n-1\n", "`-1` is no height"),
+            ("12345678\n200000\n", "state raise --to-height 200000"),
+        ] {
+            let refused = unlock(input).must_fail(3, &[because, "nothing was unlocked"]);
+            assert!(
+                refused.stdout.contains("authentication key 0x0009 signed with our key 0x0001"),
+                "{because}"
+            );
+            let marked: Vec<_> = refused.stdout.lines().filter(|line| line.starts_with('>')).collect();
+            assert!(matches!(marked[..], [line] if line.contains("authentication key 0x0009")), "{marked:?}");
+            assert_eq!(rig.home.watermark(CHAIN), locked);
+        }
+        rig.is_stopped(7, "authentication key 0x0009 signed").await;
+        let done = unlock("12345678\n40\n").must_succeed().stdout;
+        assert!(done.contains("YubiHSM 0012345678 is unlocked"), "{done}");
+        assert_eq!(rig.home.watermark(CHAIN), (41, 0, 0));
+        let (_signer, mut conversation) = rig.start().await;
+        let below = conversation.request(40, 0, Step::Precommit);
+        conversation.refuses(&below).await;
+        conversation.signs_prevote(41).await;
+    });
+}
+
+/// Unlocks without a terminal.
+fn unlock_up_to(rig: &Rig, height: &str) -> Finished {
+    let up_to = format!("{CHAIN}={height}");
+    rig.home.monosign(&["yubihsm", "unlock", "--confirm", "12345678", "--signed-up-to", &up_to])
+}
+
+#[test]
+fn unlock_never_lowers_a_record_and_leaves_a_running_signer_alone() {
+    run(async {
+        let rig = Rig::new("permit").await;
+        unlock_up_to(&rig, "2").must_fail(3, &["is missing", "audit init"]);
+        rig.init();
+        let (signer, mut conversation) = rig.start().await;
+        unlock_up_to(&rig, "2").must_fail(3, &["stop it first"]);
+        conversation.signs_prevote(5).await;
+        drop((signer, conversation));
+        // As our own: a copy of this host.
+        rig.client(4, b"role").sign_ed25519(KEY, vec![7; 90]).expect("signed");
+        unlock_up_to(&rig, "x").must_fail(2, &["`x` is no height"]);
+        let done = unlock_up_to(&rig, "2").must_succeed().stdout;
+        assert!(
+            done.contains("as authentication key 0x0004, ours") && done.contains("stays there"),
+            "{done}"
+        );
+        assert_eq!(rig.home.watermark(CHAIN), (5, 0, 2));
+        let (_signer, mut conversation) = rig.start().await;
+        conversation.signs_prevote(6).await;
+    });
+}
+
+#[test]
+fn unlock_goes_on_after_a_log_that_others_have_emptied_or_that_cannot_be_read() {
+    run(async {
+        let rig = Rig::new("detect").await;
+        rig.init();
+        let newest = || {
+            let log = rig.client(1, b"password").get_log_entries().expect("a log");
+            log.entries.first().map_or(0, |entry| entry.item) + u16::from(log.num_entries) - 1
+        };
+        let mark_read = |item: u16| rig.client(1, b"password").set_log_index(item).expect("marked as read");
+        // Somebody reads the log, and leaves nothing.
+        mark_read(newest());
+        rig.is_stopped(1, "the log is empty").await;
+        unlock_up_to(&rig, "1").must_fail(1, &["a power cycle of the device makes an entry"]);
+        rig.device.device().power_cycle();
+        unlock_up_to(&rig, "1").must_succeed();
+        // A command of newer firmware, which the crate cannot read, so that it hides what follows.
+        rig.device.device().log_unknown_command(0x75, OTHER);
+        rig.device.device().power_cycle();
+        unlock_up_to(&rig, "2").must_fail(1, &["can be read", "`audit set`"]);
+        mark_read(newest() - 1);
+        unlock_up_to(&rig, "2").must_succeed();
+        let (_signer, mut conversation) = rig.start().await;
+        conversation.signs_prevote(3).await;
     });
 }
 

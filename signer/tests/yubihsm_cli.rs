@@ -8,7 +8,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use data_encoding::HEXLOWER;
 use mock_yubihsm::latency::Latency;
 use mock_yubihsm::{Connector, Device};
-use rig::{CHAIN, Conversation, Home, NodeSide, signing_key, validator_table};
+use rig::{CHAIN, Conversation, Home, NodeSide, Signer, signing_key, validator_table};
+use yubihsm::audit::AuditOption;
+use yubihsm::command::Code;
+use yubihsm::object::Type;
+use yubihsm::{Capability, Client, Credentials, Domain, HttpConfig};
 
 /// A device as it comes from the factory.
 fn device(serial: u32) -> Connector {
@@ -44,13 +48,26 @@ fn set_up(home: &Home, serial: u32) -> Connector {
 fn setup_asks_for_the_serial_number_and_erases_nothing_without_it() {
     let (home, device) = (Home::new(), device(42));
     let connector = format!("tcp://{}", device.address());
-    let args = ["yubihsm", "setup", "--secrets", "secrets", "--connector", &connector];
-    let refused = home.monosign_with_input(&args, "yes\n").must_fail(3, &["nothing was erased"]);
-    assert!(refused.stdout.contains("ALL OF THEM ARE ERASED"), "{}", refused.stdout);
-    assert!(!home.path("secrets").exists());
-    yubihsm(&home, &device, &["detect"]).must_succeed();
-    home.monosign_with_input(&args, "42\n").must_succeed();
+    let setup = ["yubihsm", "setup", "--secrets", "secrets", "--connector", &connector];
+    let selftest = ["yubihsm", "selftest", "--connector", &connector];
+    let made = yubihsm(&home, &device, &["keys", "generate", "1"]).must_succeed().stdout;
+    let key = made.split_whitespace().nth(1).expect("a public key");
+    for (args, input) in
+        [(&setup[..], "yes\n"), (&setup, ""), (&setup, "43\n"), (&selftest, "yes\n"), (&selftest, "")]
+    {
+        let refused = home.monosign_with_input(args, input).must_fail(3, &["nothing was erased"]);
+        assert!(
+            refused.stdout.contains("1 of them signing keys. ALL OF THEM ARE ERASED"),
+            "{}",
+            refused.stdout
+        );
+        assert!(!home.path("secrets").exists());
+        assert!(yubihsm(&home, &device, &["keys", "list"]).must_succeed().stdout.contains(key), "{args:?}");
+    }
+    home.monosign_with_input(&setup, "42\n").must_succeed();
     yubihsm(&home, &device, &["detect"]).must_fail(1, &["refuses the password"]);
+    let listed = yubihsm(&home, &device, &[&["keys", "list"], &OPERATOR[..]].concat()).must_succeed().stdout;
+    assert_eq!(listed, "no signing keys\n");
 }
 
 #[test]
@@ -58,7 +75,8 @@ fn setup_makes_roles_that_can_do_no_more_than_they_need_and_shows_no_secret() {
     let home = Home::new();
     let device = device(42);
     let done = yubihsm(&home, &device, &["setup", "--secrets", "secrets", "--erase", "42"]).must_succeed();
-    for file in ["admin", "operator", "auditor", "validator"].map(|role| format!("secrets/{role}.password")) {
+    let files = ["admin.password", "operator.password", "auditor.password", "validator.password", "wrap.key"];
+    for file in files.map(|file| format!("secrets/{file}")) {
         let secret = fs::read_to_string(home.path(&file)).expect("a password");
         assert!(secret.len() >= 32 && !done.stdout.contains(&secret) && !done.stderr.contains(&secret));
         let mode = fs::metadata(home.path(&file)).expect("a file").permissions().mode();
@@ -75,6 +93,38 @@ fn setup_makes_roles_that_can_do_no_more_than_they_need_and_shows_no_secret() {
     // Reset and boot; options from the moment that they are audited; two attempts to make a key and eleven to sign, refused ones
     // too; and nothing that opens sessions.
     assert_eq!(device.device().unread_log_entries(), 2 + 4 + 2 + 11);
+}
+
+#[test]
+fn setup_leaves_four_roles_and_a_wrap_key_with_these_rights_and_nothing_else() {
+    let home = Home::new();
+    let device = set_up(&home, 42);
+    let admin = fs::read_to_string(home.path("secrets/admin.password")).expect("a password");
+    let address = device.address();
+    let config = HttpConfig { addr: address.ip().to_string(), port: address.port(), timeout_ms: 1000 };
+    let credentials = Credentials::from_password(1, admin.trim().as_bytes());
+    let client = Client::open(yubihsm::Connector::http(&config), credentials, false).expect("a session");
+    let (all, none, one) = (Capability::all(), Capability::empty(), Domain::DOM1);
+    let (sign, log) = (Capability::SIGN_EDDSA, Capability::GET_LOG_ENTRIES);
+    let wrapped = Capability::EXPORT_WRAPPED | Capability::IMPORT_WRAPPED;
+    let exportable = sign | Capability::EXPORTABLE_UNDER_WRAP;
+    let make = Capability::GENERATE_ASYMMETRIC_KEY | Capability::PUT_ASYMMETRIC_KEY;
+    let operator = make | wrapped | log | Capability::GET_PSEUDO_RANDOM;
+    let role = Type::AuthenticationKey;
+    let expected = [
+        (1, role, Domain::all(), all, all),
+        (2, role, one, operator, exportable),
+        (3, role, one, log | Capability::GET_OPTION, none),
+        (4, role, one, sign | log, none),
+        (1, Type::WrapKey, one, wrapped, exportable),
+    ];
+    assert_eq!(client.list_objects(&[]).expect("objects").len(), expected.len());
+    for (id, kind, domains, may, delegates) in expected {
+        let info = client.get_object_info(id, kind).expect("an object");
+        let delegated = info.delegated_capabilities;
+        assert_eq!((info.domains, info.capabilities, delegated), (domains, may, delegates), "{kind:?} {id}");
+    }
+    assert_eq!(client.get_command_audit_option(Code::SignEddsa).expect("an option"), AuditOption::Fix);
 }
 
 #[test]
@@ -101,7 +151,8 @@ fn a_generated_key_signs_for_a_node_and_cannot_be_exported() {
         let listed = home.monosign(&["yubihsm", "keys", "list"]).must_succeed().stdout;
         let public_key = home.monosign(&["pubkey", "--format", "hex"]).must_succeed().stdout;
         assert!(listed.contains(public_key.trim()), "{listed} {public_key}");
-        let signer = home.start();
+        let start = home.command(&["start", "-c", "monosign.toml", "--log-level", "trace"]);
+        let signer = Signer::start(start, home.path("log"));
         signer.logs("key 0x0001 is there").await;
         let key = HEXLOWER.decode(public_key.trim().as_bytes()).expect("hex");
         let key = ed25519_dalek::VerifyingKey::try_from(key.as_slice()).expect("a point");
@@ -109,6 +160,8 @@ fn a_generated_key_signs_for_a_node_and_cannot_be_exported() {
         let mut conversation = Conversation { link: node.accept().await, requests, verifier };
         assert_eq!(conversation.shows_key().await, key);
         conversation.signs_prevote(1).await;
+        let password = fs::read_to_string(home.path("secrets/validator.password")).expect("a password");
+        assert!(!signer.log().contains(password.trim()), "whatever the level");
     });
 }
 
@@ -149,4 +202,15 @@ fn the_selftest_finds_in_the_mock_what_the_mock_assumes() {
     let (home, device) = (Home::new(), device(42));
     let report = yubihsm(&home, &device, &["selftest", "--erase", "42"]).must_succeed().stdout;
     assert!(report.contains("\n0 differ from what is assumed"), "{report}");
+    // The mock's README says which line tries which guess.
+    let readme = include_str!("../../mock-yubihsm/README.md");
+    let guesses = readme.lines().skip_while(|line| !line.starts_with("| guess")).skip(2);
+    let tried_by = guesses.filter_map(|line| line.rsplit('|').nth(1)).filter(|cell| !cell.contains("--long"));
+    let lines: Vec<_> = tried_by.filter_map(|cell| cell.split('`').nth(1)).collect();
+    assert!(lines.len() >= 8, "{lines:?}");
+    for line in lines {
+        let (begin, end) = line.split_once('…').unwrap_or((line, ""));
+        let is_there = |told: &str| told.contains(begin) && told.contains(end.trim());
+        assert!(report.lines().any(is_there), "`{line}` is not in {report}");
+    }
 }

@@ -71,6 +71,9 @@ pub(crate) struct Conform {
     /// How many signatures to ask for in a row.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     signatures: u32,
+    /// How long the signer stays dead before it is started again: for a device that keeps the sessions of dead processes for a while.
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds, requires = "signer_cmd")]
+    restart_pause: Duration,
     /// How long to wait for the signer's first dial.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     wait: Duration,
@@ -158,7 +161,7 @@ impl Conform {
             process,
             only: self.only,
             signatures: self.signatures,
-            limits: Limits { wait: self.wait, ..Limits::default() },
+            limits: Limits { wait: self.wait, pause: self.restart_pause, ..Limits::default() },
             start: wall_clock()?,
             seed: random(),
             identity: SigningKey::from_bytes(&random()),

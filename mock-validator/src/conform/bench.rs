@@ -5,7 +5,7 @@ use std::time::Duration;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use monosign_protocol::message::{BlockId, Message, Timestamp};
 use monosign_protocol::{ChainId, Dialect, Height, Hrs, Round, Step};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::case::{Failed, Need};
 use super::{Door, Limits, Options, Process, Stream};
@@ -179,7 +179,7 @@ impl Bench {
             return Ok(());
         }
         self.note("the signer was gone and was started again");
-        self.restart()?;
+        self.restart().await?;
         self.connect(which, limit).await
     }
 
@@ -268,8 +268,11 @@ impl Bench {
     }
 
     /// Hangs up all connections, and starts the signer after its death.
-    pub(super) fn restart(&mut self) -> Result<(), Failed> {
+    pub(super) async fn restart(&mut self) -> Result<(), Failed> {
         self.kill();
+        if !self.limits.pause.is_zero() {
+            sleep(self.limits.pause).await;
+        }
         match &mut self.process {
             Some(process) => Ok(process.start()?),
             None => Ok(()),

@@ -92,6 +92,8 @@ pub struct Limits {
     pub back: Duration,
     /// A signer whose validator fell silent, until it dials again. Nodes ping every 3.3 s, so there is no reason to wait long.
     pub silence: Duration,
+    /// How long the signer stays dead before it is started again.
+    pub pause: Duration,
 }
 
 impl Default for Limits {
@@ -102,6 +104,7 @@ impl Default for Limits {
             connect: Duration::from_secs(15),
             back: Duration::from_secs(3),
             silence: Duration::from_secs(20),
+            pause: Duration::ZERO,
         }
     }
 }

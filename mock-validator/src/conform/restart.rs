@@ -85,7 +85,7 @@ async fn signed_then_killed(bench: &mut Bench) -> Result<(Message, crate::node::
     let height = bench.fresh();
     let request = bench.ask(height, 2, Step::Precommit);
     let first = bench.signs(&request).await?;
-    bench.restart()?;
+    bench.restart().await?;
     Ok((request, first))
 }
 
@@ -132,7 +132,7 @@ async fn kill_in_mid_request(bench: &mut Bench) -> Verdict {
         // What it had sent before its death may still arrive.
         let released =
             matches!(timeout(Duration::from_secs(1), bench.link()?.receive()).await, Ok(Ok(Some(_))));
-        bench.restart()?;
+        bench.restart().await?;
         bench.ready().await?;
         let second = bench.answer(&other).await?;
         let conflicts = matches!(bench.check(&other, second)?, Answer::Signed(_));
@@ -163,7 +163,7 @@ async fn tampered(bench: &mut Bench, tamper: impl FnOnce(&std::path::Path) -> io
     let verdict = does_not_sign(bench, &conflict(&request).unwrap_or(request)).await;
     bench.kill();
     fs::write(&path, content)?;
-    bench.restart()?;
+    bench.restart().await?;
     bench.ready().await?;
     verdict
 }
@@ -174,7 +174,7 @@ async fn copied_back(bench: &mut Bench) -> Verdict {
     bench.signs(&request).await?;
     bench.kill();
     let old = Saved::of(bench)?;
-    bench.restart()?;
+    bench.restart().await?;
     let request = bench.ask(height, 0, Step::Precommit);
     bench.signs(&request).await?;
     bench.kill();
@@ -183,7 +183,7 @@ async fn copied_back(bench: &mut Bench) -> Verdict {
     let verdict = does_not_sign(bench, &conflict(&request).unwrap_or(request)).await;
     bench.kill();
     fs::write(&new.path, &new.content)?;
-    bench.restart()?;
+    bench.restart().await?;
     bench.ready().await?;
     verdict
 }
@@ -204,7 +204,7 @@ impl Saved {
 }
 
 async fn does_not_sign(bench: &mut Bench, conflict: &Message) -> Verdict {
-    bench.restart()?;
+    bench.restart().await?;
     if !bench.dials_in(FIRST, START).await {
         bench.note("did not start");
         return Ok(());

@@ -111,7 +111,7 @@ async fn begin(bench: &mut Bench, limit: Duration) -> Result<VerifyingKey, Canno
     if bench.doors.is_empty() {
         return Err(CannotRun::NoDoor);
     }
-    bench.restart().map_err(|failed| match failed {
+    bench.restart().await.map_err(|failed| match failed {
         Failed::Io(error) => CannotRun::Start(error),
         other => CannotRun::Start(std::io::Error::other(other.to_string())),
     })?;

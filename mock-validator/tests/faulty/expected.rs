@@ -51,6 +51,7 @@ pub const EXPECTED: &[Row] = &[
         V0_38,
         "extension/small",
         &[
+            "extension/eight-kibibytes",
             "extension/empty",
             "extension/another-is-no-conflict",
             "extension/ten-thousand-bytes",
@@ -86,6 +87,7 @@ pub const EXPECTED: &[Row] = &[
         "extension/without-replay-protection-empty",
         &[
             "extension/small",
+            "extension/eight-kibibytes",
             "extension/empty",
             "extension/another-is-no-conflict",
             "extension/ten-thousand-bytes",
@@ -99,6 +101,12 @@ pub const EXPECTED: &[Row] = &[
         V0_38,
         "extension/one-mebibyte-to-a-short-reader",
         &["extension/ten-thousand-bytes"],
+    ),
+    (
+        SignsTwoKibibytesAtMost,
+        V0_38,
+        "extension/eight-kibibytes",
+        &["extension/ten-thousand-bytes", "extension/one-mebibyte-to-a-short-reader"],
     ),
     (
         SendsExtensionBack,

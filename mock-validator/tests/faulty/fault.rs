@@ -40,6 +40,7 @@ faults! {
     SignsSkippedExtension,
     NoSecondExtensionSignature,
     RefusesLongRequests,
+    SignsTwoKibibytesAtMost,
     SendsExtensionBack,
     SignsExtensionOfPrevote,
     SignsExtensionOfNilPrecommit,

@@ -380,6 +380,10 @@ impl Rules {
         if is_misplaced && !allowed {
             return Err(Trouble::Refused("unexpected extension"));
         }
+        // As a YubiHSM 2 does.
+        if vote.extension.len() >= 2048 && self.has(Fault::SignsTwoKibibytesAtMost) {
+            return Err(Trouble::Refused("too long"));
+        }
         if !vote.non_rp_extension.is_empty() && !self.has(Fault::SignsVoteAsExtension) {
             return Err(Trouble::Refused("never"));
         }

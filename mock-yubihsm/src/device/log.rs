@@ -158,6 +158,7 @@ impl Log {
         self.entries.iter().filter(|entry| entry.sequence > self.read)
     }
 
+    /// assume: what was marked as read makes room.
     fn is_full(&self) -> bool {
         self.force != OFF && self.used() >= CAPACITY
     }

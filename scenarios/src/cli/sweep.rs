@@ -22,6 +22,9 @@ pub(super) struct SweepArgs {
     /// Against nodes of this release.
     #[arg(long, default_value = "v0.38", value_parser = super::dialect)]
     dialect: Dialect,
+    /// Crash at every point of a ceremony of cosigners instead.
+    #[arg(long, conflicts_with = "mode")]
+    ceremony: bool,
     /// Stop at the first failure.
     #[arg(long)]
     stop_at_first: bool,
@@ -34,8 +37,11 @@ pub(super) struct SweepArgs {
 pub(super) fn run(args: &SweepArgs, out: &mut dyn Write) -> anyhow::Result<Verdict> {
     // Nothing is compared between runs, so nothing is hashed.
     let runner: Runner<'_> = &|run| world::run_traced(run, Detail::Off).0;
-    let modes = args.mode.map_or(Mode::ALL.to_vec(), |mode| vec![mode]);
-    let runs: Vec<_> = modes.into_iter().flat_map(|mode| sweep::runs(mode, args.dialect)).collect();
+    let modes = args.mode.map_or(sweep::MODES.to_vec(), |mode| vec![mode]);
+    let runs: Vec<_> = match args.ceremony {
+        true => sweep::ceremony_runs(args.dialect),
+        false => modes.into_iter().flat_map(|mode| sweep::runs(mode, args.dialect)).collect(),
+    };
     let mut progress = Progress::new(Some(runs.len()));
     let done =
         jobs::carry_out(&runs, args.jobs.count(), args.stop_at_first, runner, |done| progress.ended(done));

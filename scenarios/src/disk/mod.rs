@@ -43,6 +43,9 @@ use crate::reach::Reach;
 use crate::scenario::{DiskFault, SpanRange};
 use crate::streams::Stream;
 
+/// Where a host keeps what its processes write. Files elsewhere never change: they are read from the real disk.
+pub const HOME: &str = "/var/lib/monosign";
+
 /// How long an operation takes on a disk that is slow.
 const SLOW: Duration = Duration::from_millis(500);
 

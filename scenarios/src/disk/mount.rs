@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use monosign::seams::{Disk, DiskFile, Local, Open};
+use monosign::ops::private_file::PrivateFileError;
+use monosign::seams::{Disk, DiskFile, Local, Open, Secret, StdDisk};
 use rustix::io::Errno;
 use tokio::sync::Mutex;
 use tokio::task::spawn_local;
@@ -17,8 +18,13 @@ use super::content::Content;
 use super::faults;
 use super::names::{File, Names};
 use super::points::Op;
-use super::{HostDisk, SLOW};
+use super::{HOME, HostDisk, SLOW};
 use crate::scenario::DiskFault;
+
+/// How a file begins that age has sealed. Its length is drawn by age, from entropy that no seed gives, and what a run does must not
+/// depend on it.
+const SEALED: &[u8] = b"-----BEGIN AGE";
+const SEALED_LEN: usize = 2048;
 
 /// As the product's: see `read_small`.
 const SMALL: usize = 4096;
@@ -119,6 +125,20 @@ impl Process {
         }
     }
 
+    /// What a file of the host holds, which belongs to nobody but its processes.
+    async fn read_whole(&self, path: &Path) -> Result<Secret, PrivateFileError> {
+        let read = self.operate(Asked::of(Op::ReadSmall, path), |names, allowed| {
+            let file = names.find(path)?;
+            allowed?;
+            Ok(Secret::new(file.borrow().cached().to_vec()))
+        });
+        read.await.map_err(|error| PrivateFileError::Read {
+            path: path.into(),
+            reason: error.to_string(),
+            kind: error.kind(),
+        })
+    }
+
     /// Never returns in a dead process.
     async fn live(&self) {
         if self.is_dead() {
@@ -202,6 +222,33 @@ impl Disk for Process {
             Ok(Some(text.into()))
         }))
     }
+
+    fn is_there<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<bool>> {
+        Box::pin(async move {
+            match path.starts_with(HOME) {
+                true => Ok(self.read_small(path).await?.is_some()),
+                false => Ok(path.exists()),
+            }
+        })
+    }
+
+    fn read_private<'a>(&'a self, path: &'a Path) -> Local<'a, Result<Secret, PrivateFileError>> {
+        Box::pin(async move {
+            match path.starts_with(HOME) {
+                true => self.read_whole(path).await,
+                false => StdDisk::default().read_private(path).await,
+            }
+        })
+    }
+
+    fn read_wiping<'a>(&'a self, path: &'a Path) -> Local<'a, Result<Secret, PrivateFileError>> {
+        Box::pin(async move {
+            match path.starts_with(HOME) {
+                true => self.read_whole(path).await,
+                false => StdDisk::default().read_wiping(path).await,
+            }
+        })
+    }
 }
 
 /// An open file. Operations in flight keep the handle, and its lock, when this is dropped.
@@ -267,7 +314,10 @@ impl DiskFile for SimFile {
     }
 
     fn write_at<'a>(&'a self, offset: u64, bytes: &'a [u8]) -> Local<'a, io::Result<()>> {
-        let bytes = bytes.to_vec();
+        let mut bytes = bytes.to_vec();
+        if bytes.starts_with(SEALED) {
+            bytes.resize(bytes.len().max(SEALED_LEN), b'\n');
+        }
         self.post(Op::WriteAt, offset, bytes.len(), move |_, mut content, allowed| {
             let at = usize::try_from(offset).map_err(|_| Errno::FBIG)?;
             let grows = at + bytes.len() > content.cached().len();

@@ -2,6 +2,7 @@
 
 use monosign_protocol::Dialect;
 
+use crate::quorum::Quorum;
 use crate::run::{Mode, Run};
 use crate::scenario::{
     Act, Chain, DeviceFault, Disk, DiskFault, Do, Hsm, Network, Scenario, Signer, Span, SpanRange, Validator,
@@ -16,10 +17,10 @@ use crate::streams::{Stream, Streams};
 /// signer survives alone: no copied state, no disk set back, no lost record.
 pub fn generate(seed: u64) -> Run {
     let mut stream = Streams::new(seed).of("explore/mode");
-    // Less often what takes longer.
-    let mode = match stream.percent(15) {
-        true => *stream.pick(&Mode::HARDWARE),
-        false => *stream.pick(&Mode::SOLE),
+    let mode = match stream.below(100) {
+        0..30 => *stream.pick(&Mode::USUAL_GROUPS),
+        30..45 => *stream.pick(&Mode::HARDWARE),
+        _ => *stream.pick(&Mode::SOLE),
     };
     generate_in(mode, seed)
 }
@@ -36,6 +37,9 @@ fn generate_in(mode: Mode, seed: u64) -> Run {
     let mut scenario = world(&mut stream);
     if mode.is_hardware() {
         attach(&mut scenario, mode, &mut streams.of("explore/devices"));
+    }
+    if let Some(quorum) = mode.quorum() {
+        share(&mut scenario, mode, quorum, &mut streams.of("explore/group"));
     }
     for family in Family::ALL {
         let mut stream = streams.of(&format!("explore/{family:?}"));
@@ -62,6 +66,7 @@ fn world(stream: &mut Stream) -> Scenario {
         about: "Made up at random.".into(),
         incident: None,
         modes: Vec::new(),
+        sole: false,
         dialects: Vec::new(),
         seeds: 1,
         duration: Span::millis(stream.between(20, 60) * 1000),
@@ -70,6 +75,7 @@ fn world(stream: &mut Stream) -> Scenario {
         tick: Span::millis(1),
         chain: chain(nodes, stream),
         validators,
+        group: toml::Table::new(),
         signers: vec![Signer { clock_skew_ms: skew(stream), ..Signer::named("signer") }],
         devices: Vec::new(),
         network: Network { latency: range(stream, 0, 30), chops: stream.percent(70) },
@@ -94,6 +100,23 @@ fn attach(scenario: &mut Scenario, mode: Mode, stream: &mut Stream) {
     let slow_by = Span::millis(*stream.pick(&[200, 1500, 3000]));
     let device = |name: &String| Hsm { force_audit, slow_by, ..Hsm::named(name) };
     scenario.devices = scenario.signers[0].device_names().iter().map(device).collect();
+}
+
+/// The key is shared among cosigners. Each node has one that serves it, or two. With more of them it takes a node whose signer is gone
+/// three seconds for each connection that those who stand by have given up.
+fn share(scenario: &mut Scenario, mode: Mode, quorum: Quorum, stream: &mut Stream) {
+    let cosigner = |n: u16| Signer { clock_skew_ms: skew(stream), ..Signer::named(&format!("cosigner-{n}")) };
+    scenario.signers = (1..=quorum.members).map(cosigner).collect();
+    scenario.modes = vec![mode.to_string()];
+    for node in &mut scenario.validators {
+        let mut drawn = || stream.pick(&scenario.signers).name.clone();
+        node.signers = vec![drawn(), drawn()];
+        node.signers.dedup();
+        node.signers.truncate(if stream.percent(50) { 1 } else { 2 });
+    }
+    if stream.percent(30) {
+        scenario.group.insert("rejoin".into(), "strict".into());
+    }
 }
 
 fn chain(nodes: usize, stream: &mut Stream) -> Chain {
@@ -164,6 +187,7 @@ impl Family {
     fn is_possible(self, scenario: &Scenario) -> bool {
         match self {
             Self::Peers | Self::Gossip => scenario.chain.validators > 1,
+            Self::Device => scenario.signers.len() == 1,
             _ => true,
         }
     }
@@ -182,7 +206,7 @@ impl Family {
             Self::NodeCrashes => draw.node_crash(),
             Self::Network => draw.network(),
             Self::Drops => draw.drop_connection(),
-            Self::Freezes => Do::Freeze { host: draw.node(), lasts: draw.lasting() },
+            Self::Freezes => Do::Freeze { host: draw.freezing(), lasts: draw.lasting() },
             Self::Peers => draw.peers(),
             Self::Gossip => {
                 let (latency, loss_percent) =
@@ -220,7 +244,14 @@ impl Draw<'_> {
     }
 
     fn signer(&mut self) -> String {
-        "signer".into()
+        match self.scenario.signers.as_slice() {
+            [only] => only.name.clone(),
+            cosigners => self.stream.pick(cosigners).name.clone(),
+        }
+    }
+
+    fn is_group(&self) -> bool {
+        self.scenario.signers.len() > 1
     }
 
     fn node(&mut self) -> String {
@@ -234,12 +265,36 @@ impl Draw<'_> {
         }
     }
 
-    fn pair(&mut self) -> [String; 2] {
-        let (signer, node) = (self.signer(), self.node());
-        match self.stream.percent(50) {
-            true => [signer, node],
-            false => [node, signer],
+    /// The others of a group go on without a cosigner that is frozen.
+    fn freezing(&mut self) -> String {
+        match self.is_group() {
+            true => self.host(),
+            false => self.node(),
         }
+    }
+
+    /// A signer and a node that it serves.
+    fn link(&mut self) -> [String; 2] {
+        let node = self.stream.pick(&self.scenario.validators);
+        let signer = match node.signers.as_slice() {
+            [] => self.signer(),
+            some => self.stream.pick(some).clone(),
+        };
+        match self.stream.percent(50) {
+            true => [signer, node.name.clone()],
+            false => [node.name.clone(), signer],
+        }
+    }
+
+    /// Two ends of a connection.
+    fn pair(&mut self) -> [String; 2] {
+        if !self.is_group() || self.stream.percent(40) {
+            return self.link();
+        }
+        let cosigners = &self.scenario.signers;
+        let (one, further) = (self.stream.below(cosigners.len() as u64), cosigners.len() as u64 - 1);
+        let other = (one + self.stream.between(1, further)) % cosigners.len() as u64;
+        [one, other].map(|n| cosigners[n as usize].name.clone())
     }
 
     /// From a moment to about the longest that a node's timeouts are.
@@ -357,7 +412,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use super::generate;
-    use crate::scenario::{Act, Do, Scenario, parse};
+    use crate::scenario::{Act, DeviceFault, Do, Scenario, parse};
 
     /// Whether a correct signer survives a plan: all that it lets happen ends by itself.
     pub(in crate::explore) fn is_survivable(scenario: &Scenario) -> bool {
@@ -439,7 +494,24 @@ pub(super) mod tests {
         let sizes: BTreeSet<_> = scenarios.iter().map(|scenario| scenario.chain.validators).collect();
         assert_eq!(sizes.len(), 7);
         assert!(scenarios.iter().any(|scenario| scenario.validators.len() == 2));
+        let signers: BTreeSet<_> = scenarios.iter().map(|scenario| scenario.signers.len()).collect();
+        assert_eq!(signers, [1, 3, 5].into());
         assert!(scenarios.iter().any(|scenario| scenario.chain.extension_bytes.is_some()));
+    }
+
+    #[test]
+    fn one_world_in_seven_or_so_has_devices_of_its_own_and_what_befalls_them_suits_them() {
+        let worlds: Vec<_> = SEEDS.map(generate).filter(|run| run.mode.is_hardware()).collect();
+        assert!((50..100).contains(&worlds.len()), "{}", worlds.len());
+        for run in &worlds {
+            assert!(run.scenario.makes_sense_for(run.mode), "{run}");
+            let fills_log =
+                |act: &Act| matches!(&act.act, Do::DeviceFault { fault: DeviceFault::LogFull, .. });
+            let forces = run.scenario.devices.iter().all(|device| device.force_audit);
+            assert!(forces || !run.scenario.acts.iter().any(fills_log), "{run}: its witness would stop");
+        }
+        let on_two = worlds.iter().filter(|run| run.scenario.devices.len() == 2).count();
+        assert!((5..worlds.len() / 2).contains(&on_two), "{on_two}");
     }
 
     #[test]

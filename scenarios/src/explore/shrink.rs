@@ -91,6 +91,8 @@ impl Shrinker<'_> {
         self.try_change(|scenario| {
             scenario.chain = Chain { validators: scenario.chain.validators, ..Chain::default() };
         });
+        self.try_change(|scenario| scenario.group.clear());
+        self.try_change(|scenario| scenario.validators.iter_mut().for_each(|node| node.signers.clear()));
         self.try_change(|scenario| scenario.chain.extension_bytes = None);
         self.try_change(|scenario| scenario.chain.first_height = 1);
         self.try_change(|scenario| scenario.chain.loss_percent = 0);
@@ -179,10 +181,12 @@ fn lasts(act: &mut Do) -> Option<&mut SpanRange> {
         | Do::PeersAway { lasts, .. }
         | Do::RoughGossip { lasts, .. }
         | Do::Equivocate { lasts, .. }
+        | Do::Cheat { lasts, .. }
         | Do::DeviceFault { lasts, .. } => Some(lasts),
         Do::Start { .. }
         | Do::DropInRequest { .. }
         | Do::DropInAnswer { .. }
+        | Do::Ceremony { .. }
         | Do::ClockJump { .. }
         | Do::Snapshot { .. }
         | Do::SecondProcess { .. }

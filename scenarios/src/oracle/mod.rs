@@ -3,6 +3,7 @@
 //! It trusts nothing that a signer says of itself. What a key signs is seen at the key, what is released where it arrives, and what is
 //! durable on the platter of the simulated disk.
 
+mod group;
 mod latency;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use monosign_protocol::{ChainId, Hrs, Step};
 
 use crate::outcome::{Invariant, Latencies, Violation};
 use crate::reach::Reach;
+pub use group::Group;
 use latency::Samples;
 
 /// What was seen of a run, and what did not hold.
@@ -38,9 +40,13 @@ pub struct Oracle {
     starts: u64,
     violations: Vec<Violation>,
     samples: BTreeMap<&'static str, Samples>,
+    /// The same, and those during faults.
+    all_samples: BTreeMap<&'static str, Samples>,
     clones: Clones,
     double_signs: u64,
     blocks: u64,
+    /// The cosigners, if the key is shared.
+    group: Option<Group>,
 }
 
 /// Whether two signers may hold the same key and state, which neither of them can know.
@@ -70,6 +76,9 @@ struct Released {
 /// Enough to tell what is wrong; a signer that is wrong once is often wrong a thousand times.
 const MOST_VIOLATIONS: usize = 32;
 
+/// A world settles first.
+pub const SETTLED: Duration = Duration::from_secs(5);
+
 impl Oracle {
     /// An oracle that has seen nothing.
     pub fn new(chain_id: ChainId, clones: Clones, reach: Reach) -> Self {
@@ -86,9 +95,11 @@ impl Oracle {
             starts: 0,
             violations: Vec::new(),
             samples: BTreeMap::new(),
+            all_samples: BTreeMap::new(),
             clones,
             double_signs: 0,
             blocks: 0,
+            group: None,
         }
     }
 
@@ -119,18 +130,19 @@ impl Oracle {
         tracing::trace!(target: "sim::oracle", by, %hrs, "signed");
         self.check_single(by, hrs, bytes);
         self.check_jump(by, hrs);
-        if self
-            .highest
-            .get(by)
-            .is_some_and(|last| last.height == hrs.height && hrs.round.0 > last.round.0 + 1)
-        {
-            self.reach.hit("round skipped");
-        }
+        self.saw_rounds(by, hrs);
         let highest = self.highest.entry(by.into()).or_insert(hrs);
         *highest = (*highest).max(hrs);
         let all = self.signed.entry(hrs).or_default();
         if !all.iter().any(|signed| signed.by == by && signed.sign_bytes == bytes) {
             all.push(Signed { by: by.into(), sign_bytes: bytes.into(), signature });
+        }
+    }
+
+    fn saw_rounds(&self, by: &str, hrs: Hrs) {
+        let last = self.highest.get(by);
+        if last.is_some_and(|last| last.height == hrs.height && hrs.round.0 > last.round.0 + 1) {
+            self.reach.hit("round skipped");
         }
     }
 
@@ -194,7 +206,8 @@ impl Oracle {
     /// A signer has stopped in good order, with its record at this place: what it recorded, it must have signed.
     pub fn stopped(&mut self, by: &str, place: Option<Hrs>) {
         let is_new = place > self.floors.get(by).copied();
-        if is_new && place > self.highest(by) && !self.has_failures {
+        // A cosigner records what it then waits for the others to sign with it.
+        if is_new && place > self.highest(by) && !self.has_failures && self.group.is_none() {
             let place = place.map(|place| place.to_string()).unwrap_or_default();
             let seen = format!("{by} stopped in good order while it made the signature for {place}");
             self.violated(Invariant::RefusalsAnswered, seen);
@@ -222,6 +235,7 @@ impl Oracle {
     /// A signer's disk was set to another state by an act: what it signed before is not held against it.
     pub fn forget(&mut self, by: &str) {
         self.highest.remove(by);
+        self.forget_shares(by);
     }
 
     /// What a signer's key signed last.
@@ -235,6 +249,7 @@ impl Oracle {
             Some(highest) => self.highest.insert(to.into(), highest),
             None => self.highest.remove(to),
         };
+        self.is_compromised(to);
     }
 
     /// A node got an answer. `undisturbed` says that no fault touches the node or its signers.
@@ -249,7 +264,12 @@ impl Oracle {
         match answer {
             Some(answer) => match outcome_of(answer) {
                 Some(Ok((signature, bytes))) => {
-                    self.judge_signature(hrs, signature, bytes(&self.chain_id, request));
+                    let bytes = bytes(&self.chain_id, request);
+                    self.group_signed("the group", &bytes, signature);
+                    self.judge_signature(hrs, signature, bytes);
+                    if self.now > SETTLED {
+                        self.all_samples.entry(kind).or_default().add(took);
+                    }
                     if undisturbed {
                         self.samples.entry(kind).or_default().add(took);
                     }
@@ -285,7 +305,8 @@ impl Oracle {
             self.blocks += u64::from(hrs.step == Step::Precommit);
             return;
         };
-        if first.signature != signature && self.clones != Clones::Expected {
+        // Of a group's signatures it was seen that they are of one message.
+        if first.signature != signature && self.clones != Clones::Expected && self.group.is_none() {
             return self.violated(Invariant::SameAnswer, format!("{hrs} got a second signature"));
         }
         self.reach.hit("answered again");
@@ -301,8 +322,9 @@ impl Oracle {
         if above && jumps {
             self.reach.hit("height jump refused");
         }
-        // The network makes a signer refuse nothing.
-        let is_sound = undisturbed || !self.has_failures;
+        // The network makes a signer refuse nothing, but it may keep cosigners apart.
+        let is_sound = undisturbed || (!self.has_failures && self.group.is_none());
+        let above = above && self.is_above_records(hrs);
         if above && !jumps && is_sound && request_is_sound(request) {
             let seen = format!("{hrs} is above all that was signed, and was refused: {error}");
             self.violated(Invariant::NoNeedlessRefusal, seen);
@@ -312,6 +334,11 @@ impl Oracle {
     /// How many precommits were released.
     pub fn blocks(&self) -> u64 {
         self.blocks
+    }
+
+    /// For how many places nodes got signatures.
+    pub fn releases(&self) -> usize {
+        self.released.len()
     }
 
     /// How often two signers of the same key signed different bytes.
@@ -327,6 +354,11 @@ impl Oracle {
     /// The times of answers, by kind of message.
     pub fn latencies(&self) -> BTreeMap<&'static str, Latencies> {
         self.samples.iter().map(|(kind, samples)| (*kind, samples.summary())).collect()
+    }
+
+    /// The times of answers, those during faults among them, but not while the world began.
+    pub fn latencies_always(&self) -> BTreeMap<&'static str, Latencies> {
+        self.all_samples.iter().map(|(kind, samples)| (*kind, samples.summary())).collect()
     }
 
     /// Takes out what did not hold.

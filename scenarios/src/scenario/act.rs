@@ -137,9 +137,9 @@ pub enum Do {
         /// A signer and a node.
         between: [String; 2],
     },
-    /// A node neither reads nor writes nor closes: its process is stopped.
+    /// A process neither reads nor writes nor closes, as by SIGSTOP.
     Freeze {
-        /// A node.
+        /// A signer or a node.
         host: String,
         /// How long.
         #[serde(rename = "for")]
@@ -178,6 +178,30 @@ pub enum Do {
         /// How long.
         #[serde(rename = "for")]
         lasts: SpanRange,
+    },
+    /// A cosigner does not do as it should, by malice or by a defect. It is one of those that a group may not bear.
+    Cheat {
+        /// A cosigner.
+        host: String,
+        /// How.
+        how: Cheat,
+        /// How long.
+        #[serde(rename = "for")]
+        lasts: SpanRange,
+    },
+    /// The hosts of cosigners make new shares of the key together. Their operators give the command again until it has ended on all of
+    /// them.
+    Ceremony {
+        /// How many sign together afterwards.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        threshold: Option<u16>,
+        /// The cosigners that are to be, in the order of their numbers, some of which may be hosts that are `off`. None means new shares
+        /// for those that there are.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        members: Vec<String>,
+        /// The cosigners that lose their shares.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        leaving: Vec<String>,
     },
     /// A host's wall clock jumps.
     ClockJump {
@@ -308,6 +332,21 @@ pub enum DeviceFault {
     KeyDeleted,
     /// Somebody else has it sign something with our key.
     ForeignSignature,
+}
+
+/// How a cosigner cheats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cheat {
+    /// As a signer, it gives shares that are none.
+    BadShare,
+    /// As a signer, it offers each commitment a second time in the place of a fresh one.
+    ReplayedCommitment,
+    /// As a coordinator, it asks for a share with nonces that were used already.
+    NonceTwice,
+    /// As a coordinator without a guard of its own, it asks every set of the others for different blocks, for messages of another
+    /// chain and for bytes that are none, and adds its own share.
+    OtherBlocks,
 }
 
 impl Act {

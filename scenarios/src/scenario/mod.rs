@@ -4,6 +4,8 @@
 
 mod act;
 mod check;
+mod cosigner_toml;
+mod group;
 mod load;
 mod place;
 mod schema;
@@ -15,7 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::run::Mode;
 
-pub use act::{Act, DeviceFault, DiskFault, Do, When};
+pub use act::{Act, Cheat, DeviceFault, DiskFault, Do, When};
+pub use cosigner_toml::{CosignerFiles, cosigner_toml};
+pub use group::{Cosigner, Seat};
 pub use load::{LoadError, Mistake, load, name_of, parse};
 pub use schema::schema;
 pub use signer_toml::{AUTH_KEY, KEY, SignerFiles, SignerTables, audit_file, serial_number, signer_toml};
@@ -30,10 +34,14 @@ pub struct Scenario {
     /// The incident that it replays, with its date and where it was told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<String>,
-    /// The signing modes it makes sense for; none means every mode.
+    /// The signing modes it makes sense for; none means `softsign` and `device`, and if there is one signer, `threshold-2-of-3` and
+    /// `threshold-3-of-5`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::modes")]
     pub modes: Vec<String>,
+    /// Whether it says something of a key that one process has, and nothing of one that cosigners share.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sole: bool,
     /// The releases it makes sense for; none means every one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::dialects")]
@@ -61,6 +69,10 @@ pub struct Scenario {
     /// The devices that are not as they are by default, in modes that have any.
     #[serde(default, rename = "device", skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Hsm>,
+    /// What stands in the `[[providers.threshold]]` table of each cosigner, beside files, addresses and peers.
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    #[schemars(schema_with = "schema::table")]
+    pub group: toml::Table,
     /// Between signers and nodes.
     #[serde(default)]
     pub network: Network,
@@ -88,6 +100,7 @@ impl Scenario {
             about: String::new(),
             incident: None,
             modes: Vec::new(),
+            sole: false,
             dialects: Vec::new(),
             seeds: one(),
             duration,
@@ -97,6 +110,7 @@ impl Scenario {
             signers: Vec::new(),
             validators: Vec::new(),
             devices: Vec::new(),
+            group: toml::Table::new(),
             network: Network::default(),
             disk: Disk::default(),
             acts: Vec::new(),
@@ -119,7 +133,11 @@ impl Scenario {
     pub fn makes_sense_for(&self, mode: Mode) -> bool {
         let takes = |act: &Act| !matches!(act.act, Do::RestoreDisk { .. } | Do::Clone { .. });
         let is_short = self.chain.extension_bytes.is_none_or(|bytes| bytes <= LONGEST_EXTENSION);
-        mode != Mode::Yubihsm || (is_short && self.acts.iter().all(takes))
+        match mode {
+            Mode::Yubihsm => is_short && self.acts.iter().all(takes),
+            Mode::Threshold(_) => self.makes_sense_for_groups(),
+            _ => true,
+        }
     }
 
     /// The nodes that vote with it.
@@ -364,6 +382,13 @@ pub struct Expect {
     /// Counters that must be zero at the end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub never: Vec<String>,
+    /// What an operator must have been told: parts of warnings and errors in the log of some signer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<String>,
+    /// So soon after all acts some node must get a signature. A node that has lagged behind asks for a block's only when it has caught up
+    /// with its peers, so this says more of the signer than `recovery` does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signs_within: Option<Span>,
     /// Set where two signers hold the key and state, and no signer alone can know: the key does sign twice, and the scenario fails
     /// if it does not, so that the claim is an honest one. What each single signer promises is checked all the same.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -372,6 +397,10 @@ pub struct Expect {
     /// made must not leave it, and the scenario fails if the device did not sign twice.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub second_signature_withheld: bool,
+    /// Set where more cosigners are copied, set back or malicious than the group bears: it does sign twice, and the scenario fails if it
+    /// does not, so that the claim is an honest one. What each cosigner promises is checked all the same.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub double_sign_by_group: bool,
     /// Set where a signer must refuse to start, or to sign, and so signing does not resume.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub signer_stays_down: bool,
@@ -389,6 +418,9 @@ pub struct Budget {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::modes")]
     pub modes: Vec<String>,
+    /// Whether answers during faults count as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub always: bool,
     /// The median.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p50: Option<Span>,

@@ -54,26 +54,39 @@ pub fn signer_toml(
     addrs: &[String],
     tables: SignerTables<'_>,
 ) -> String {
-    let mut chain = tables.chain.clone();
-    chain.insert("id".into(), chain_id.into());
-    chain.insert("state_file".into(), path(files.record));
-    let validators = addrs.iter().map(|addr| {
-        let mut link = tables.link.clone();
-        link.insert("chain_id".into(), chain_id.into());
-        link.insert("addr".into(), addr.as_str().into());
-        link.insert("secret_key".into(), path(files.identity));
-        link
-    });
-    let devices = tables.devices.iter().enumerate();
+    let devices = tables.devices.iter();
     let (kind, provider): (_, Vec<Table>) = match mode {
-        Mode::Softsign | Mode::Device => ("softsign", vec![softsign(chain_id, files)]),
+        Mode::Softsign | Mode::Device | Mode::Threshold(_) => ("softsign", vec![softsign(chain_id, files)]),
         Mode::Yubihsm => {
             let table = |(n, name): (usize, &String)| yubihsm(chain_id, files, n, name, tables.provider);
-            ("yubihsm", devices.map(table).collect())
+            ("yubihsm", devices.enumerate().map(table).collect())
         }
-        Mode::Pkcs11 => ("pkcs11", devices.map(|(_, name)| pkcs11(chain_id, files, name)).collect()),
+        Mode::Pkcs11 => ("pkcs11", devices.map(|name| pkcs11(chain_id, files, name)).collect()),
     };
     let providers = Table::from_iter([(kind.to_owned(), Value::from(provider))]);
+    let SignerFiles { record, identity, .. } = files;
+    with_providers(chain_id, record, identity, addrs, (tables.chain, tables.link), providers)
+}
+
+/// The text of the file of a signer with these providers.
+pub(super) fn with_providers(
+    chain_id: &str,
+    record: &Path,
+    identity: &Path,
+    addrs: &[String],
+    (chain, link): (&Table, &Table),
+    providers: Table,
+) -> String {
+    let mut chain = chain.clone();
+    chain.insert("id".into(), chain_id.into());
+    chain.insert("state_file".into(), path(record));
+    let validators = addrs.iter().map(|addr| {
+        let mut link = link.clone();
+        link.insert("chain_id".into(), chain_id.into());
+        link.insert("addr".into(), addr.as_str().into());
+        link.insert("secret_key".into(), path(identity));
+        link
+    });
     let mut file = Table::new();
     file.insert("chain".into(), vec![chain].into());
     file.insert("validator".into(), validators.collect::<Vec<_>>().into());

@@ -1,9 +1,13 @@
 //! What befalls the hosts, and how it ends.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
+use monosign::threshold::rounds::MemberId;
+
+use super::ceremony::{self, Order};
 use super::device::Device;
 use super::hosts::Power;
 use super::signer_host::{Control, RECORD, SignerHost};
@@ -12,7 +16,7 @@ use super::validator_host::ValidatorHost;
 use super::{Event, World};
 use crate::disk::Loss;
 use crate::run::Mode;
-use crate::scenario::{DeviceFault, Do, PowerCut, SpanRange};
+use crate::scenario::{Cheat, DeviceFault, Do, PowerCut, SpanRange};
 
 /// The end of something that lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +32,7 @@ pub(super) enum Ending {
     Disk(String),
     Devices(Vec<String>),
     Honest(String),
+    Fair(String),
 }
 
 /// What is wrong now, and was a moment ago.
@@ -145,7 +150,7 @@ impl World<'_> {
             Do::DropInRequest { between: [a, b] } => self.break_in_request(&a, &b),
             Do::DropInAnswer { between: [a, b] } => self.break_in_answer(&a, &b),
             Do::Freeze { host, lasts } => {
-                self.with_validator(&host, |v| v.tap.freeze(true));
+                self.freeze(&host, true);
                 self.end_later(draw(lasts), Ending::Thaw(host));
             }
             Do::Isolate { host, lasts } => {
@@ -165,6 +170,11 @@ impl World<'_> {
                 // It delays nobody's answers but its own, so the world is not disturbed by it.
                 self.timeline.enter(self.sim.elapsed() + draw(lasts), Event::End(Ending::Honest(host)));
             }
+            Do::Cheat { host, how, lasts } => {
+                self.cheat(&host, Some(how));
+                self.end_later(draw(lasts), Ending::Fair(host));
+            }
+            Do::Ceremony { threshold, members, leaving } => self.order_ceremony(threshold, members, leaving),
             Do::ClockJump { host, by_ms } => self.with_validator(&host, |v| v.jump(by_ms)),
             Do::DiskFault { host, fault, lasts } => {
                 if let Some(signer) = self.signer(&host) {
@@ -245,7 +255,7 @@ impl World<'_> {
                 self.sim.set_link_latency(a.as_str(), b.as_str(), usual.from);
                 self.sim.set_link_max_message_latency(a.as_str(), b.as_str(), usual.to);
             }
-            Ending::Thaw(host) => self.with_validator(&host, |v| v.tap.freeze(false)),
+            Ending::Thaw(host) => self.freeze(&host, false),
             Ending::Connect(host) => self.with_validator(&host, |v| v.isolate(false)),
             Ending::PeersBack(away) => self.chain.peers_back(&away),
             Ending::Gossip => {
@@ -260,6 +270,7 @@ impl World<'_> {
                 names.iter().for_each(|name| self.set_device_fault(name, None));
                 self.sessions_run_out();
             }
+            Ending::Fair(host) => self.cheat(&host, None),
             Ending::Honest(_) => {}
         }
     }
@@ -353,6 +364,27 @@ impl World<'_> {
         self.oracle.borrow_mut().saw_failure();
         self.trouble.refuses = true;
         self.disturb();
+    }
+
+    fn freeze(&self, host: &str, frozen: bool) {
+        self.with_validator(host, |v| v.tap.freeze(frozen));
+        if let Some(signer) = self.signer(host) {
+            signer.freeze(frozen);
+        }
+    }
+
+    /// A cosigner cheats from now on, or no more. One that asks for other blocks is another program.
+    fn cheat(&mut self, host: &str, how: Option<Cheat>) {
+        let Some(signer) = self.signer(host) else { return };
+        let is_other_program = how == Some(Cheat::OtherBlocks) || signer.cheats(Cheat::OtherBlocks);
+        if is_other_program {
+            self.kill(host);
+            self.oracle.borrow_mut().is_compromised(host);
+        }
+        signer.set_cheat(how);
+        if is_other_program {
+            self.start(host);
+        }
     }
 
     /// A signer that stands by holds on to a connection for longer each time. Where the end of it was lost, keepalive tells a real
@@ -462,19 +494,53 @@ impl World<'_> {
         let (Some(source), Some(target)) = (self.signer(from), self.signer(to)) else { return };
         self.kill(to);
         target.disk.restore(&source.disk.snapshot());
+        target.seat.set(source.seat.get());
+        target.newcomer.set(source.newcomer.get());
+        self.hosts.copied(from, to);
         self.oracle.borrow_mut().cloned(from, to);
         self.reach.hit("key and state cloned");
         self.witnesses_have_cause();
         self.start(to);
     }
 
+    /// The operators of the hosts begin a ceremony.
+    fn order_ceremony(&mut self, threshold: Option<u16>, members: Vec<String>, leaving: Vec<String>) {
+        let member =
+            |signer: &Rc<SignerHost>| Some((signer.name.to_string(), MemberId(signer.seat.get()?.member)));
+        let before: BTreeMap<_, _> = self.signers.iter().filter_map(member).collect();
+        let shape = threshold.and_then(|threshold| ceremony::shape(threshold, members.len()));
+        let members = if members.is_empty() { before.keys().cloned().collect() } else { members };
+        let Some((last, needed)) = self.quorums.thresholds.last_key_value().map(|(e, t)| (*e, *t)) else {
+            return;
+        };
+        let epoch = last + 1;
+        let needed = threshold.map_or(needed, usize::from);
+        self.quorums.thresholds.insert(epoch, needed);
+        let has_ended = Cell::new(false);
+        let order = Rc::new(Order { epoch, needed, shape, members, leaving, before, has_ended });
+        for host in order.hosts() {
+            let Some(signer) = self.signer(host) else { continue };
+            signer.order(Rc::clone(&order));
+            match self.hosts.power(host) {
+                Power::On => signer.tell(Control::Ceremony),
+                _ => self.start(host),
+            }
+        }
+    }
+
     fn break_in_request(&mut self, a: &str, b: &str) {
+        if let (Some(coordinator), Some(_)) = (self.signer(a), self.signer(b)) {
+            return coordinator.mesh_tap().cut_next_write();
+        }
         for host in [a, b] {
             self.with_validator(host, |validator| validator.tap.cut_next_write());
         }
     }
 
     fn break_in_answer(&mut self, a: &str, b: &str) {
+        if let (Some(_), Some(cosigner)) = (self.signer(a), self.signer(b)) {
+            return cosigner.mesh_tap().cut_next_write();
+        }
         for (signer, node) in [(a, b), (b, a)] {
             if let Some(signer) = self.signer(signer) {
                 signer.tap(node).cut_next_write();

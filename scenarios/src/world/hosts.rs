@@ -18,13 +18,15 @@ pub(super) enum Power {
 pub(super) struct Hosts {
     power: RefCell<BTreeMap<String, Power>>,
     cut: RefCell<BTreeSet<(String, String)>>,
+    /// Hosts that were copied, with their copies: these answer at the address of the first one, for whoever cannot reach that.
+    copies: RefCell<BTreeMap<String, Vec<String>>>,
     /// Whether writes are chopped.
     pub(super) chops: bool,
 }
 
 impl Hosts {
     pub(super) fn new(chops: bool) -> Self {
-        Self { power: RefCell::default(), cut: RefCell::default(), chops }
+        Self { power: RefCell::default(), cut: RefCell::default(), copies: RefCell::default(), chops }
     }
 
     pub(super) fn power(&self, host: &str) -> Power {
@@ -38,6 +40,29 @@ impl Hosts {
     /// Whether what `from` sends never reaches `to`.
     pub(super) fn is_cut(&self, from: &str, to: &str) -> bool {
         self.cut.borrow().contains(&(from.into(), to.into()))
+    }
+
+    /// A host was copied to another.
+    pub(super) fn copied(&self, from: &str, to: &str) {
+        let mut copies = self.copies.borrow_mut();
+        let copies = copies.entry(from.into()).or_default();
+        if !copies.iter().any(|copy| copy == to) {
+            copies.push(to.into());
+        }
+    }
+
+    /// Who answers at the address of `to` when `from` dials it: the host itself, or a copy of it if only that can be reached.
+    pub(super) fn at_address(&self, from: &str, to: &str) -> String {
+        let reached = |host: &str| {
+            self.power(host) == Power::On && !self.is_cut(from, host) && !self.is_cut(host, from)
+        };
+        let copies = self.copies.borrow();
+        let copy =
+            copies.get(to).and_then(|copies| copies.iter().find(|copy| reached(copy) && *copy != from));
+        match copy.filter(|_| !reached(to)) {
+            Some(copy) => copy.clone(),
+            None => to.into(),
+        }
     }
 
     pub(super) fn set_cut(&self, from: &str, to: &str, cut: bool) {

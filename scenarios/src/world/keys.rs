@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
 
+/// The seed of the consensus key of every world.
+pub(super) const CONSENSUS_SEED: [u8; 32] = [42; 32];
+
 /// The keys that simulated signers hold: the same in every run, and worth nothing.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
@@ -30,7 +33,7 @@ impl Keys {
     /// # Errors
     /// What the disk says.
     pub(super) fn provide() -> std::io::Result<Self> {
-        let key = SigningKey::from_bytes(&[42; 32]);
+        let key = SigningKey::from_bytes(&CONSENSUS_SEED);
         // Of a fixed name: paths stand in log lines, and log lines in the trace.
         let dir = std::env::temp_dir().join(format!("monosign-scenarios-{}", own_uid()?));
         if !dir.is_dir() {
@@ -42,6 +45,11 @@ impl Keys {
         let password = dir.join("password");
         write_once(&password, PASSWORD)?;
         Ok(Self { consensus, identity, key, password })
+    }
+
+    /// The directory of the files.
+    pub(super) fn dir(&self) -> &Path {
+        self.identity.parent().unwrap_or(Path::new("/"))
     }
 }
 

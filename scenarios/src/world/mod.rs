@@ -5,10 +5,15 @@
 //! event loop of [`mock_validator::network`], and gossip with ours through seats.
 
 mod acts;
+mod ceremony;
 mod device;
 mod hosts;
 mod keys;
+mod mesh;
 mod net;
+mod overhear;
+mod rogue;
+mod shares;
 mod signer_host;
 mod timeline;
 mod validator_host;
@@ -16,23 +21,27 @@ mod wire;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use monosign_protocol::ChainId;
 
-use crate::disk::HostDisk;
-use crate::oracle::{Clones, Oracle};
-use crate::outcome::{Invariant, Outcome};
+use crate::disk::{HostDisk, Image};
+use crate::oracle::{Clones, Group, Oracle};
+use crate::outcome::{Invariant, Latencies, Outcome};
+use crate::quorum::Quorum;
 use crate::reach::Reach;
-use crate::run::Run;
-use crate::scenario::{self, Scenario};
+use crate::run::{Mode, Run};
+use crate::scenario::{self, Cosigner, Do, Scenario};
 use crate::streams::Streams;
 use crate::trace::{self, Detail, Trace, panics};
 use acts::{Ending, Trouble};
+use ceremony::Quorums;
 use hosts::{Hosts, Power};
 use keys::Keys;
-use signer_host::{SignerHost, SignerShared};
+use shares::Shares;
+use signer_host::{Mesh, RECORD, SignerHost, SignerShared};
 use timeline::{Happening, Timeline};
 use validator_host::{ValidatorHost, ValidatorShared};
 
@@ -50,6 +59,13 @@ pub fn run_traced(run: &Run, detail: Detail) -> (Outcome, Trace) {
         outcome.violated(Invariant::Expected, 0, format!("the world could not be made: {error:#}"));
         outcome
     });
+    // What is not traced is not heard.
+    let untold =
+        run.scenario.expect.told.iter().filter(|told| !trace.told.iter().any(|line| line.contains(*told)));
+    for told in untold.filter(|_| detail != Detail::Off && says_what_is_reached(&run.scenario, run.mode)) {
+        let seen = format!("\"{told}\" was to be told, and was not");
+        outcome.violated(Invariant::Expected, outcome.simulated_ms, seen);
+    }
     for panic in panics {
         outcome.violated(Invariant::NoPanic, outcome.simulated_ms, panic);
     }
@@ -63,6 +79,9 @@ const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 
 /// A process that ended by itself is started again after this, as systemd does with `Restart=always`.
 const SUPERVISOR: Duration = Duration::from_secs(1);
+
+/// The epoch of the shares that a world begins with.
+const FIRST_EPOCH: u32 = 1;
 
 /// How many ticks lie between two looks at what has ended by itself.
 const LOOK_EVERY: u64 = 10;
@@ -88,8 +107,9 @@ struct World<'a> {
     timeline: Timeline<Event>,
     trouble: Trouble,
     ticks: u64,
-    mode: crate::run::Mode,
+    mode: Mode,
     devices: Rc<BTreeMap<String, device::Device>>,
+    quorums: Quorums,
 }
 
 impl<'a> World<'a> {
@@ -98,11 +118,13 @@ impl<'a> World<'a> {
         let streams = Streams::new(run.seed);
         let reach = Reach::default();
         let chain_id: ChainId = CHAIN_ID.parse()?;
-        let clones = match (scenario.expect.double_sign_by_clone, scenario.expect.second_signature_withheld) {
-            (true, _) => Clones::Expected,
-            (false, true) => Clones::Withheld,
-            (false, false) => Clones::Never,
+        let expect = &scenario.expect;
+        let clones = match expect.double_sign_by_clone || expect.double_sign_by_group {
+            true => Clones::Expected,
+            false if expect.second_signature_withheld => Clones::Withheld,
+            false => Clones::Never,
         };
+        let cast = cast(scenario, run.mode, &streams);
         let oracle = Rc::new(RefCell::new(Oracle::new(chain_id.clone(), clones, reach.clone())));
         let hosts = Rc::new(Hosts::new(scenario.network.chops));
         let keys = Keys::provide()?;
@@ -111,7 +133,7 @@ impl<'a> World<'a> {
         let validator_settings = scenario.node_hosts();
         let chain =
             ValidatorShared::new(run, &validator_settings, &keys, &hosts, &oracle, &reach, &chain_id)?;
-        let devices = Rc::new(devices(run, &keys, streams, &reach)?);
+        let devices = Rc::new(devices(run, &cast, &keys, streams, &reach)?);
         let shared = Rc::new(SignerShared {
             mode: run.mode,
             devices: Rc::clone(&devices),
@@ -121,33 +143,58 @@ impl<'a> World<'a> {
             oracle: Rc::clone(&oracle),
             reach: reach.clone(),
             streams,
+            mesh: run
+                .mode
+                .quorum()
+                .map(|quorum| mesh(scenario, quorum, &cast, &keys, &chain_id))
+                .transpose()?,
         });
         let public_key = keys.key.verifying_key().to_bytes();
-        let signers = scenario
-            .signer_hosts()
+        let newcomer = |cosigner: &Cosigner| {
+            let newcomers = shared.mesh.as_ref().map(|mesh| mesh.newcomers.as_slice()).unwrap_or_default();
+            newcomers.iter().position(|name| *name == cosigner.host.name)
+        };
+        let signers: Vec<_> = cast
             .iter()
-            .map(|signer| {
+            .map(|cosigner| {
+                let signer = &cosigner.host;
                 let names = signer.device_names();
                 let logs: Vec<_> = names.iter().filter_map(|name| devices.get(name)?.log()).collect();
-                let fresh = signer_host::fresh_disk(&chain_id, public_key, &logs, streams)?;
+                let record = signer_host::fresh_disk(&chain_id, public_key, &logs, streams)?;
                 let disk = HostDisk::new(
                     &signer.name,
                     scenario.disk.latency,
                     streams.of(&format!("disk/{}", signer.name)),
                     reach.clone(),
                 );
-                if !signer.fresh {
-                    disk.restore(&fresh);
+                let mesh = shared.mesh.as_ref().filter(|mesh| mesh.has_ceremonies);
+                let comes_later = mesh.is_some() && cosigner.seat.is_none();
+                let mut image = if signer.fresh || comes_later { Image::default() } else { record.clone() };
+                if let Some(mesh) = mesh {
+                    for (path, content) in ceremony::files_of(&mesh.shares, cosigner.seat)? {
+                        image.insert(path, content);
+                    }
+                }
+                if image != Image::default() {
+                    disk.restore(&image);
                 }
                 let served = validator_settings
                     .iter()
                     .filter(|validator| {
-                        validator.signers.is_empty() || validator.signers.contains(&signer.name)
+                        let all = validator.signers.is_empty() && cosigner.serves;
+                        all || validator.signers.contains(&signer.name)
                     })
                     .map(|validator| validator.name.clone());
-                Ok(SignerHost::new(signer, served.collect(), disk, Rc::clone(&shared)))
+                let (served, newcomer) = (served.collect(), newcomer(cosigner));
+                Ok(SignerHost::new(cosigner, newcomer, served, disk, Rc::clone(&shared)))
             })
-            .collect::<anyhow::Result<Vec<_>>>()?;
+            .collect::<anyhow::Result<_>>()?;
+        let quorums = Quorums::default();
+        if let Some(quorum) = run.mode.quorum() {
+            let disks = signers.iter().map(|signer| (signer.name.to_string(), Rc::clone(&signer.disk)));
+            let (threshold, key) = (usize::from(quorum.threshold), keys.key.verifying_key());
+            oracle.borrow_mut().set_group(Group::new(threshold, key, PathBuf::from(RECORD), disks.collect()));
+        }
         let validators: Vec<_> = validator_settings
             .iter()
             .enumerate()
@@ -176,7 +223,11 @@ impl<'a> World<'a> {
             ticks: 0,
             mode: run.mode,
             devices,
+            quorums,
         };
+        if let Some(quorum) = run.mode.quorum() {
+            world.quorums.thresholds.insert(FIRST_EPOCH, quorum.threshold.into());
+        }
         world.power_up(&validator_settings);
         world.look_at_devices();
         for (at, happening) in timeline::happenings(scenario, &streams) {
@@ -294,6 +345,7 @@ impl<'a> World<'a> {
             self.disturb();
         }
         self.look_for_half_open();
+        self.look_at_quorums();
         for signer in self.signers.clone() {
             if signer.leaks_connections() {
                 let seen = format!("{} holds two connections to one node", signer.name);
@@ -318,15 +370,37 @@ impl<'a> World<'a> {
         }
     }
 
+    /// In a world with ceremonies, shares of two epochs are never both enough to sign.
+    fn look_at_quorums(&self) {
+        if self.quorums.thresholds.len() < 2 {
+            return;
+        }
+        for epochs in self.quorums.who_could_sign(&self.signers) {
+            if epochs.len() > 1 {
+                let seen = format!("shares of epochs {epochs:?} are enough to sign");
+                self.oracle.borrow_mut().violated(Invariant::OneQuorum, seen);
+            }
+        }
+    }
+
     /// Ends all faults, and waits until signing goes on.
     fn recover(&mut self) -> anyhow::Result<bool> {
         self.heal();
-        let deadline = self.sim.elapsed() + self.scenario.recovery.0;
-        // A device without a free session refuses after the faults, too: nodes may need help again.
-        let mut help_at = self.trouble.sessions_are_back();
+        let recovery = self.scenario.recovery.0;
+        let deadline = self.sim.elapsed() + recovery;
+        // Cosigners that are kept apart refuse, and devices without a free session: their nodes may need help, but not at once.
+        let kept_apart = self.mode.quorum().map(|_| deadline - recovery / 2);
+        let mut help_at = kept_apart.or(self.trouble.sessions_are_back());
         let [signed, passed] =
             [ValidatorHost::heights_signed, ValidatorHost::heights_passed].map(|count| self.counts(count));
+        let released = self.oracle.borrow().releases();
+        let mut signs_by = self.scenario.expect.signs_within.map(|within| self.sim.elapsed() + within.0);
         while self.sim.elapsed() < deadline {
+            signs_by = signs_by.filter(|_| self.oracle.borrow().releases() == released);
+            if let Some(by) = signs_by.take_if(|by| *by <= self.sim.elapsed()) {
+                let seen = format!("no signature after the faults until {} ms", by.as_millis());
+                self.oracle.borrow_mut().violated(Invariant::Resumes, seen);
+            }
             if self.have_risen(&signed, ValidatorHost::heights_signed) {
                 return Ok(true);
             }
@@ -351,6 +425,14 @@ impl<'a> World<'a> {
         })
     }
 
+    /// How many crash points the disk of the first signer has passed.
+    fn disk_points(&self) -> u64 {
+        let first = self.scenario.signer_hosts().into_iter().next();
+        let is_first =
+            |signer: &&Rc<SignerHost>| first.as_ref().is_some_and(|first| *first.name == *signer.name);
+        self.signers.iter().find(is_first).map_or(0, |signer| signer.disk.points_passed())
+    }
+
     fn judge(self, resumed: bool) -> Outcome {
         let expect = &self.scenario.expect;
         let mut oracle = self.oracle.borrow_mut();
@@ -365,16 +447,18 @@ impl<'a> World<'a> {
             oracle.violated(Invariant::Resumes, seen);
         }
         let is_said = says_what_is_reached(self.scenario, self.mode);
-        // Elsewhere signatures take longer than it was written for.
-        let blocks = if is_said { expect.blocks } else { expect.blocks / 2 };
+        // A device takes longer than it was written for.
+        let is_slower = !is_said && self.mode.is_hardware();
+        let blocks = if is_slower { expect.blocks / 2 } else { expect.blocks };
         if oracle.blocks() < blocks {
             let seen = format!("{} precommits were released, and {blocks} are expected", oracle.blocks());
             oracle.violated(Invariant::Expected, seen);
         }
-        if (expect.double_sign_by_clone || expect.second_signature_withheld) && oracle.double_signs() == 0 {
+        let expects_double_sign = expect.double_sign_by_clone || expect.double_sign_by_group;
+        if (expects_double_sign || expect.second_signature_withheld) && oracle.double_signs() == 0 {
             oracle.violated(
                 Invariant::Expected,
-                "the clone was to sign twice, and did not: say what keeps it from it",
+                "the key was to sign twice, and did not: say what keeps it from it",
             );
         }
         let reached = self.reach.counts();
@@ -385,19 +469,27 @@ impl<'a> World<'a> {
             oracle.violated(Invariant::Expected, format!("\"{name}\" was never to be reached, and was"));
         }
         let latencies = oracle.latencies();
-        for seen in budget_overruns(self.scenario, self.mode, &latencies) {
+        let always = oracle.latencies_always();
+        for seen in budget_overruns(self.scenario, self.mode, &latencies, &always) {
             oracle.violated(Invariant::InTime, seen);
         }
         // With a clone there are two validators of one key: what the chain sees of that is what the scenario shows.
-        let seen_by_chain = if expect.double_sign_by_clone { Vec::new() } else { self.chain.violations() };
-        for seen in seen_by_chain {
+        let seen_by_chain = if expects_double_sign { Vec::new() } else { self.chain.violations() };
+        // A group may sign one message with two timestamps, which is no evidence on any chain.
+        let is_held_against = |seen: &String| self.mode.quorum().is_none() || !seen.starts_with("TwoTimes");
+        for seen in seen_by_chain.into_iter().filter(is_held_against) {
             oracle.violated(Invariant::OneSignature, format!("the chain saw {seen}"));
         }
         drop(oracle);
         let mut outcome = Outcome {
             reached,
             latencies,
-            disk_points: self.signers.iter().map(|signer| signer.disk.points_passed()).sum(),
+            disk_points: self.disk_points(),
+            ceremony_points: self
+                .signers
+                .iter()
+                .filter_map(|signer| Some((signer.name.to_string(), signer.ceremony_points()?)))
+                .collect(),
             simulated_ms: self.sim.elapsed().as_millis() as u64,
             ..Outcome::default()
         };
@@ -410,19 +502,20 @@ impl<'a> World<'a> {
 }
 
 /// What a scenario reaches is said of the modes that it was written for.
-fn says_what_is_reached(scenario: &Scenario, mode: crate::run::Mode) -> bool {
-    !mode.is_hardware() || !scenario.modes.is_empty()
+fn says_what_is_reached(scenario: &Scenario, mode: Mode) -> bool {
+    Mode::SOLE.contains(&mode) || !scenario.modes.is_empty()
 }
 
 /// The devices of a world: those that signers name, and one for each that names none.
 fn devices(
     run: &Run,
+    cast: &[Cosigner],
     keys: &Keys,
     streams: Streams,
     reach: &Reach,
 ) -> anyhow::Result<BTreeMap<String, device::Device>> {
     let mut devices = BTreeMap::new();
-    for signer in run.scenario.signer_hosts() {
+    for Cosigner { host: signer, .. } in cast {
         // In the modes without hardware, a device is its host's.
         let names = if run.mode.is_hardware() { signer.device_names() } else { vec![signer.name.clone()] };
         for name in names {
@@ -434,6 +527,34 @@ fn devices(
         }
     }
     Ok(devices)
+}
+
+/// The hosts of signers.
+fn cast(scenario: &Scenario, mode: Mode, streams: &Streams) -> Vec<Cosigner> {
+    match mode.quorum() {
+        Some(quorum) => scenario.cosigners(quorum, streams),
+        None => {
+            let sole = |host| Cosigner { host, serves: true, seat: None };
+            scenario.signer_hosts().into_iter().map(sole).collect()
+        }
+    }
+}
+
+fn mesh(
+    scenario: &Scenario,
+    quorum: Quorum,
+    cast: &[Cosigner],
+    keys: &Keys,
+    chain_id: &ChainId,
+) -> anyhow::Result<Mesh> {
+    let hosts: BTreeMap<_, _> =
+        cast.iter().filter_map(|cosigner| Some((cosigner.seat?, cosigner.host.name.clone()))).collect();
+    let shares = Shares::provide(keys, chain_id, quorum)?;
+    let has_ceremonies = scenario.acts.iter().any(|act| matches!(act.act, Do::Ceremony { .. }));
+    let newcomers = cast.iter().filter(|cosigner| has_ceremonies && cosigner.seat.is_none());
+    let newcomers = newcomers.map(|cosigner| cosigner.host.name.clone()).collect();
+    let (settings, malicious) = (scenario.group.clone(), RefCell::default());
+    Ok(Mesh { shares, hosts, settings, has_ceremonies, newcomers, malicious })
 }
 
 /// The chain of every world.
@@ -454,12 +575,14 @@ fn builder(scenario: &Scenario, seed: u64) -> turmoil::Sim<'static> {
 
 fn budget_overruns(
     scenario: &Scenario,
-    mode: crate::run::Mode,
-    latencies: &BTreeMap<&'static str, crate::outcome::Latencies>,
+    mode: Mode,
+    latencies: &BTreeMap<&'static str, Latencies>,
+    always: &BTreeMap<&'static str, Latencies>,
 ) -> Vec<String> {
     let mut overruns = Vec::new();
     for budget in &scenario.budgets {
         let for_mode = budget.modes.is_empty() || budget.modes.iter().any(|name| name.parse() == Ok(mode));
+        let latencies = if budget.always { always } else { latencies };
         let kinds = latencies.iter().filter(|(kind, _)| budget.of.as_deref().is_none_or(|of| of == **kind));
         for (kind, seen) in kinds.filter(|_| for_mode) {
             let limits = [

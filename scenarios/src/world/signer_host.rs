@@ -6,29 +6,37 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use age::x25519;
 use monosign::backend::softsign::unlock::UnlockEnv;
 use monosign::backend::yubihsm::witness::AuditLog;
 use monosign::backend::yubihsm::{AuditFileError, Witnessed};
 use monosign::config::Config;
 use monosign::guard::{JumpLimit, Watermark};
 use monosign::record::{Header, Record, RecordError, decode_file};
-use monosign::seams::Seams;
+use monosign::seams::{Entropy, Seams};
 use monosign::start::{self, Devices, Opened, Signer, StartError};
+use monosign::threshold::incarnation::Incarnation;
 use monosign_protocol::{ChainId, Hrs};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_local;
 
-use super::device::{Device, Eye, SimHardware};
+use super::ceremony::{self, GROUP, Order, SHARE};
+use super::device::{Device, Eye, LastSigned, SimHardware};
 use super::hosts::{Hosts, Power};
 use super::keys::Keys;
 use super::net::{SimEntropy, SimNet};
+use super::rogue;
+use super::shares::{Shares, age_identity};
 use super::wire::Tap;
 use crate::disk::{HostDisk, Image};
 use crate::oracle::Oracle;
 use crate::outcome::Invariant;
 use crate::reach::Reach;
 use crate::run::Mode;
-use crate::scenario::{self, SignerFiles, SignerTables, audit_file, signer_toml};
+use crate::scenario::{
+    self, Cheat, Cosigner, CosignerFiles, Seat, SignerFiles, SignerTables, audit_file, cosigner_toml,
+    signer_toml,
+};
 use crate::streams::Streams;
 
 /// Where its configuration would be.
@@ -44,7 +52,7 @@ pub(super) struct SignerHost {
     /// The devices that hold its key, in the order in which they are asked.
     pub(super) devices: Vec<String>,
     provider: toml::Table,
-    last_signed: Rc<RefCell<Option<(String, Vec<u8>)>>>,
+    last_signed: LastSigned,
     taps: RefCell<BTreeMap<String, Tap>>,
     /// How long it takes its links to notice a peer that is gone without a word.
     link_timeout: Cell<Duration>,
@@ -52,6 +60,21 @@ pub(super) struct SignerHost {
     pub(super) picture: RefCell<Option<Image>>,
     settings: RefCell<SignerSettings>,
     pub(super) control: RefCell<Option<mpsc::UnboundedSender<Control>>>,
+    /// What can be done to the connections to other cosigners.
+    mesh: Tap,
+    /// Which cosigner it is, in a world of groups.
+    pub(super) seat: Cell<Option<Seat>>,
+    /// Which of the hosts it is that come to a group later.
+    pub(super) newcomer: Cell<Option<usize>>,
+    /// Who is where, as its configuration has it since a ceremony has changed it.
+    peers: RefCell<Option<BTreeMap<Seat, String>>>,
+    /// The ceremony that its operator holds.
+    order: RefCell<Option<Rc<Order>>>,
+    ceremony_over: Notify,
+    /// The crash points that its disk had passed when a ceremony was ordered, and when it had ended.
+    ceremony_points: Cell<(u64, Option<u64>)>,
+    /// How it cheats, if it does.
+    cheat: Cell<Option<Cheat>>,
     starts: Cell<u64>,
     is_initialized: Cell<bool>,
     shared: Rc<SignerShared>,
@@ -76,6 +99,23 @@ pub(super) struct SignerShared {
     pub(super) mode: Mode,
     /// All devices of the world, by name.
     pub(super) devices: Rc<BTreeMap<String, Device>>,
+    /// The group, in a world of groups.
+    pub(super) mesh: Option<Mesh>,
+}
+
+/// A group of cosigners.
+pub(super) struct Mesh {
+    pub(super) shares: Shares,
+    /// Who is where, as everybody's configuration has it.
+    pub(super) hosts: BTreeMap<Seat, String>,
+    /// What stands in everybody's `[[providers.threshold]]`.
+    pub(super) settings: toml::Table,
+    /// Whether shares lie on the hosts' own disks, since a ceremony will make others.
+    pub(super) has_ceremonies: bool,
+    /// The hosts that come later, in the order of their numbers.
+    pub(super) newcomers: Vec<String>,
+    /// Who is malicious, and which life the others take it to be in.
+    pub(super) malicious: RefCell<BTreeMap<Seat, Incarnation>>,
 }
 
 /// What a process is told from outside.
@@ -87,11 +127,16 @@ pub(super) enum Control {
     Stop,
     /// Somebody starts a second process with the same files.
     Twin,
+    /// A ceremony begins.
+    Ceremony,
+    /// The cosigner must stop for a ceremony.
+    MakeWay,
 }
 
 impl SignerHost {
     pub(super) fn new(
-        signer: &scenario::Signer,
+        Cosigner { host: signer, seat, .. }: &Cosigner,
+        newcomer: Option<usize>,
         validators: Vec<String>,
         disk: Rc<HostDisk>,
         shared: Rc<SignerShared>,
@@ -111,6 +156,14 @@ impl SignerHost {
             picture: RefCell::new(None),
             settings: RefCell::new(settings),
             control: RefCell::new(None),
+            mesh: Tap::default(),
+            seat: Cell::new(*seat),
+            newcomer: Cell::new(newcomer),
+            peers: RefCell::default(),
+            order: RefCell::default(),
+            ceremony_over: Notify::new(),
+            ceremony_points: Cell::default(),
+            cheat: Cell::new(None),
             starts: Cell::new(0),
             is_initialized: Cell::new(!signer.fresh),
             shared,
@@ -140,11 +193,13 @@ impl SignerHost {
 
     /// Whether one of its connections has broken, or still is to, since this was asked last.
     pub(super) fn take_broken(&self) -> bool {
-        self.taps.borrow().values().fold(false, |broken, tap| tap.take_broken() | broken)
+        let mesh = self.mesh.take_broken();
+        self.taps.borrow().values().fold(mesh, |broken, tap| tap.take_broken() | broken)
     }
 
     /// Its connections break no more.
     pub(super) fn spare_connections(&self) {
+        self.mesh.spare();
         self.taps.borrow().values().for_each(Tap::spare);
     }
 
@@ -165,8 +220,96 @@ impl SignerHost {
         self.taps.borrow_mut().entry(node.into()).or_default().clone()
     }
 
+    /// What can be done to the connections to other cosigners.
+    pub(super) fn mesh_tap(&self) -> Tap {
+        self.mesh.clone()
+    }
+
+    /// Its process stands still, or goes on: nothing is read, written or closed. What it would do by itself meanwhile shows when it
+    /// goes on.
+    pub(super) fn freeze(&self, frozen: bool) {
+        self.mesh.freeze(frozen);
+        self.taps.borrow().values().for_each(|tap| tap.freeze(frozen));
+        if frozen {
+            self.shared.reach.hit("signer frozen");
+        }
+    }
+
+    /// From now on it cheats in this way, or no more.
+    pub(super) fn set_cheat(&self, cheat: Option<Cheat>) {
+        self.cheat.set(cheat);
+        if let (Some(mesh), Some(seat)) = (&self.shared.mesh, self.seat.get()) {
+            mesh.malicious.borrow_mut().remove(&seat);
+        }
+    }
+
+    /// Its share is in the hands of a malicious program from now on.
+    pub(super) fn turns_malicious(&self, life: Incarnation) {
+        if let (Some(mesh), Some(seat)) = (&self.shared.mesh, self.seat.get()) {
+            mesh.malicious.borrow_mut().insert(seat, life);
+        }
+    }
+
+    /// The configuration of each malicious cosigner of its group, and the life that the others take it to be in.
+    pub(super) fn malicious(&self) -> Vec<(Config, Incarnation)> {
+        let (Some(mesh), Some(own)) = (&self.shared.mesh, self.seat.get()) else { return Vec::new() };
+        let all = mesh.malicious.borrow();
+        let of_group = all.iter().filter(|(seat, _)| seat.dealing == own.dealing);
+        let parse = |seat: Seat| Config::parse(&self.cosigner_text(mesh, seat), Path::new(CONFIG)).ok();
+        of_group.filter_map(|(seat, life)| Some((parse(*seat)?, *life))).collect()
+    }
+
+    pub(super) fn cheats(&self, how: Cheat) -> bool {
+        self.cheat.get() == Some(how)
+    }
+
+    pub(super) fn oracle(&self) -> &Rc<RefCell<Oracle>> {
+        &self.shared.oracle
+    }
+
+    pub(super) fn reach(&self) -> &Reach {
+        &self.shared.reach
+    }
+
+    /// A signature of the group leaves it.
+    pub(super) fn group_signed(&self, bytes: &[u8], signature: &[u8]) {
+        self.shared.oracle.borrow_mut().group_signed(&self.name, bytes, signature);
+    }
+
     /// The text of `monosign.toml`.
     fn config_text(&self) -> String {
+        match (&self.shared.mesh, self.seat.get()) {
+            (Some(mesh), Some(seat)) => self.cosigner_text(mesh, seat),
+            _ => self.sole_text(),
+        }
+    }
+
+    fn cosigner_text(&self, mesh: &Mesh, seat: Seat) -> String {
+        let (settings, keys) = (self.settings.borrow(), &self.shared.keys);
+        let (group, share) = match mesh.has_ceremonies {
+            true => (GROUP.into(), SHARE.into()),
+            false => (mesh.shares.group(seat), mesh.shares.share(seat)),
+        };
+        let opens = mesh.shares.identity(self.newcomer.get());
+        let files = CosignerFiles {
+            record: RECORD.as_ref(),
+            group: &group,
+            share: &share,
+            share_identity: &opens,
+            identity: &keys.identity,
+        };
+        let is_peer = |other: &Seat| other.dealing == seat.dealing && other.member != seat.member;
+        let changed = self.peers.borrow();
+        let peers = changed.as_ref().unwrap_or(&mesh.hosts).iter().filter(|(other, _)| is_peer(other));
+        let peers: Vec<_> =
+            peers.map(|(other, host)| (other.member, format!("tcp://{host}:{MESH_PORT}"))).collect();
+        let addrs: Vec<_> = settings.validators.iter().map(|name| format!("tcp://{name}:{PORT}")).collect();
+        let listen = format!("tcp://{}:{MESH_PORT}", self.name);
+        let tables = (&settings.chain, &settings.link, &mesh.settings);
+        cosigner_toml(self.shared.chain_id.as_str(), files, &listen, &peers, &addrs, tables)
+    }
+
+    fn sole_text(&self) -> String {
         let (settings, keys) = (self.settings.borrow(), &self.shared.keys);
         let files = SignerFiles {
             record: RECORD.as_ref(),
@@ -188,8 +331,30 @@ impl SignerHost {
         }
         self.starts.set(self.starts.get() + 1);
         self.taps.borrow_mut().clear();
-        let (control, told) = mpsc::unbounded_channel();
+        self.mesh.reset();
+        let (control, mut told) = mpsc::unbounded_channel();
         *self.control.borrow_mut() = Some(control);
+        if self.cheats(Cheat::OtherBlocks) {
+            let config = Config::parse(&self.config_text(), Path::new(CONFIG))?;
+            return rogue::run(&self, &config, &self.seams()).await;
+        }
+        self.hold_ceremony();
+        while self.sign(&mut told).await? == Next::Ceremony {
+            if !self.await_ceremony(&mut told).await {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The signer, until it ends or makes way for a ceremony.
+    async fn sign(
+        self: &Rc<Self>,
+        told: &mut mpsc::UnboundedReceiver<Control>,
+    ) -> Result<Next, Box<dyn std::error::Error>> {
+        if self.has_no_share() {
+            return Ok(Next::Ceremony);
+        }
         let config = Config::parse(&self.config_text(), Path::new(CONFIG))?;
         let seams = self.seams();
         self.init(&seams).await;
@@ -202,26 +367,107 @@ impl SignerHost {
                     true => "signer refused to start",
                     false => "signer could not start",
                 });
-                Ok(())
+                Ok(if self.order.borrow().is_some() { Next::Ceremony } else { Next::End })
             }
         }
     }
 
+    /// A host that has left its group, or comes to it later.
+    fn has_no_share(&self) -> bool {
+        self.seat.get().is_none() && self.shared.mesh.as_ref().is_some_and(|mesh| mesh.has_ceremonies)
+    }
+
+    /// Its operator is to hold a ceremony with those of the other hosts.
+    pub(super) fn order(&self, order: Rc<Order>) {
+        *self.order.borrow_mut() = Some(order);
+        self.ceremony_points.set((self.disk.points_passed(), None));
+    }
+
+    /// How many crash points its disk has passed in a ceremony.
+    pub(super) fn ceremony_points(&self) -> Option<u64> {
+        let (first, last) = self.ceremony_points.get();
+        Some(last? - first)
+    }
+
+    /// The operator gives the command, if a ceremony is to be held.
+    fn hold_ceremony(self: &Rc<Self>) {
+        if let Some(order) = self.order.borrow().clone() {
+            spawn_local(ceremony::hold(Rc::clone(self), order));
+        }
+    }
+
+    /// The operator has seen the end, and changes the configuration.
+    pub(super) fn ceremony_has_ended(&self, order: &Order) {
+        *self.order.borrow_mut() = None;
+        let (first, _) = self.ceremony_points.get();
+        self.ceremony_points.set((first, Some(self.disk.points_passed())));
+        if order.shape.is_some() {
+            let seats = order.seats();
+            let own = seats.iter().find(|(_, host)| **host == *self.name).map(|(seat, _)| *seat);
+            self.seat.set(own);
+            *self.peers.borrow_mut() = Some(seats);
+            // A cosigner that runs already, on its new share, read who is where before that was written.
+            self.tell(Control::MakeWay);
+        }
+        self.ceremony_over.notify_one();
+    }
+
+    /// Waits until there is a share to sign with; false if the process is to end.
+    async fn await_ceremony(self: &Rc<Self>, told: &mut mpsc::UnboundedReceiver<Control>) -> bool {
+        while self.order.borrow().is_some() || self.has_no_share() {
+            tokio::select! {
+                biased;
+                control = told.recv() => match control {
+                    Some(Control::Ceremony) => self.hold_ceremony(),
+                    Some(Control::Stop) | None => return false,
+                    Some(_) => {}
+                },
+                () = self.ceremony_over.notified() => {}
+            }
+        }
+        true
+    }
+
+    /// What opens the share.
+    pub(super) fn age_identity(&self) -> anyhow::Result<x25519::Identity> {
+        age_identity(self.newcomer.get())
+    }
+
+    /// What opens the share of a host that comes later.
+    pub(super) fn age_identity_of(&self, newcomer: &str) -> anyhow::Result<x25519::Identity> {
+        let newcomers = self.shared.mesh.as_ref().map(|mesh| mesh.newcomers.as_slice()).unwrap_or_default();
+        age_identity(newcomers.iter().position(|name| name == newcomer))
+    }
+
+    pub(super) fn chain_id(&self) -> &ChainId {
+        &self.shared.chain_id
+    }
+
     fn seams(self: &Rc<Self>) -> Seams {
-        let (name, start, streams) = (&self.name, self.starts.get(), self.shared.streams);
-        let entropy = streams.of(&format!("entropy/{name}/{start}"));
+        let start = self.starts.get();
+        self.seams_of(&start.to_string(), start << 32, true)
+    }
+
+    /// Those of a process that holds a ceremony.
+    pub(super) fn ceremony_seams(self: &Rc<Self>, attempt: u64) -> Seams {
+        let start = self.starts.get();
+        self.seams_of(&format!("{start}/ceremony {attempt}"), (start << 32) + ((attempt + 1) << 20), false)
+    }
+
+    fn seams_of(self: &Rc<Self>, process: &str, dialed: u64, is_overheard: bool) -> Seams {
+        let (name, streams) = (&self.name, self.shared.streams);
+        let entropy = streams.of(&format!("entropy/{name}/{process}"));
+        let entropy: Rc<dyn Entropy> = Rc::new(SimEntropy(RefCell::new(entropy)));
         let net = SimNet {
             host: Rc::clone(name),
             hosts: Rc::clone(&self.shared.hosts),
             signer: Rc::clone(self),
             streams,
-            dialed: Cell::new(start << 32),
+            entropy: Rc::clone(&entropy),
+            is_overheard,
+            dialed: Cell::new(dialed),
         };
-        Seams {
-            net: Rc::new(net),
-            disk: self.disk.mount(),
-            entropy: Rc::new(SimEntropy(RefCell::new(entropy))),
-        }
+        Seams { net: Rc::new(net), disk: self.disk.mount(), entropy }
     }
 
     async fn start(
@@ -233,6 +479,11 @@ impl SignerHost {
         let env = UnlockEnv::default();
         self.limit_jumps(config);
         for chain in &config.chains {
+            if chain.key.threshold().is_some() {
+                self.saw_cosigner_start();
+                signer.start_chain(chain, &env).await?;
+                continue;
+            }
             let hardware = SimHardware {
                 devices: Rc::clone(&self.shared.devices),
                 eye: self.eye(),
@@ -330,12 +581,19 @@ impl SignerHost {
         self.shared.oracle.borrow_mut().started(&self.name, &watermark.to_string(), place);
     }
 
+    /// What a cosigner's record stands at when it starts, whether it opens it or not.
+    fn saw_cosigner_start(&self) {
+        let newest = |record: &[u8]| decode_file(record).ok().map(|(_, newest)| newest.watermark);
+        let Some(watermark) = self.disk.cached_file(RECORD, newest).flatten() else { return };
+        self.shared.oracle.borrow_mut().started(&self.name, &watermark.to_string(), place_of(&watermark));
+    }
+
     async fn serve(
         self: &Rc<Self>,
         mut signer: Signer,
-        mut told: mpsc::UnboundedReceiver<Control>,
-    ) -> turmoil::Result {
-        loop {
+        told: &mut mpsc::UnboundedReceiver<Control>,
+    ) -> Result<Next, Box<dyn std::error::Error>> {
+        let next = loop {
             tokio::select! {
                 biased;
                 control = told.recv() => match control {
@@ -350,27 +608,41 @@ impl SignerHost {
                         let twin = Rc::clone(self);
                         spawn_local(async move { twin.second_process().await });
                     }
-                    Some(Control::Stop) | None => break,
+                    Some(Control::Ceremony) => self.hold_ceremony(),
+                    Some(Control::MakeWay) => break Next::Ceremony,
+                    Some(Control::Stop) | None => break Next::End,
                 },
                 () = signer.wait() => {
                     tracing::info!(target: "sim::signer", host = &*self.name, "nothing is left to serve");
                     self.shared.reach.hit("signer ended by itself");
-                    return Ok(());
+                    return Ok(Next::End);
                 }
             }
-        }
+        };
         signer.stop().await;
         self.shared.reach.hit("signer stopped in good order");
         let recorded = self.disk.durable_file(Path::new(RECORD), |record| decode_file(record).ok());
         let place = recorded.flatten().and_then(|(_, newest)| place_of(&newest.watermark));
         self.shared.oracle.borrow_mut().stopped(&self.name, place);
-        Ok(())
+        Ok(next)
     }
+}
+
+/// What comes after a signer has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The process ends.
+    End,
+    /// It starts again with what a ceremony makes.
+    Ceremony,
 }
 
 fn place_of(watermark: &Watermark) -> Option<Hrs> {
     watermark.step.map(|step| Hrs { height: watermark.height, round: watermark.round, step })
 }
+
+/// Where cosigners listen.
+pub(super) const MESH_PORT: u16 = 26700;
 
 /// Where nodes listen.
 pub(super) const PORT: u16 = 26658;

@@ -29,7 +29,7 @@ use super::hosts::{Hosts, Power};
 use super::keys::Keys;
 use super::signer_host::PORT;
 use super::wire::{Tap, Wire};
-use crate::oracle::Oracle;
+use crate::oracle::{Oracle, SETTLED};
 use crate::outcome::Invariant;
 use crate::reach::Reach;
 use crate::run::Run;
@@ -90,9 +90,6 @@ pub(super) struct ValidatorShared {
     /// Until when the world is disturbed, since its start; `None` while it is.
     disturbed_until: Cell<Option<Duration>>,
 }
-
-/// A world settles first.
-const SETTLED: Duration = Duration::from_secs(5);
 
 impl ValidatorShared {
     pub(super) fn new(

@@ -109,7 +109,7 @@ fn check_cosigner(
     let seams = Seams::production();
     let opened = block_on(async {
         cosigner::explain(share, &chain.record, &seams).await?;
-        let opened = cosigner::open(share, id, &unlock_env())?;
+        let opened = cosigner::open(share, id, &unlock_env(), &*seams.disk).await?;
         Journal::admit(&*seams.disk, &chain.record, opened.share.epoch()).await?;
         Ok::<_, cosigner::OpenError>(opened)
     });

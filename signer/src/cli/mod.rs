@@ -28,10 +28,13 @@ use clap::{Args, Parser, Subcommand};
 use monosign_protocol::ChainId;
 
 use crate::backend::softsign::unlock::UnlockEnv;
-use crate::config::{ChainConfig, Config};
+use crate::config::{ChainConfig, Config, ThresholdConfig};
 use crate::ops::private_file::PrivateFileError;
 use crate::record::RecordError;
+use crate::seams::StdDisk;
 use crate::start::StartError;
+use crate::threshold::group::Group;
+use crate::threshold::open::read_group;
 use softsign::SoftsignError;
 
 /// A remote signer for CometBFT validators that never signs twice.
@@ -229,6 +232,12 @@ fn unlock_env() -> UnlockEnv {
 }
 
 /// Runs a future on the one thread of this process.
+/// The group of a key that is shared.
+fn group_of(share: &ThresholdConfig, chain_id: &ChainId) -> Result<Group, Failure> {
+    let read = block_on(read_group(&StdDisk::default(), &share.group, chain_id))?;
+    Ok(read.map_err(StartError::from)?)
+}
+
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = tokio::task::LocalSet::new().block_on(&runtime, future);

@@ -5,14 +5,13 @@ use std::io::Write;
 use clap::{Args, ValueEnum};
 use monosign_protocol::{noise, secret_connection};
 
-use super::{ChainArgs, Failure, block_on, device_key, unlock_env};
+use super::{ChainArgs, Failure, block_on, device_key, group_of, unlock_env};
 use crate::backend::softsign::unlock::{Loaded, load};
 use crate::config::{ChainConfig, KeyConfig, KeyFormat};
 use crate::pubkey::{PublicKey, valcons_prefix};
 use crate::record::Record;
 use crate::seams::Seams;
 use crate::start::{StartError, read_identity};
-use crate::threshold::open::read_group;
 
 /// Arguments of `monosign pubkey`.
 #[derive(Debug, Args)]
@@ -75,7 +74,7 @@ fn public_key(chain: &ChainConfig) -> Result<PublicKey, Failure> {
         KeyConfig::OnDevices(keys) if !chain.record.exists() => return device_key::public_key(keys),
         KeyConfig::OnDevices(_) => return recorded(chain),
         KeyConfig::Threshold(share) => {
-            let group = read_group(&share.group, &chain.id).map_err(StartError::from)?;
+            let group = group_of(share, &chain.id)?;
             return Ok(group.public_key());
         }
     };

@@ -12,7 +12,7 @@ use monosign_protocol::sign_bytes::Canonical;
 use monosign_protocol::{ChainId, Height, Round, Step};
 use tokio::time::timeout;
 
-use super::{ChainArgs, Failure, block_on, device_key, unlock_env};
+use super::{ChainArgs, Failure, block_on, device_key, group_of, unlock_env};
 use crate::backend::softsign::unlock::{Loaded, load};
 use crate::chain::jump_allowance_path;
 use crate::config::{ChainConfig, KeyConfig};
@@ -23,7 +23,6 @@ use crate::pubkey::PublicKey;
 use crate::record::{Header, MAX_SIGN_BYTES, Record, RecordError};
 use crate::seams::Seams;
 use crate::start::{self, Devices, Opened, StartError};
-use crate::threshold::open::read_group;
 
 /// Arguments of `monosign state`.
 #[derive(Debug, Args)]
@@ -320,7 +319,7 @@ fn public_key_of(chain: &ChainConfig, given: Option<PublicKey>) -> Result<Public
         (KeyConfig::OnDevices(_), Some(given)) => return Ok(given),
         (KeyConfig::OnDevices(keys), None) => return device_key::public_key(keys),
         (KeyConfig::Threshold(share), _) => {
-            let group = read_group(&share.group, &chain.id).map_err(StartError::from)?;
+            let group = group_of(share, &chain.id)?;
             return Ok(group.public_key());
         }
     };

@@ -321,7 +321,7 @@ impl Resolver<'_> {
         let addr: Addr = validator.addr.parse().map_err(|e| Invalid::new(&table, e))?;
         let identity = validator.secret_key.map(|path| self.path(path));
         if identity.is_none() && !addr.endpoint.is_local() {
-            return Err(invalid("secret_key is missing: tcp and noise connections need an identity".into()));
+            return Err(invalid("secret_key is missing: tcp and noise connections need an identity\nhint: `monosign init DIR` makes one, DIR/secrets/secret_connection.key".into()));
         }
         let timeout = match validator.timeout {
             Some(seconds) if seconds < SHORTEST_TIMEOUT => {

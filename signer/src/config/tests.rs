@@ -83,6 +83,27 @@ fn reads_the_yubihsm_table_of_tmkms() {
 }
 
 #[test]
+fn reads_the_yubihsm_table_of_the_example_that_tmkms_comes_with() {
+    let table = r#"
+[[providers.yubihsm]]
+adapter = { type = "usb" }
+auth = { key = 1, password_file = "/path/to/password" } # or pass raw password as `password`
+keys = [
+    { chain_ids = ["cosmoshub-4"], key = 1, type = "consensus" }
+    # { chain_ids = ["irishub"], key = 2, type = "account" }
+]
+#serial_number = "0123456789" # identify serial number of a specific YubiHSM to connect to
+connector_server = { laddr = "tcp://127.0.0.1:12345", cli = { auth_key = 2 } }
+"#;
+    let config = parse(&on_yubihsm(table)).expect("valid");
+    let provider = &config.yubihsm[0];
+    assert_eq!((&provider.adapter, &provider.serial, provider.auth_key), (&Adapter::Usb, &None, 1));
+    assert_eq!(provider.keys, [1].into());
+    let [warning] = config.warnings.as_slice() else { panic!("one warning: {:?}", config.warnings) };
+    assert!(warning.contains("connector_server is not supported and is ignored"), "{warning}");
+}
+
+#[test]
 fn one_key_may_be_on_two_devices_and_each_device_in_one_table() {
     let other = YUBIHSM.replace("12345\"", "12346\"").replace("0123456789", "0000000042");
     let config = parse(&on_yubihsm(&format!("{YUBIHSM}{other}"))).expect("valid");

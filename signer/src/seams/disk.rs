@@ -16,8 +16,10 @@ use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
+use zeroize::Zeroizing;
 
 use super::Local;
+use crate::ops::private_file::{self, PrivateFileError};
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,9 @@ pub enum Open {
     /// It must not exist; made with mode 0600.
     New,
 }
+
+/// Bytes that are wiped on drop.
+pub type Secret = Zeroizing<Vec<u8>>;
 
 /// Files by path.
 pub trait Disk {
@@ -47,6 +52,21 @@ pub trait Disk {
 
     /// The content of a small file, its first 4 KiB at the most, or `None` if there is none of that name.
     fn read_small<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<Option<String>>>;
+
+    /// Whether there is a file of that name.
+    fn is_there<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<bool>> {
+        Box::pin(async move { Ok(self.read_small(path).await?.is_some()) })
+    }
+
+    /// The content of a file that holds a secret, wiped on drop; see [`private_file::read_private`].
+    fn read_private<'a>(&'a self, path: &'a Path) -> Local<'a, Result<Secret, PrivateFileError>> {
+        Box::pin(async move { private_file::read_private(path) })
+    }
+
+    /// The content of a file that need not be private; see [`private_file::read_wiping`].
+    fn read_wiping<'a>(&'a self, path: &'a Path) -> Local<'a, Result<Secret, PrivateFileError>> {
+        Box::pin(async move { private_file::read_wiping(path) })
+    }
 
     /// Says whether anybody else could be waiting while a call blocks. A disk may use it or not.
     fn others_wait(&self, _others_wait: bool) {}

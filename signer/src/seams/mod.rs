@@ -11,7 +11,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-pub use disk::{Disk, DiskFile, Open, StdDisk};
+pub use disk::{Disk, DiskFile, Open, Secret, StdDisk};
 pub use entropy::{Entropy, OsEntropy};
 pub use net::{Listen, Net, Stream, TokioNet};
 
@@ -23,7 +23,7 @@ pub type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 pub struct Seams {
     /// Dials validators, and carries cosigners.
     pub net: Rc<dyn Net>,
-    /// Holds the records.
+    /// Holds the records, and the shares of cosigners.
     pub disk: Rc<dyn Disk>,
     /// Gives ephemeral keys and jitter.
     pub entropy: Rc<dyn Entropy>,

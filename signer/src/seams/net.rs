@@ -1,14 +1,18 @@
 //! The network: the signer dials, the validator listens.
 
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
+use ed25519_dalek::SigningKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
 use super::Local;
 use crate::config::Endpoint;
+use crate::threshold::tls::Tls;
+use crate::threshold::transport::Transport;
 
 /// A connection, whatever carries it.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
@@ -23,6 +27,14 @@ pub trait Net {
     /// Listens on an endpoint: cosigners only; a validator is always dialed. A network may have no listeners.
     fn listen<'a>(&'a self, _endpoint: &'a Endpoint) -> Local<'a, io::Result<Box<dyn Listen>>> {
         Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
+    /// What secures connections between cosigners: our end, for the holders of these identity keys. TLS on every real network.
+    ///
+    /// # Errors
+    /// If the cryptography cannot be set up.
+    fn transport(&self, identity: &SigningKey, peers: &[[u8; 32]]) -> io::Result<Rc<dyn Transport>> {
+        Ok(Rc::new(Tls::new(identity, peers.iter().copied()).map_err(io::Error::other)?))
     }
 }
 

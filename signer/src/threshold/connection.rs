@@ -11,6 +11,9 @@ use super::message::{MessageError, decode, length};
 /// How many frames wait for a peer that does not read; with more, the connection is given up.
 pub const BACKLOG: usize = 256;
 
+/// How much is written at once, when there is so much: a record of TLS.
+const RECORD: usize = 16 << 10;
+
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -57,11 +60,13 @@ pub async fn write(
     to: &mut (impl AsyncWrite + Unpin),
     frames: &mut mpsc::Receiver<Vec<u8>>,
 ) -> io::Result<()> {
-    while let Some(frame) = frames.recv().await {
-        to.write_all(&frame).await?;
-        while let Ok(frame) = frames.try_recv() {
-            to.write_all(&frame).await?;
+    while let Some(mut frame) = frames.recv().await {
+        while frame.len() < RECORD
+            && let Ok(next) = frames.try_recv()
+        {
+            frame.extend_from_slice(&next);
         }
+        to.write_all(&frame).await?;
         to.flush().await?;
     }
     to.shutdown().await

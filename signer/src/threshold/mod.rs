@@ -40,6 +40,7 @@ pub mod rounds;
 pub mod run;
 pub mod share;
 pub mod tls;
+pub mod transport;
 
 #[cfg(test)]
 mod tests;

@@ -16,14 +16,14 @@ use super::keeper::Keeper;
 use super::rounds::{MemberId, NonceMaker};
 use super::run::Mesh;
 use super::share::{Share, ShareError};
-use super::tls::Tls;
 use crate::backend::softsign::unlock::{self, KeyFileError, UnlockEnv};
 use crate::chain::Rules;
 use crate::config::{Endpoint, ThresholdConfig};
 use crate::guard::Watermark;
-use crate::ops::private_file::{self, PrivateFileError};
+use crate::ops::durable_file::DurableFileError;
+use crate::ops::private_file::PrivateFileError;
 use crate::record::{Record, RecordError};
-use crate::seams::Seams;
+use crate::seams::{Disk, Seams};
 
 /// Why a cosigner cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -103,9 +103,9 @@ pub enum OpenError {
         /// Why not.
         error: io::Error,
     },
-    /// The cryptography of connections.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
+    /// What secures connections.
+    #[error("connections to other cosigners cannot be secured: {0}")]
+    Transport(io::Error),
 }
 
 impl OpenError {
@@ -137,8 +137,8 @@ pub struct Opened {
 ///
 /// # Errors
 /// [`OpenError::File`], [`OpenError::Group`], [`OpenError::OtherChain`].
-pub fn read_group(path: &Path, chain_id: &ChainId) -> Result<Group, OpenError> {
-    let text = private_file::read_wiping(path)?;
+pub async fn read_group(disk: &dyn Disk, path: &Path, chain_id: &ChainId) -> Result<Group, OpenError> {
+    let text = disk.read_wiping(path).await?;
     let group = Group::parse(&text).map_err(|error| OpenError::Group { path: path.into(), error })?;
     if group.chain_id() != chain_id {
         let (found, expected) = (group.chain_id().clone(), chain_id.clone());
@@ -153,7 +153,13 @@ pub fn read_group(path: &Path, chain_id: &ChainId) -> Result<Group, OpenError> {
 /// [`OpenError::Destroyed`]; [`OpenError::Epoch`] if it cannot be known.
 pub async fn explain(config: &ThresholdConfig, record: &Path, seams: &Seams) -> Result<(), OpenError> {
     let path = &config.share.path;
-    if path.exists() {
+    if seams
+        .disk
+        .is_there(path)
+        .await
+        .map_err(DurableFileError::at("read", path))
+        .map_err(JournalError::from)?
+    {
         return Ok(());
     }
     let journal = Journal::load(&*seams.disk, &Journal::path(record)).await?;
@@ -171,9 +177,14 @@ pub async fn explain(config: &ThresholdConfig, record: &Path, seams: &Seams) -> 
 ///
 /// # Errors
 /// [`OpenError`].
-pub fn open(config: &ThresholdConfig, chain_id: &ChainId, env: &UnlockEnv) -> Result<Opened, OpenError> {
-    let group = Rc::new(read_group(&config.group, chain_id)?);
-    let content = private_file::read_private(&config.share.path)?;
+pub async fn open(
+    config: &ThresholdConfig,
+    chain_id: &ChainId,
+    env: &UnlockEnv,
+    disk: &dyn Disk,
+) -> Result<Opened, OpenError> {
+    let group = Rc::new(read_group(disk, &config.group, chain_id).await?);
+    let content = disk.read_private(&config.share.path).await?;
     let (_, identities) = unlock::identities(&config.share, env)?;
     let in_share = |error| OpenError::Share { path: config.share.path.clone(), error };
     let share = Share::open(&content, &identities).map_err(in_share)?;
@@ -220,7 +231,8 @@ pub async fn prepare(
         .filter(|member| *member != me)
         .filter_map(|member| Some((member, *group.identity(member)?)))
         .collect();
-    let tls = Tls::new(share.identity(), identities.iter().map(|(_, identity)| *identity))?;
+    let keys: Vec<[u8; 32]> = identities.iter().map(|(_, identity)| *identity).collect();
+    let transport = seams.net.transport(share.identity(), &keys).map_err(OpenError::Transport)?;
     let listening = seams.net.listen(&config.listen).await;
     let listener = listening.map_err(|error| OpenError::Listen { endpoint: config.listen.clone(), error })?;
     let path = Lives::path(record.path());
@@ -251,5 +263,5 @@ pub async fn prepare(
     );
     let endpoint = |(member, identity)| Some((member, config.peers.get(&member)?.clone(), identity));
     let peers = identities.into_iter().filter_map(endpoint).collect();
-    Ok((cosigner, keeper, Mesh { net: Rc::clone(&seams.net), tls, listener, peers }))
+    Ok((cosigner, keeper, Mesh { net: Rc::clone(&seams.net), transport, listener, peers }))
 }

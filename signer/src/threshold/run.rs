@@ -9,7 +9,7 @@ use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, split};
+use tokio::io::split;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -20,7 +20,7 @@ use super::cosigner::{Answered, AskError, ConnId, Cosigner, Effect, Event, Note,
 use super::keeper::Keeper;
 use super::message::{Reply, Request, encode};
 use super::rounds::MemberId;
-use super::tls::Tls;
+use super::transport::Transport;
 use crate::chain::{RawSigning, Rules};
 use crate::config::Endpoint;
 use crate::seams::{Listen, Net, Stream};
@@ -36,8 +36,8 @@ const HANDSHAKES: usize = 32;
 pub struct Mesh {
     /// The network.
     pub net: Rc<dyn Net>,
-    /// Our end of all connections.
-    pub tls: Tls,
+    /// What secures them.
+    pub transport: Rc<dyn Transport>,
     /// Where we listen.
     pub listener: Box<dyn Listen>,
     /// The other members: who, where, and by which identity key.
@@ -123,8 +123,8 @@ pub fn start(
     let (jobs, queue) = mpsc::channel(64);
     let (events, happened) = mpsc::channel(1024);
     let (stopped, stop) = watch::channel(false);
-    let Mesh { net, tls, listener, peers } = mesh;
-    let shared = Rc::new(Shared { net, tls, events, next: Cell::new(0), stop });
+    let Mesh { net, transport, listener, peers } = mesh;
+    let shared = Rc::new(Shared { net, transport, events, next: Cell::new(0), stop });
     let mut tasks = Vec::new();
     let members: BTreeMap<[u8; 32], MemberId> =
         peers.iter().map(|(member, _, identity)| (*identity, *member)).collect();
@@ -158,7 +158,7 @@ enum Happened {
 /// What all connections share.
 struct Shared {
     net: Rc<dyn Net>,
-    tls: Tls,
+    transport: Rc<dyn Transport>,
     events: mpsc::Sender<Happened>,
     next: Cell<u64>,
     stop: watch::Receiver<bool>,
@@ -171,7 +171,7 @@ impl Shared {
         loop {
             let secured = async {
                 let stream = self.net.dial(&endpoint).await?;
-                self.tls.dial(stream, &identity).await
+                self.transport.dial(stream, &identity).await
             };
             let failure = match timeout(HANDSHAKE, secured).await {
                 Ok(Ok(stream)) => {
@@ -224,7 +224,7 @@ impl Shared {
         from: String,
         members: Rc<BTreeMap<[u8; 32], MemberId>>,
     ) {
-        let failure = match timeout(HANDSHAKE, self.tls.accept(stream)).await {
+        let failure = match timeout(HANDSHAKE, self.transport.accept(stream)).await {
             Ok(Ok((stream, identity))) => match members.get(&identity).copied() {
                 Some(member) => {
                     spawn_local(async move { drop(self.serve(stream, member, false).await) });
@@ -239,12 +239,7 @@ impl Shared {
     }
 
     /// Carries one connection until it ends. Returns why it ended.
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
-        &self,
-        stream: S,
-        member: MemberId,
-        dialed: bool,
-    ) -> String {
+    async fn serve(&self, stream: Box<dyn Stream>, member: MemberId, dialed: bool) -> String {
         self.next.set(self.next.get() + 1);
         let conn = ConnId(self.next.get());
         let (frames, mut waiting) = mpsc::channel(BACKLOG);

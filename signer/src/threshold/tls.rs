@@ -23,7 +23,8 @@ use rustls::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use zeroize::Zeroizing;
 
-use crate::seams::Stream;
+use super::transport::{Accepted, Transport};
+use crate::seams::{Local, Stream};
 
 /// SubjectPublicKeyInfo of an Ed25519 key, up to the key (RFC 8410 section 4).
 const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -93,6 +94,23 @@ impl Tls {
         let key = certificate.and_then(|certificate| key_of(certificate));
         let key = key.ok_or_else(|| io::Error::other("the peer has shown no identity key"))?;
         Ok((stream, key))
+    }
+}
+
+impl Transport for Tls {
+    fn dial<'a>(
+        &'a self,
+        stream: Box<dyn Stream>,
+        peer: &'a [u8; 32],
+    ) -> Local<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move { Ok(Box::new(Tls::dial(self, stream, peer).await?) as Box<dyn Stream>) })
+    }
+
+    fn accept(&self, stream: Box<dyn Stream>) -> Local<'_, io::Result<Accepted>> {
+        Box::pin(async move {
+            let (stream, who) = Tls::accept(self, stream).await?;
+            Ok((Box::new(stream) as Box<dyn Stream>, who))
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 //! records on disk, TLS between them.
 //!
 //! Also: the same with a delay between the cosigners, which counts round trips; what a coordinator that is killed or hangs costs the next
-//! signature; and processor time and memory of all of them. Ratios travel, absolute times do not: all parties share the
+//! signature; how a group without a quorum refuses, and comes back; and processor time and memory of all of them. Ratios travel, absolute times do not: all parties share the
 //! processors of one machine here.
 
 #[path = "../sign/client.rs"]
@@ -88,6 +88,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
         let ours = measure(&path, &options.dir, shape, options.samples, &mut promises).await?;
         delayed(&path, &options.dir, shape, &mut promises).await?;
         failover::measure(&path, &options.dir, shape, options.trials, &mut promises).await?;
+        failover::majority(&path, &options.dir, shape, &mut promises).await?;
         if let Some(horcrux) = &horcrux {
             let theirs =
                 horcrux::measure(horcrux, &options.dir, shape, options.samples, options.trials).await?;

@@ -136,7 +136,7 @@ async fn asked_again_while_it_signs(bench: &mut Bench) -> Verdict {
 
 async fn signer_restarted(bench: &mut Bench) -> Verdict {
     a_height(bench).await?;
-    bench.restart()?;
+    bench.restart().await?;
     a_height(bench).await
 }
 

@@ -97,7 +97,7 @@ async fn state_wiped(bench: &mut Bench) -> Verdict {
     let state = bench.process.as_ref().and_then(|process| process.state()).ok_or_else(missing)?.to_owned();
     let kept = std::fs::read(&state)?;
     std::fs::remove_file(&state)?;
-    bench.restart()?;
+    bench.restart().await?;
     let started = bench.dials_in(FIRST, Duration::from_secs(3)).await;
     let mut signed = false;
     if started {
@@ -109,7 +109,7 @@ async fn state_wiped(bench: &mut Bench) -> Verdict {
     }
     bench.kill();
     std::fs::write(&state, kept)?;
-    bench.restart()?;
+    bench.restart().await?;
     bench.ready().await?;
     if signed {
         return Err(Failed::because("began anew, below what it had signed").into());

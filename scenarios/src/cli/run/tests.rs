@@ -59,7 +59,10 @@ fn all_there_is_runs_in_every_mode_and_release_as_often_as_it_says() {
     let rig = Rig::new(&[("a.toml", SMALL), ("b.toml", &format!("seeds = 2\n{SMALL}")), ("notes.md", "")]);
     let (verdict, out) = rig.run(&|_| Outcome::default(), &[]);
     assert_eq!(verdict.unwrap(), Verdict::Held);
-    assert!(out.contains("42 runs, 0 failed"), "7 releases, 2 modes, 1 and 2 seeds: {out}");
+    assert!(
+        out.contains("50 runs, 0 failed"),
+        "7 releases, 2 modes, 1 and 2 seeds, and 2 kinds of devices and 2 groups each: {out}"
+    );
     assert!(out.contains("never reached: ") && !out.contains("FAILED"), "{out}");
 }
 
@@ -74,7 +77,7 @@ fn a_failure_tells_how_to_see_it_again_and_is_saved_and_replayed() {
         out.contains("again: scenarios run a --mode device --dialect v1.0 --seed 77 --library "),
         "{out}"
     );
-    assert!(out.contains("reached: signer started 4\n"), "{out}");
+    assert!(out.contains("reached: signer started 12\n"), "{out}");
     let saved = rig.path("reports/failures/a-device-v1.0-77.toml");
     assert!(out.contains(&format!("scenarios replay {saved}")), "{out}");
 
@@ -98,7 +101,7 @@ fn what_once_failed_is_run_as_it_failed() {
     };
     let (verdict, out) = rig.run(&only_there, &[&saved]);
     assert_eq!(verdict.unwrap(), Verdict::Violated);
-    assert!(out.contains("14 runs, 1 failed"), "{out}");
+    assert!(out.contains("18 runs, 1 failed"), "{out}");
     assert!(out.contains(&format!("again: scenarios run {saved} ")), "{out}");
 }
 
@@ -114,7 +117,7 @@ fn seeds_are_the_same_each_time_and_differ_between_runs() {
         rig.run(&note, &[]).0.unwrap();
         seen.into_inner().unwrap()
     };
-    assert_eq!(seeds().len(), 9 * 14);
+    assert_eq!(seeds().len(), 9 * 14 + 4);
     assert_eq!(seeds(), seeds());
 }
 
@@ -124,7 +127,7 @@ fn reports_hold_every_run() {
     rig.run(&device_fails, &[]).0.unwrap();
     let json = fs::read_to_string(rig.path("reports/scenarios.json")).unwrap();
     let report: monosign_reports::Report = serde_json::from_str(&json).unwrap();
-    assert_eq!(report.suites[0].cases.len(), 14);
+    assert_eq!(report.suites[0].cases.len(), 18);
     let failed = report.suites[0].cases.iter().filter(|case| case.status == monosign_reports::Status::Failed);
     assert_eq!(failed.count(), 7);
     assert_eq!(report.suites[0].cases[0].properties["reached: signer started"], "2");

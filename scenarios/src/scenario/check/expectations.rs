@@ -2,6 +2,7 @@
 
 use super::super::place::Place;
 use super::super::{Budget, Do, Scenario};
+use super::timeline::groups_only;
 use super::{Findings, MESSAGES};
 use crate::counters;
 use crate::run::Mode;
@@ -23,6 +24,7 @@ fn expect(scenario: &Scenario, found: &mut Findings) {
         }
         found.no_twins(&place.key(key), names);
     }
+    found.no_twins(&place.key("told"), &expect.told);
     for (n, name) in expect.never.iter().enumerate() {
         let both = expect.reached.contains(name);
         found.add_if(both, &place.key("never").index(n), format!("`{name}` must be reached as well"));
@@ -34,11 +36,21 @@ fn expect(scenario: &Scenario, found: &mut Findings) {
         &place.key("blocks"),
         format!("in `duration` and `recovery` there is time for {most} blocks at most"),
     );
+    found.add_if(
+        expect.signs_within.is_some_and(|within| within > scenario.recovery),
+        &place.key("signs_within"),
+        format!("it is above `recovery`, {}", scenario.recovery),
+    );
     let clones = scenario.acts.iter().any(|act| matches!(act.act, Do::Clone { .. }));
     found.add_if(
         expect.double_sign_by_clone && !clones,
         &place.key("double_sign_by_clone"),
         "no act clones a signer",
+    );
+    found.add_if(
+        expect.double_sign_by_group && !groups_only(scenario),
+        &place.key("double_sign_by_group"),
+        "only groups do: `modes` must name modes of groups, and no other",
     );
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use monosign::config::{Config, ConfigError};
 use toml::Table;
 
+use super::super::cosigner_toml::{CosignerFiles, GROUP_KEYS, cosigner_toml};
 use super::super::place::Place;
 use super::super::signer_toml::{
     CHAIN_KEYS, LINK_KEYS, PROVIDER_KEYS, SignerFiles, SignerTables, signer_toml,
@@ -35,6 +36,41 @@ pub(super) fn check(scenario: &Scenario, found: &mut Findings) {
             settings(&Place::top("act").index(n), chain, link, found);
         }
     }
+    group(scenario, found);
+}
+
+/// The cosigners: as many as each of the modes takes, and what stands in their files.
+fn group(scenario: &Scenario, found: &mut Findings) {
+    let place = Place::top("group");
+    table(&place, &scenario.group, &GROUP_KEYS, cosigner_text, found);
+    for (n, name) in scenario.modes.iter().enumerate() {
+        let Some(quorum) = name.parse::<Mode>().ok().and_then(Mode::quorum) else { continue };
+        let (place, members) = (Place::top("modes").index(n), usize::from(quorum.members));
+        let signers = scenario.signer_hosts();
+        let what = format!("`{name}` has {members} cosigners: there must be 1 signer, or at least {members}");
+        found.add_if(signers.len() > 1 && signers.len() < members, &place, what);
+        let lonely = signers.iter().skip(members).find(|signer| !signer.off && signers.len() > 1);
+        if let Some(signer) = lonely {
+            let what = format!(
+                "`{name}` has {members} cosigners: `{}` is none of them, so it must be `off`",
+                signer.name
+            );
+            found.add(&place, what);
+        }
+    }
+}
+
+fn cosigner_text(group: &Table) -> String {
+    let files = CosignerFiles {
+        record: "record".as_ref(),
+        group: "group.json".as_ref(),
+        share: "share.age".as_ref(),
+        share_identity: "share.identity".as_ref(),
+        identity: "identity.key".as_ref(),
+    };
+    let peers = [(2, "tcp://cosigner-2:26700".into())];
+    let (empty, addrs) = (Table::new(), ["tcp://validator:26658".into()]);
+    cosigner_toml("sim-1", files, "tcp://cosigner-1:26700", &peers, &addrs, (&empty, &empty, group))
 }
 
 fn settings(place: &Place, chain: &Table, link: &Table, found: &mut Findings) {

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use monosign::threshold::group::Shape;
+
 use super::super::place::Place;
 use super::super::{Act, Do, Scenario, Span, SpanRange, When};
 use super::Findings;
 use super::hosts::Hosts;
+use crate::run::Mode;
 
 pub(super) fn check(scenario: &Scenario, hosts: &Hosts, found: &mut Findings) {
     for (n, act) in scenario.acts.iter().enumerate() {
@@ -31,6 +34,12 @@ fn when(duration: Span, place: &Place, when: &When, found: &mut Findings) {
         found.add_if(until.0 < at.to, &place, "it ends before it begins");
         found.add_if(until > &duration, &place, format!("it comes after the `duration`, {duration}"));
     }
+}
+
+/// Whether the scenario is one of groups alone.
+pub(super) fn groups_only(scenario: &Scenario) -> bool {
+    let is_group = |name: &String| name.parse::<Mode>().is_ok_and(|mode| mode.quorum().is_some());
+    !scenario.modes.is_empty() && scenario.modes.iter().all(is_group)
 }
 
 /// One line of the timeline, and what it stands in.
@@ -72,9 +81,22 @@ impl Line<'_> {
             Do::CrashAwaiting { host, .. } | Do::CrashAnswered { host, .. } => {
                 self.node(host, found);
             }
-            Do::Freeze { host, lasts } | Do::Equivocate { host, lasts } => {
+            Do::Freeze { host, lasts } => {
+                self.any_host(host, found);
+                self.takes_time(lasts, found);
+            }
+            Do::Equivocate { host, lasts } => {
                 self.node(host, found);
                 self.takes_time(lasts, found);
+            }
+            Do::Cheat { host, lasts, .. } => {
+                self.signer("host", host, found);
+                self.takes_time(lasts, found);
+                let what = "only cosigners cheat: `modes` must name modes of groups, and no other";
+                found.add_if(!groups_only(self.scenario), &self.place.key("do"), what);
+            }
+            Do::Ceremony { threshold, members, leaving } => {
+                self.ceremony(*threshold, members, leaving, found);
             }
             Do::Isolate { host, lasts } => {
                 self.node(host, found);
@@ -165,6 +187,9 @@ impl Line<'_> {
             }
         }
         let [a, b] = between;
+        if self.hosts.is_signer(a) && self.hosts.is_signer(b) && groups_only(self.scenario) {
+            return found.add_if(a == b, &place, "a connection is between two hosts");
+        }
         let (signer, node) = match self.hosts.is_signer(a) {
             true => (a, b),
             false => (b, a),
@@ -215,6 +240,28 @@ impl Line<'_> {
         let taken = self.before(|act| matches!(act, Do::Snapshot { host: of } if of == host));
         let what = format!("no `snapshot` of `{host}` comes before it");
         found.add_if(self.hosts.is_signer(host) && !taken, &self.place.key("host"), what);
+    }
+
+    fn ceremony(&self, threshold: Option<u16>, members: &[String], leaving: &[String], found: &mut Findings) {
+        let what = "only cosigners hold ceremonies: `modes` must name modes of groups, and no other";
+        found.add_if(!groups_only(self.scenario), &self.place.key("do"), what);
+        let all: Vec<String> = members.iter().chain(leaving).cloned().collect();
+        for (key, names) in [("members", members), ("leaving", leaving)] {
+            for (n, name) in names.iter().enumerate().filter(|(_, name)| !self.hosts.is_signer(name)) {
+                let place = self.place.key(key).index(n);
+                found.unknown(&place, "signer", name, &self.hosts.signer_names());
+            }
+        }
+        found.no_twins(&self.place.key("members"), &all);
+        let place = self.place.key("threshold");
+        match threshold {
+            None => found.add_if(!all.is_empty(), &place, "other members take a `threshold`"),
+            Some(t) => {
+                let shape = Shape::new(t, u16::try_from(members.len()).unwrap_or(u16::MAX));
+                let what = shape.err().map(|error| error.to_string());
+                found.add_if(what.is_some(), &place, what.unwrap_or_default());
+            }
+        }
     }
 
     fn clone_state(&self, from: &str, to: &str, found: &mut Findings) {

@@ -4,12 +4,41 @@ use super::{LoadError, load, parse, with_suggestion};
 use crate::scenario::{Act, Do, SpanRange};
 use crate::testing::SMALL;
 
-/// Every act there is, in a plan where it can happen.
+/// Every act there is but those of groups, in a plan where it can happen.
 const ALL_ACTS: &str = include_str!("all_acts.toml");
+
+/// Those of groups.
+const GROUP_ACTS: &str = r#"about = "What befalls cosigners alone."
+duration = "20s"
+modes = ["threshold-2-of-3"]
+group = { rejoin = "strict" }
+
+[[signer]]
+name = "one"
+
+[[signer]]
+name = "two"
+
+[[signer]]
+name = "three"
+
+[[act]]
+at = "5s"
+do = "cheat"
+host = "two"
+how = "bad-share"
+for = "5s"
+
+[[act]]
+at = "12s"
+do = "ceremony"
+threshold = 2
+members = ["one", "two", "three"]
+"#;
 
 #[test]
 fn what_is_written_reads_back() {
-    for text in [SMALL, ALL_ACTS] {
+    for text in [SMALL, ALL_ACTS, GROUP_ACTS] {
         let scenario = parse(text).unwrap();
         let written = toml::to_string(&scenario).unwrap();
         assert_eq!(parse(&written).as_ref(), Ok(&scenario), "{written}");
@@ -23,7 +52,8 @@ fn every_act_of_the_schema_is_read() {
     let acts = schema["definitions"]["Act"]["oneOf"].as_array().unwrap();
     let mut named: Vec<_> =
         acts.iter().map(|act| act["properties"]["do"]["const"].as_str().unwrap()).collect();
-    let mut read: Vec<_> = parse(ALL_ACTS).unwrap().acts.iter().map(|act| act.act.name()).collect();
+    let plans = [ALL_ACTS, GROUP_ACTS].map(|text| parse(text).unwrap());
+    let mut read: Vec<_> = plans.iter().flat_map(|plan| &plan.acts).map(|act| act.act.name()).collect();
     named.sort();
     read.sort();
     read.dedup();

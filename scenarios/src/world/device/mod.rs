@@ -52,7 +52,8 @@ impl Device {
     ) -> anyhow::Result<Self> {
         let stream = streams.of(&format!("device/{}", settings.name));
         Ok(match mode {
-            Mode::Softsign => {
+            // A share of the key is always a software key.
+            Mode::Softsign | Mode::Threshold(_) => {
                 Self::Modelled(modelled::Model::new(SpanRange::always(Duration::ZERO), stream, reach.clone()))
             }
             // EdDSA on a YubiHSM 2, as published.
@@ -122,6 +123,9 @@ impl Device {
     }
 }
 
+/// What a host's keys signed last, and on which device.
+pub(super) type LastSigned = Rc<RefCell<Option<(String, Vec<u8>)>>>;
+
 /// The oracle's eye on a host's keys.
 #[derive(Clone)]
 pub(super) struct Eye {
@@ -131,7 +135,7 @@ pub(super) struct Eye {
     pub(super) oracle: Rc<RefCell<Oracle>>,
     pub(super) reach: Reach,
     /// What the host's keys signed last, and on which device.
-    pub(super) last: Rc<RefCell<Option<(String, Vec<u8>)>>>,
+    pub(super) last: LastSigned,
 }
 
 impl Eye {

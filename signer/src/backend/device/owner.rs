@@ -218,7 +218,13 @@ impl Shared {
     }
 
     fn latch(&self, why: &str) {
-        tracing::error!(device = %self.name, "device {}: {why}: it is asked nothing more until a restart", self.name);
+        // What can be done about it comes last.
+        let (why_alone, hint) = why.split_at(why.find("\nhint:").unwrap_or(why.len()));
+        tracing::error!(
+            device = %self.name,
+            "device {}: {why_alone}: it is asked nothing more until a restart{hint}",
+            self.name
+        );
         *self.state.borrow_mut() = State::Latched(why.to_owned());
         self.changed.notify_waiters();
     }

@@ -46,8 +46,9 @@ pub struct KeyName {
 
 /// The default of [`Settings::timeout`].
 pub const TIMEOUT: Duration = Duration::from_millis(1500);
-/// The longest message that is signed, in bytes. PKCS#11 has no limit; this bounds what goes through the pipe.
-pub const MAX_MESSAGE: usize = 1 << 20;
+/// The longest message that is signed, in bytes: an extension of 1 MiB (CometBFT v0.40 `types/vote.go`, `MaxVoteExtensionSize`) and what
+/// stands around it. PKCS#11 has no limit; this bounds what goes through the pipe.
+pub const MAX_MESSAGE: usize = (1 << 20) + 1024;
 
 impl Settings {
     /// What the owner of the token keeps to.

@@ -296,13 +296,18 @@ fn slot_of(library: &Pkcs11, label: &str) -> Result<Slot, TokenError> {
 }
 
 /// Tokens lock after a few wrong PINs, so a program does not use up the last attempt.
+fn may_log_in(pin_locked: bool, final_try: bool) -> Result<(), TokenError> {
+    match (pin_locked, final_try) {
+        (true, _) => Err(TokenError::Pin("the token's PIN is locked")),
+        (_, true) => {
+            Err(TokenError::Pin("the token has one attempt at its PIN left, which is not used up here"))
+        }
+        (false, false) => Ok(()),
+    }
+}
+
 fn log_in(session: &Session, info: &TokenInfo, pin: &SecretString) -> Result<(), TokenError> {
-    if info.user_pin_locked() {
-        return Err(TokenError::Pin("the token's PIN is locked"));
-    }
-    if info.user_pin_final_try() {
-        return Err(TokenError::Pin("the token has one attempt at its PIN left, which is not used up here"));
-    }
+    may_log_in(info.user_pin_locked(), info.user_pin_final_try())?;
     let pin = AuthPin::new(pin.expose_secret().into());
     match session.login(UserType::User, Some(&pin)) {
         Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
@@ -335,6 +340,14 @@ fn failed(error: &Error) -> DeviceError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_attempt_at_a_pin_is_never_used_up() {
+        assert!(may_log_in(false, false).is_ok());
+        for (locked, final_try) in [(true, false), (false, true), (true, true)] {
+            assert!(matches!(may_log_in(locked, final_try), Err(TokenError::Pin(_))), "{locked} {final_try}");
+        }
+    }
 
     #[test]
     fn a_point_is_read_in_both_of_its_forms_and_no_other() {

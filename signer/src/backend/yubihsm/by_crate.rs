@@ -7,6 +7,7 @@ use yubihsm::client::ErrorKind;
 use yubihsm::{Client, Connector, Credentials, HttpConfig, device};
 
 use super::host::{Host, Info, Session, device_said};
+use super::proxy::ConnectorFailure;
 use super::witness::{Alarm, AuditLog, LogEntry};
 use super::{Adapter, Proxy, Settings, YubihsmDriver};
 use crate::backend::device::DeviceError;
@@ -26,6 +27,13 @@ pub struct Opened {
     _proxy: Option<Proxy>,
 }
 
+/// A session by the crate.
+pub struct CrateSession {
+    client: Client,
+    /// `None` over USB.
+    connector: Option<ConnectorFailure>,
+}
+
 impl YubihsmDriver {
     /// A driver that opens its first session when it is first asked.
     pub fn new(settings: Arc<Settings>) -> Self {
@@ -37,8 +45,8 @@ impl YubihsmDriver {
     /// # Errors
     /// [`DeviceError`]
     pub fn open(settings: Arc<Settings>) -> Result<Opened, DeviceError> {
-        let (client, host) = Self::new(settings).into_session()?;
-        Ok(Opened { client, _proxy: host.proxy })
+        let (session, host) = Self::new(settings).into_session()?;
+        Ok(Opened { client: session.client, _proxy: host.proxy })
     }
 }
 
@@ -67,41 +75,51 @@ impl CrateHost {
 }
 
 impl Host for CrateHost {
-    type Session = Client;
+    type Session = CrateSession;
 
-    fn open(&mut self, settings: &Settings) -> Result<Client, DeviceError> {
+    fn open(&mut self, settings: &Settings) -> Result<CrateSession, DeviceError> {
         let connector = self.connector(settings)?;
         let password = settings.password.expose_secret();
         let credentials = Credentials::from_password(settings.auth_key, password.as_bytes());
         let before = self.sessions();
-        Client::open(connector, credentials, true).map_err(|error| unopened(&error, self.sessions() > before))
+        let failure = self.proxy.as_ref().map(Proxy::failure);
+        match Client::open(connector, credentials, true) {
+            Ok(client) => Ok(CrateSession { client, connector: failure }),
+            Err(error) => Err(clearer(unopened(&error, self.sessions() > before), failure.as_ref())),
+        }
     }
 }
 
-impl Session for Client {
+impl CrateSession {
+    fn failed(&self, error: &yubihsm::client::Error, key: u16) -> DeviceError {
+        clearer(failed(error, key), self.connector.as_ref())
+    }
+}
+
+impl Session for CrateSession {
     fn info(&mut self) -> Result<Info, DeviceError> {
-        let info = self.device_info().map_err(|error| failed(&error, 0))?;
+        let info = self.client.device_info().map_err(|error| self.failed(&error, 0))?;
         let log_has_room = info.log_store_used < info.log_store_capacity;
         Ok(Info { serial: info.serial_number.to_string(), log_has_room })
     }
 
     fn public_key(&mut self, key: u16) -> Result<PublicKey, DeviceError> {
-        let found = self.get_public_key(key).map_err(|error| failed(&error, key))?;
+        let found = self.client.get_public_key(key).map_err(|error| self.failed(&error, key))?;
         let found = found.ed25519().ok_or_else(|| DeviceError::Refused("it is no Ed25519 key".into()))?;
         Ok(PublicKey::from_bytes(*found.as_bytes()))
     }
 
     fn sign(&mut self, key: u16, message: &[u8]) -> Result<[u8; 64], DeviceError> {
-        let signature = self.sign_ed25519(key, message).map_err(|error| failed(&error, key))?;
+        let signature = self.client.sign_ed25519(key, message).map_err(|error| self.failed(&error, key))?;
         Ok(signature.to_bytes())
     }
 
     fn log(&mut self) -> Result<AuditLog, DeviceError> {
-        read_log(self)
+        read_log(&self.client).map_err(|error| clearer(error, self.connector.as_ref()))
     }
 
     fn mark_read(&mut self, item: u16) -> Result<(), DeviceError> {
-        self.set_log_index(item).map_err(|error| failed(&error, 0))
+        self.client.set_log_index(item).map_err(|error| self.failed(&error, 0))
     }
 }
 
@@ -160,6 +178,16 @@ fn unopened(error: &yubihsm::client::Error, session_spent: bool) -> DeviceError 
         (ErrorKind::AuthenticationError, _) => DeviceError::WrongPassword,
         (_, Some(device::ErrorKind::SessionsFull)) => DeviceError::SessionsFull,
         _ => lost(error, session_spent),
+    }
+}
+
+/// What the connector failed at says more than that the crate has lost its connection.
+fn clearer(error: DeviceError, connector: Option<&ConnectorFailure>) -> DeviceError {
+    match (error, connector.and_then(ConnectorFailure::take)) {
+        (DeviceError::Lost { session_spent, .. }, Some(reason)) => {
+            DeviceError::Lost { reason, session_spent }
+        }
+        (error, _) => error,
     }
 }
 

@@ -19,6 +19,7 @@ mod by_crate;
 mod driver;
 pub mod host;
 mod proxy;
+pub mod unlock;
 pub mod witness;
 mod witnessed;
 

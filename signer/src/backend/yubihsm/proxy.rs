@@ -6,8 +6,8 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A listener on loopback that passes requests on to a connector.
@@ -16,11 +16,16 @@ pub struct Proxy {
     shared: Arc<Shared>,
 }
 
+/// What the connector failed at last. The crate only sees that its connection has ended.
+#[derive(Clone)]
+pub struct ConnectorFailure(Arc<Shared>);
+
 struct Shared {
     host: String,
     port: u16,
     timeout: Duration,
     sessions: AtomicU64,
+    failure: Mutex<Option<String>>,
     stopped: AtomicBool,
 }
 
@@ -42,6 +47,7 @@ impl Proxy {
             port,
             timeout,
             sessions: AtomicU64::new(0),
+            failure: Mutex::new(None),
             stopped: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
@@ -57,6 +63,34 @@ impl Proxy {
     /// How many sessions the device has opened through it.
     pub fn sessions(&self) -> u64 {
         self.shared.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Where its connector's failures are told.
+    pub fn failure(&self) -> ConnectorFailure {
+        ConnectorFailure(Arc::clone(&self.shared))
+    }
+}
+
+impl ConnectorFailure {
+    /// The last one, which is told once.
+    pub fn take(&self) -> Option<String> {
+        self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Shared {
+    fn fails(&self, error: &io::Error) {
+        let Self { host, port, timeout, .. } = self;
+        let what = match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                format!("gave no answer within {timeout:?}")
+            }
+            io::ErrorKind::UnexpectedEof => "closed the connection and gave no answer".into(),
+            io::ErrorKind::InvalidData | io::ErrorKind::Other => "gave an answer that is none".into(),
+            _ => format!("cannot be reached: {error}"),
+        };
+        let failure = format!("the connector at {host}:{port} {what}");
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
     }
 }
 
@@ -95,19 +129,29 @@ fn serve(mut client: &TcpStream, shared: &Shared) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(MAX_MESSAGE);
     loop {
         let Some(request) = read_whole(client, &mut buffer, request_len)? else { return Ok(()) };
-        let connector = match upstream.take() {
-            Some(connector) => connector,
-            None => connect(shared)?,
-        };
-        (&connector).write_all(&request)?;
-        let answer = read_whole(&connector, &mut buffer, answer_len)?;
-        let answer = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let answered = ask(shared, upstream.take(), &request, &mut buffer);
+        let (connector, answer) = answered.inspect_err(|error| shared.fails(error))?;
         if body_of_answer(&answer).first() == Some(&SESSION_CREATED) {
             shared.sessions.fetch_add(1, Ordering::Relaxed);
         }
         client.write_all(&answer)?;
         upstream = Some(connector);
     }
+}
+
+fn ask(
+    shared: &Shared,
+    upstream: Option<TcpStream>,
+    request: &[u8],
+    buffer: &mut Vec<u8>,
+) -> io::Result<(TcpStream, Vec<u8>)> {
+    let connector = match upstream {
+        Some(connector) => connector,
+        None => connect(shared)?,
+    };
+    (&connector).write_all(request)?;
+    let answer = read_whole(&connector, buffer, answer_len)?;
+    Ok((connector, answer.ok_or(io::ErrorKind::UnexpectedEof)?))
 }
 
 fn connect(shared: &Shared) -> io::Result<TcpStream> {

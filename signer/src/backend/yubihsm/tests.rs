@@ -99,8 +99,13 @@ fn d1_a_hanging_connector_is_given_up_long_before_the_crate_would() {
         let (connector, key) = ready().await;
         connector.set(Fault::Lasting(Lasting::Hang, true));
         let asked = Instant::now();
-        key.sign(b"vote").await.unwrap_err();
+        let failure = key.sign(b"vote").await.unwrap_err().to_string();
         assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+        assert!(
+            failure.contains("the connector at 127.0.0.1:")
+                && failure.contains("gave no answer within 300ms"),
+            "{failure}"
+        );
         connector.set(Fault::Lasting(Lasting::Hang, false));
         becomes_ready(&key).await;
         signs(&key).await;

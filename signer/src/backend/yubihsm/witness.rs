@@ -62,7 +62,7 @@ pub struct Watched {
 #[non_exhaustive]
 pub enum Alarm {
     /// Somebody else signed with our key.
-    #[error("authentication key {auth_key:#06x} signed with our key {key:#06x} (log entry {item})")]
+    #[error("authentication key {auth_key:#06x} signed with our key {key:#06x} (log entry {item}){}", UNLOCK)]
     Foreign {
         /// Whose session it was.
         auth_key: u16,
@@ -74,7 +74,8 @@ pub enum Alarm {
     /// Somebody signed as us.
     #[error(
         "a signature that this signer did not ask for was made with key {key:#06x} as authentication key {auth_key:#06x}, ours (log \
-         entry {item}): there is another signer, or this disk is a copy or was restored"
+         entry {item}): there is another signer, or this disk is a copy or was restored{}",
+        UNLOCK
     )]
     NotAsked {
         /// Our authentication key.
@@ -86,7 +87,8 @@ pub enum Alarm {
     },
     /// Entries are missing.
     #[error(
-        "the log goes on at entry {found}, and entry {last} was the last one seen: what is between cannot be known"
+        "the log goes on at entry {found}, and entry {last} was the last one seen: what is between cannot be known{}",
+        UNLOCK
     )]
     Gap {
         /// The last one accounted for.
@@ -95,17 +97,21 @@ pub enum Alarm {
         found: u16,
     },
     /// The log is not the one that was seen before.
-    #[error("log entry {item} is another one than it was: the device was reset, or is another one")]
+    #[error("log entry {item} is another one than it was: the device was reset, or is another one{}", UNLOCK)]
     OtherHistory {
         /// The entry.
         item: u16,
     },
     /// Even the newest entry was marked as read, which we never do.
-    #[error("the log is empty: somebody else reads it")]
+    #[error(
+        "the log is empty: somebody else reads it\nhint: find out who; a power cycle of the device makes an entry, from which \
+         `monosign yubihsm unlock` goes on"
+    )]
     Empty,
     /// The crate cannot read all entries, and hides what follows.
     #[error(
-        "the log has {claimed} entries, of which {parsed} can be read: a command that is not known is among them"
+        "the log has {claimed} entries, of which {parsed} can be read: a command that is not known is among them\nhint: yubihsm-shell \
+         shows them all (`audit get`), and marks them as read (`audit set`); then `monosign yubihsm unlock` goes on"
     )]
     Unreadable {
         /// What the device says.
@@ -115,17 +121,19 @@ pub enum Alarm {
     },
     /// The device signed, and its log does not show it.
     #[error(
-        "the device signed with key {key:#06x}, and its log does not tell: signatures are not audited any more, or the log is not its own"
+        "the device signed with key {key:#06x}, and its log does not tell: signatures are not audited any more, or the log is not its own\n\
+         hint: find out who changed it; the device has to audit command 0x6a, which `monosign yubihsm setup` switches on for good"
     )]
     NotLogged {
         /// The key.
         key: u16,
     },
     /// In permit mode, the place that we made was gone.
-    #[error("somebody else took the place in the log that was made for a signature")]
+    #[error("somebody else took the place in the log that was made for a signature{}", UNLOCK)]
     PlaceTaken,
 }
 
+const UNLOCK: &str = "\nhint: stop the signer and find out who signed; `monosign yubihsm unlock` shows the log, and goes on from there";
 const SIGN_EDDSA: u8 = 0x6a;
 const SIGNED: u8 = SIGN_EDDSA | 0x80;
 
@@ -144,7 +152,7 @@ impl LogEntry {
     }
 
     /// The session's authentication key, the signing key and the length of the command, if it is a signature that was made.
-    fn signature(&self) -> Option<(u16, Asked)> {
+    pub(super) fn signature(&self) -> Option<(u16, Asked)> {
         let signed = self.bytes[2] == SIGN_EDDSA && self.bytes[11] == SIGNED;
         signed.then(|| (self.u16_at(5), Asked { key: self.u16_at(7), length: self.u16_at(3) }))
     }

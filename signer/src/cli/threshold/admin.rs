@@ -16,12 +16,11 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 
 use crate::cli::unlock::AdminSocket;
-use crate::cli::{ChainArgs, Failure};
+use crate::cli::{ChainArgs, Failure, group_of};
 use crate::seams::{Entropy as _, OsEntropy};
 use crate::threshold::asked::Subject;
 use crate::threshold::cosigner::Status;
 use crate::threshold::deal::subsets;
-use crate::threshold::open::read_group;
 use crate::threshold::rounds::MemberId;
 use crate::threshold::run::GroupHandle;
 
@@ -50,7 +49,7 @@ pub(super) fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<(), Failu
 pub(super) fn drill(args: &DrillArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let chain = args.chain.load()?;
     let share = chain.key.threshold().ok_or_else(|| not_shared(&chain.id))?;
-    let group = read_group(&share.group, &chain.id).map_err(crate::start::StartError::from)?;
+    let group = group_of(share, &chain.id)?;
     let members: Vec<MemberId> = group.members().collect();
     let mut failed = 0;
     let sets = subsets(&members, usize::from(group.shape().threshold()));
@@ -166,25 +165,24 @@ async fn carry_out(line: &str, cosigners: &[(ChainId, GroupHandle)]) -> Result<S
 
 fn describe(id: &ChainId, status: &Status) -> String {
     let last = status.last_signed.map_or("nothing since the start".into(), |place| place.to_string());
-    let mut text = format!("chain {id}: {}\nthe group has signed h/r/s {last}\n", status.state);
-    for peer in &status.peers {
+    let Status { state, me, shape, .. } = status;
+    let (threshold, members) = (shape.threshold(), shape.members());
+    let mut text = format!(
+        "chain {id}: cosigner {me} of {threshold} of {members}: {state}\nthe group has signed h/r/s {last}\n\
+         asked  cosigner  state          round trip  guard\n"
+    );
+    for (peer, rank) in status.peers.iter().zip(1..) {
         let state = match (peer.up, peer.active, peer.suspected) {
             (false, ..) => "not connected",
             (true, false, _) => "joining",
             (true, true, true) => "slow",
             (true, true, false) => "up",
         };
-        let round_trip = peer
-            .round_trip
-            .filter(|_| peer.up)
-            .map(|time| format!("  round trip {:.2} ms", time.as_secs_f64() * 1000.0));
-        let guard = peer.guard.map(|place| format!("  at {place} when it connected"));
-        text += &format!(
-            "cosigner {}  {state:<13}{}{}\n",
-            peer.member,
-            round_trip.unwrap_or_default(),
-            guard.unwrap_or_default()
-        );
+        let round_trip = peer.round_trip.filter(|_| peer.up);
+        let round_trip =
+            round_trip.map_or("-".into(), |time| format!("{:.2} ms", time.as_secs_f64() * 1000.0));
+        let guard = peer.guard.map_or("-".into(), |place| place.to_string());
+        text += &format!("{rank:<6} {:<9} {state:<14} {round_trip:<11} {guard}\n", peer.member.0);
     }
     text
 }

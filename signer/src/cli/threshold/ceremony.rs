@@ -18,22 +18,22 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use monosign_protocol::{ChainId, Height};
 
 use crate::backend::softsign::unlock::{self, parse_identities};
-use crate::cli::{ChainArgs, Failure, block_on, unlock_env};
+use crate::cli::{ChainArgs, Failure, block_on, group_of, unlock_env};
 use crate::config::{Addr, ChainConfig, Endpoint, ThresholdConfig};
 use crate::guard::JumpLimit;
 use crate::ops::{private_file, process};
-use crate::seams::Seams;
+use crate::seams::{Seams, StdDisk};
 use crate::start::StartError;
 use crate::threshold::ceremony::journal::Journal;
 use crate::threshold::ceremony::links::{Links, Party};
 use crate::threshold::ceremony::plan::{Act, Key, Plan, PlanError};
 use crate::threshold::ceremony::{
-    CeremonyError, Ended, Files, Own, Workshop, identity_of, repair::repair as make_again, succession,
+    CeremonyError, Ended, Files, Own, Workshop, group_to_begin_with, identity_of,
+    repair::repair as make_again, succession,
 };
 use crate::threshold::group::{Group, Shape};
-use crate::threshold::open::{OpenError, read_group};
+use crate::threshold::open::OpenError;
 use crate::threshold::rounds::MemberId;
-use crate::threshold::tls::Tls;
 
 /// Arguments of `monosign threshold identity`.
 #[derive(Debug, Args)]
@@ -241,12 +241,16 @@ pub(super) fn dkg(args: &DkgArgs, out: &mut dyn Write) -> Result<(), Failure> {
     {
         return Err(CeremonyError::Exists(path.clone()).into());
     }
-    let own = Own::read(&files, age)?;
-    let hall =
-        Hall { places: places.into_iter().collect(), without: Vec::new(), meet: &args.meet, listen: None };
+    let own = read_own(&files, age)?;
+    let hall = Hall {
+        places: places.iter().cloned().collect(),
+        without: Vec::new(),
+        meet: &args.meet,
+        listen: None,
+    };
     let bench = Bench { files: &files, own: &own, jump_limit: JumpLimit::Off, go_on: None };
     let ended = hold(&plan, &bench, &hall, out)?;
-    report::dkg(&plan, &files, id, &ended, out)
+    report::dkg(&plan, &places, &files, id, &ended, out)
 }
 
 pub(super) fn refresh(args: &RefreshArgs, out: &mut dyn Write) -> Result<(), Failure> {
@@ -291,7 +295,7 @@ pub(super) fn repair(args: &RepairArgs, out: &mut dyn Write) -> Result<(), Failu
     let share = shared(&chain)?;
     let (files, own) = own_of(&chain, share)?;
     let lost = MemberId(args.cosigner);
-    let group = read_group(&files.group, &chain.id)?;
+    let group = group_of(share, &chain.id)?;
     let group = group.with_identity(lost, args.identity).map_err(|_| PlanError::NoMember(lost))?;
     let group = Rc::new(group);
     let helpers: Vec<MemberId> = match args.helpers.as_slice() {
@@ -384,7 +388,8 @@ async fn meet(
         }
         _ => return Err(Failure::usage("where is this host to listen?\nhint: --listen HOST:PORT")),
     };
-    let tls = Tls::new(&own.identity, parties.iter().map(|party| party.key)).map_err(Failure::new)?;
+    let keys: Vec<Key> = parties.iter().map(|party| party.key).collect();
+    let transport = seams.net.transport(&own.identity, &keys).map_err(Failure::new)?;
     let listener = seams.net.listen(&listen).await.map_err(|e| {
         Failure::new(format!("cannot listen on `{listen}`: {e}\nhint: choose another place with --listen"))
     })?;
@@ -392,7 +397,7 @@ async fn meet(
     names.sort_unstable();
     tell(&format!("this is {}; waiting on {listen} for {}", plan.name(&me), names.join(", ")));
     let patience = Duration::from_secs(hall.meet.wait);
-    let links = Links::meet(Rc::clone(&seams.net), tls, me, listener, parties, patience).await;
+    let links = Links::meet(Rc::clone(&seams.net), transport, me, listener, parties, patience).await;
     Ok(links.map_err(CeremonyError::from)?)
 }
 
@@ -409,23 +414,22 @@ fn own_of(chain: &ChainConfig, share: &ThresholdConfig) -> Result<(Files, Own), 
     };
     let (_, identities) = unlock::identities(&share.share, &unlock_env()).map_err(StartError::from)?;
     // The first that opens what there is.
-    let mut last = CeremonyError::NoShare;
+    let mut last = Failure::from(CeremonyError::NoShare);
     for age in identities {
-        match Own::read(&files, age) {
+        match read_own(&files, age) {
             Ok(own) => return Ok((files, own)),
             Err(error) => last = error,
         }
     }
-    Err(last.into())
+    Err(last)
 }
 
-/// The group that a ceremony begins with, or that an interrupted one has begun with.
 fn base_group(chain: &ChainConfig, files: &Files, anew: bool) -> Result<Group, Failure> {
-    let seams = Seams::production();
-    let journal = block_on(Journal::load(&*seams.disk, &files.journal))?.map_err(CeremonyError::from)?;
-    let before = files.group_before();
-    let is_begun = journal.ceremony.is_some() && !anew && before.exists();
-    Ok(read_group(if is_begun { &before } else { &files.group }, &chain.id)?)
+    Ok(block_on(group_to_begin_with(&StdDisk::default(), files, &chain.id, anew))??)
+}
+
+fn read_own(files: &Files, age: x25519::Identity) -> Result<Own, Failure> {
+    Ok(block_on(Own::read(&StdDisk::default(), files, age))??)
 }
 
 fn read_age(path: &std::path::Path) -> Result<x25519::Identity, Failure> {

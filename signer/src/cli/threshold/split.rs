@@ -169,7 +169,7 @@ fn report(args: &SplitArgs, dealt: &Dealt, floor: Height, out: &mut dyn Write) -
     }
     writeln!(
         out,
-        "\nOn the host of each cosigner N, with its share and the group file, in monosign.toml:\n"
+        "\nOn the host of each cosigner N, with its share and the group file, in monosign.toml (`monosign init` makes one),\nin place of its [[providers.softsign]]:\n"
     )?;
     writeln!(out, "{}", template(&args.chain, shape))?;
     writeln!(
@@ -183,16 +183,26 @@ fn report(args: &SplitArgs, dealt: &Dealt, floor: Height, out: &mut dyn Write) -
     Ok(())
 }
 
-pub(super) fn template(chain: &ChainId, shape: Shape) -> String {
-    let mut text = format!(
-        "[[providers.threshold]]\nchain_ids = [\"{chain}\"]\ngroup = \"group.json\"\nshare = \"cosigner-N.age\"\n\
-         # What opens the share; or a systemd credential `cosigner-N`, or cosigner-N.age.identity beside it.\n\
-         identity_file = \"cosigner.identity\"\nlisten = \"tcp://0.0.0.0:26660\"\n"
-    );
+fn template(chain: &ChainId, shape: Shape) -> String {
+    let mut text = provider_table(chain, "cosigner-N.age");
     text += "# One for each of the others: leave out this cosigner's own.\n";
     for member in 1..=shape.members() {
-        text +=
-            &format!("[[providers.threshold.peer]]\nid = {member}\naddr = \"tcp://HOST-{member}:26660\"\n");
+        text += &peer_table(member, &format!("HOST-{member}"));
     }
     text
+}
+
+/// A cosigner's table, without those of its peers.
+pub(super) fn provider_table(chain: &ChainId, share: &str) -> String {
+    let credential = share.trim_end_matches(".age");
+    format!(
+        "[[providers.threshold]]\nchain_ids = [\"{chain}\"]\ngroup = \"group.json\"\nshare = \"{share}\"\n\
+         # What opens the share; or a systemd credential `{credential}`, or {share}.identity beside it.\n\
+         identity_file = \"cosigner.identity\"\nlisten = \"tcp://0.0.0.0:26660\"\n"
+    )
+}
+
+/// The table of a peer that listens on the port of [`provider_table`].
+pub(super) fn peer_table(member: u16, host: &str) -> String {
+    format!("[[providers.threshold.peer]]\nid = {member}\naddr = \"tcp://{host}:26660\"\n")
 }

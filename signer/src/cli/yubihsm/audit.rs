@@ -67,19 +67,21 @@ fn show(device: &DeviceArgs, out: &mut dyn Write) -> Result<(), Failure> {
     if log.unlogged > 0 {
         writeln!(out, "{} boots and sessions were not logged: the log was full", log.unlogged)?;
     }
-    for entry in &log.entries {
-        let two = |at: usize| u16::from_be_bytes([entry.bytes[at], entry.bytes[at + 1]]);
-        writeln!(
-            out,
-            "{:>5}  command {:#04x}  length {:>5}  authentication key {:#06x}  key {:#06x}  result {:#04x}  digest {}",
-            entry.item(),
-            entry.bytes[2],
-            two(3),
-            two(5),
-            two(7),
-            entry.bytes[11],
-            HEXLOWER.encode(&entry.digest)
-        )?;
-    }
-    Ok(())
+    log.entries.iter().try_for_each(|entry| show_entry(entry, out))
+}
+
+/// One line.
+pub(super) fn show_entry(entry: &LogEntry, out: &mut dyn Write) -> Result<(), Failure> {
+    let two = |at: usize| u16::from_be_bytes([entry.bytes[at], entry.bytes[at + 1]]);
+    Ok(writeln!(
+        out,
+        "{:>5}  command {:#04x}  length {:>5}  authentication key {:#06x}  key {:#06x}  result {:#04x}  digest {}",
+        entry.item(),
+        entry.bytes[2],
+        two(3),
+        two(5),
+        two(7),
+        entry.bytes[11],
+        HEXLOWER.encode(&entry.digest)
+    )?)
 }

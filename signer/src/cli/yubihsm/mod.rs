@@ -7,6 +7,7 @@ mod selftest;
 mod session;
 mod setup;
 mod test;
+mod unlock;
 
 use std::io::Write;
 
@@ -32,6 +33,8 @@ enum YubihsmCommand {
     Keys(keys::KeysArgs),
     /// Begin and show what the device's log is compared with: see `audit` in the configuration.
     Audit(audit::AuditArgs),
+    /// Show what the witness has stopped the signer at, and let it go on above what was signed elsewhere.
+    Unlock(unlock::UnlockArgs),
     /// Time signatures of a text that is no vote, and verify them.
     Test(test::TestArgs),
     /// Try on a device what is only known from documents, and print a report. Erases the device.
@@ -50,6 +53,7 @@ pub(super) fn run(args: &YubihsmArgs, out: &mut dyn Write) -> Result<(), Failure
         YubihsmCommand::Setup(args) => setup::run(args, out),
         YubihsmCommand::Keys(args) => keys::run(args, out),
         YubihsmCommand::Audit(args) => audit::run(args, out),
+        YubihsmCommand::Unlock(args) => unlock::run(args, out),
         YubihsmCommand::Test(args) => test::run(args, out),
         YubihsmCommand::Selftest(args) => selftest::run(args, out),
     }

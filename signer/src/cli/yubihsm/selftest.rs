@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
+use ed25519_dalek::{Signature, VerifyingKey};
 use tokio::time::Instant;
 use yubihsm::asymmetric::Algorithm;
 use yubihsm::audit::AuditOption;
@@ -11,8 +12,10 @@ use yubihsm::device::ErrorKind;
 use yubihsm::object::Type;
 use yubihsm::{Capability, Client, Domain, wrap};
 
-use super::session::{DeviceArgs, Session, open};
+use super::roles::{DOMAIN, Role};
+use super::session::{DeviceArgs, Session, open, told};
 use super::{Failure, setup};
+use crate::backend::yubihsm::MAX_MESSAGE;
 use crate::config::YubihsmProvider;
 
 /// Arguments of `monosign yubihsm selftest`.
@@ -39,6 +42,8 @@ struct Trial {
 
 const KEY: u16 = 0x0101;
 const SPARE: u16 = 0x0102;
+/// An authentication key.
+const OTHER: u16 = 0x0103;
 
 pub(super) fn run(args: &SelftestArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let provider = args.device.provider()?;
@@ -54,7 +59,9 @@ pub(super) fn run(args: &SelftestArgs, out: &mut dyn Write) -> Result<(), Failur
         let seen = seen.unwrap_or_else(|error| format!("error: {error}"));
         different += u32::from(told_of(trial.what, trial.assumed, &seen, out)?);
     }
-    times(&session, out)?;
+    measure(&session, out)?;
+    let seen = outside_of_domain(&session, &provider)?;
+    different += u32::from(told_of("a key outside of the asker's domains", "ObjectNotFound", &seen, out)?);
     different += u32::from(told_of("sessions at once", "16", &sessions(&provider)?, out)?);
     if args.long {
         let seen = wraps(session.client()).unwrap_or_else(|error| format!("error: {error}"));
@@ -88,6 +95,11 @@ fn trials() -> Vec<Trial> {
         trial("length of an Ed25519 key's info", "32", |client| {
             make_key(client, KEY, Capability::SIGN_EDDSA | Capability::EXPORTABLE_UNDER_WRAP)?;
             Ok(client.get_object_info(KEY, Type::AsymmetricKey)?.length.to_string())
+        }),
+        trial("a message signed twice", "one signature, and it verifies", signed_twice),
+        trial("the longest message", "signed", |client| {
+            client.sign_ed25519(KEY, vec![1; MAX_MESSAGE])?;
+            Ok("signed".into())
         }),
         trial("sequence of a key made again", "1", |client| {
             make_key(client, SPARE, Capability::SIGN_EDDSA)?;
@@ -140,15 +152,35 @@ fn trials() -> Vec<Trial> {
             let entries = client.get_log_entries()?.num_entries;
             Ok(format!("{entries} entries, {}", kind(&refused)))
         }),
-        trial("marking an entry above 60 as read, with a full log", "one signature, LogFull", |client| {
-            let oldest = client.get_log_entries()?.entries.first().map_or(0, |entry| entry.item);
-            client.set_log_index(oldest)?;
-            client.sign_ed25519(KEY, vec![1; 120])?;
-            let refused = client.sign_ed25519(KEY, vec![1; 120]).map(drop);
-            Ok(format!("one signature, {}", refused.err().map_or("another".into(), |error| kind(&error))))
+        trial(
+            "the place that one entry makes when it is marked as read",
+            "one signature, LogFull",
+            |client| {
+                let oldest = client.get_log_entries()?.entries.first().map_or(0, |entry| entry.item);
+                client.set_log_index(oldest)?;
+                client.sign_ed25519(KEY, vec![1; 120])?;
+                let refused = client.sign_ed25519(KEY, vec![1; 120]).map(drop);
+                Ok(format!("one signature, {}", refused.err().map_or("another".into(), |error| kind(&error))))
+            },
+        ),
+        trial("marking as read up to an entry above 60", "taken, and one is left", |client| {
+            let log = client.get_log_entries()?;
+            let last_but_one = log.entries.iter().rev().nth(1).map_or(0, |entry| entry.item);
+            let refused = client.set_log_index(last_but_one).err();
+            let left = client.get_log_entries()?.num_entries;
+            Ok(match (refused, left) {
+                (Some(error), _) => format!("{} at {last_but_one}", kind(&error)),
+                (None, 1) => "taken, and one is left".into(),
+                (None, left) => format!("taken, and {left} are left"),
+            })
         }),
         trial("marking as read what was read before", "InvalidData", |client| {
             let refused = client.set_log_index(1).err();
+            Ok(refused.map_or("taken".into(), |error| kind(&error)))
+        }),
+        trial("marking as read what is not there yet", "InvalidData", |client| {
+            let newest = client.get_log_entries()?.entries.last().map_or(0, |entry| entry.item);
+            let refused = client.set_log_index(newest.wrapping_add(9)).err();
             Ok(refused.map_or("taken".into(), |error| kind(&error)))
         }),
         trial("a key that is not there", "ObjectNotFound", |client| {
@@ -169,6 +201,21 @@ fn entries(client: &Client) -> Seen {
     Ok(entries.join(", "))
 }
 
+/// After a lost answer the same bytes are asked for again: what comes must be what was lost.
+fn signed_twice(client: &Client) -> Seen {
+    let [one, another] = [client.sign_ed25519(KEY, vec![1; 120])?, client.sign_ed25519(KEY, vec![1; 120])?];
+    let key =
+        client.get_public_key(KEY)?.ed25519().and_then(|key| VerifyingKey::from_bytes(key.as_bytes()).ok());
+    let signature = Signature::from_bytes(&one.to_bytes());
+    let verifies = key.is_some_and(|key| key.verify_strict(&[1; 120], &signature).is_ok());
+    Ok(match (one.to_bytes() == another.to_bytes(), verifies) {
+        (true, true) => "one signature, and it verifies",
+        (true, false) => "one signature, which does not verify",
+        (false, _) => "two signatures",
+    }
+    .into())
+}
+
 fn make_key(client: &Client, id: u16, may: Capability) -> Result<(), yubihsm::client::Error> {
     client.generate_asymmetric_key(id, "selftest".into(), Domain::DOM1, may, Algorithm::Ed25519).map(drop)
 }
@@ -177,20 +224,43 @@ fn kind(error: &yubihsm::client::Error) -> String {
     error.device_error().map_or_else(|| error.to_string(), |kind: ErrorKind| format!("{kind:?}"))
 }
 
-/// Told without an assumption: they are what the latency of the mock will be set to.
-fn times(session: &Session, out: &mut dyn Write) -> Result<(), Failure> {
+/// Told without an assumption: times are what the latency of the mock will be set to.
+fn measure(session: &Session, out: &mut dyn Write) -> Result<(), Failure> {
+    let tick = || -> Result<u32, Failure> {
+        let log = session.client().get_log_entries().map_err(|error| told(&error))?;
+        Ok(log.entries.last().map_or(0, |entry| entry.tick))
+    };
+    let (ticks, began) = (tick()?, Instant::now());
     for len in [32, 120, 512, 1024, 2000] {
         let mut times = Vec::new();
         for _ in 0..10 {
             let asked = Instant::now();
             let signed = session.client().sign_ed25519(KEY, vec![1; len]);
-            signed.map_err(|error| super::session::told(&error))?;
+            signed.map_err(|error| told(&error))?;
             times.push(asked.elapsed());
         }
         times.sort();
         writeln!(out, "measured    a signature of {len} bytes: {:.1} ms", times[5].as_secs_f64() * 1000.0)?;
     }
-    Ok(())
+    let (ticks, seconds) = (tick()?.wrapping_sub(ticks), began.elapsed().as_secs_f64());
+    writeln!(out, "measured    the log's clock: {ticks} ticks in {seconds:.2} s")?;
+    let info = session.client().device_info().map_err(|error| told(&error))?;
+    Ok(writeln!(out, "measured    algorithms that the crate can read: {}", info.algorithms.len())?)
+}
+
+/// What an authentication key of another domain is told of a key.
+fn outside_of_domain(session: &Session, provider: &YubihsmProvider) -> Result<String, Failure> {
+    let (all, none) = (Capability::all(), Capability::empty());
+    let other = Role {
+        id: OTHER,
+        name: "selftest",
+        domains: Domain::all() - DOMAIN,
+        capabilities: all,
+        delegated: none,
+    };
+    setup::put_role(session, &other, &"selftest".into())?;
+    let refused = open(provider, OTHER, "selftest".into())?.client().get_public_key(KEY).err();
+    Ok(refused.map_or("found".into(), |error| kind(&error)))
 }
 
 /// How many there can be, ours included.
@@ -202,8 +272,8 @@ fn sessions(provider: &YubihsmProvider) -> Result<String, Failure> {
             break;
         }
     }
-    // The one that was reset is gone, and the one of this command is open.
-    Ok((sessions.len() + 1).to_string())
+    // Those before the reset are gone; open are the one of this command and that of the other domain.
+    Ok((sessions.len() + 2).to_string())
 }
 
 fn wraps(client: &Client) -> Seen {

@@ -1,6 +1,7 @@
 //! A session with a device, for a command.
 
 use std::collections::BTreeSet;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use yubihsm::Client;
 use super::Failure;
 use crate::backend::yubihsm::{Adapter, Audit, Opened, Settings, TIMEOUT, YubihsmDriver};
 use crate::cli::{ConfigArgs, unlock_env};
-use crate::config::YubihsmProvider;
+use crate::config::{ChainConfig, KeyConfig, YubihsmProvider};
 use crate::ops::secret_source::SecretSource;
 use crate::start::StartError;
 
@@ -107,6 +108,16 @@ impl DeviceArgs {
         self.serial.as_ref().map(|serial| format!("{serial:0>10}"))
     }
 
+    /// The chains with a key on this device.
+    pub(super) fn chains_of(&self, provider: &YubihsmProvider) -> Result<Vec<ChainConfig>, Failure> {
+        let name = provider.name();
+        let is_on_it = |key: &KeyConfig| match key {
+            KeyConfig::OnDevices(keys) => keys.iter().any(|key| key.device() == name),
+            KeyConfig::Softsign(_) | KeyConfig::Threshold(_) => false,
+        };
+        Ok(self.config.load()?.chains.into_iter().filter(|chain| is_on_it(&chain.key)).collect())
+    }
+
     /// The one device that is meant.
     pub(super) fn provider(&self) -> Result<Arc<YubihsmProvider>, Failure> {
         let mut providers = self.providers()?;
@@ -160,6 +171,30 @@ pub(super) fn open(
     let opened = YubihsmDriver::open(Arc::new(settings));
     let opened = opened.map_err(|error| Failure::new(format!("device {name}: {error}")))?;
     Ok(Session { opened })
+}
+
+/// Whether the device's serial number was given, or else is typed now.
+pub(super) fn serial_is_typed(
+    serial: &str,
+    given: Option<&str>,
+    out: &mut dyn Write,
+) -> Result<bool, Failure> {
+    let typed = match given {
+        Some(given) => given.to_owned(),
+        None => {
+            write!(out, "Type its serial number to go on: ")?;
+            read_line(out)?
+        }
+    };
+    Ok(format!("{:0>10}", typed.trim()) == serial)
+}
+
+/// The answer to what was just written; empty at the end of the input.
+pub(super) fn read_line(out: &mut dyn Write) -> Result<String, Failure> {
+    out.flush()?;
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    Ok(line)
 }
 
 /// An error of the crate, with what to do where that is known.

@@ -1,7 +1,7 @@
 //! `monosign yubihsm setup`.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use yubihsm::{Capability, Domain, authentication, wrap};
 use zeroize::Zeroizing;
 
 use super::roles::{AUDITED, DOMAIN, EXPORTABLE, Role, WRAP_KEY, roles};
-use super::session::{DeviceArgs, Session, open, told};
+use super::session::{DeviceArgs, Session, open, serial_is_typed, told};
 use super::{Failure, session};
 use crate::config::YubihsmProvider;
 use crate::ops::private_file::{self, create_private};
@@ -67,17 +67,7 @@ pub(super) fn confirm(session: &Session, given: Option<&str>, out: &mut dyn Writ
         "YubiHSM {serial} holds {} objects, {keys} of them signing keys. ALL OF THEM ARE ERASED.",
         objects.len()
     )?;
-    let typed = match given {
-        Some(serial) => serial.to_owned(),
-        None => {
-            write!(out, "Type its serial number to go on: ")?;
-            out.flush()?;
-            let mut line = String::new();
-            io::stdin().read_line(&mut line)?;
-            line
-        }
-    };
-    if format!("{:0>10}", typed.trim()) != serial {
+    if !serial_is_typed(&serial, given, out)? {
         return Err(Failure::for_safety("that is not its serial number: nothing was erased"));
     }
     Ok(())
@@ -190,7 +180,7 @@ fn make(path: &Path, content: &str, out: &mut dyn Write) -> Result<(), Failure> 
     Ok(writeln!(out, "made {}", path.display())?)
 }
 
-fn put_role(session: &Session, role: &Role, password: &SecretString) -> Result<(), Failure> {
+pub(super) fn put_role(session: &Session, role: &Role, password: &SecretString) -> Result<(), Failure> {
     let key = authentication::Key::derive_from_password(password.expose_secret().as_bytes());
     let label = format!("monosign {}", role.name);
     let put = session.client().put_authentication_key(

@@ -17,7 +17,7 @@ use crate::config::Endpoint;
 use crate::seams::{Listen, Local, Net};
 use crate::threshold::connection::{read, write};
 use crate::threshold::message::encode;
-use crate::threshold::tls::Tls;
+use crate::threshold::transport::Transport;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -67,7 +67,7 @@ impl Links {
     /// [`MeetingError::Absent`] with those that have not come within `patience`.
     pub async fn meet(
         net: Rc<dyn Net>,
-        tls: Tls,
+        transport: Rc<dyn Transport>,
         me: Key,
         listener: Box<dyn Listen>,
         parties: Vec<Party>,
@@ -81,14 +81,14 @@ impl Links {
             outgoing: BTreeMap::new(),
             incoming: BTreeMap::new(),
             writers: Vec::new(),
-            others: vec![spawn_local(listen(listener, tls.clone(), accepted))],
+            others: vec![spawn_local(listen(listener, Rc::clone(&transport), accepted))],
             patience,
         };
         let (dialed, mut up) = mpsc::channel(64);
         for party in parties {
             let (frames, waiting) = mpsc::channel(64);
             links.outgoing.insert(party.key, frames);
-            let dialing = dial(Rc::clone(&net), tls.clone(), party, waiting, dialed.clone());
+            let dialing = dial(Rc::clone(&net), Rc::clone(&transport), party, waiting, dialed.clone());
             links.writers.push(spawn_local(dialing));
         }
         let mut reached = BTreeSet::new();
@@ -176,7 +176,7 @@ impl Drop for Links {
 /// Reaches a host, and then writes to it what there is to say.
 async fn dial(
     net: Rc<dyn Net>,
-    tls: Tls,
+    transport: Rc<dyn Transport>,
     party: Party,
     mut waiting: mpsc::Receiver<Vec<u8>>,
     dialed: mpsc::Sender<Key>,
@@ -184,7 +184,7 @@ async fn dial(
     loop {
         let secured = async {
             let stream = net.dial(&party.endpoint).await?;
-            tls.dial(stream, &party.key).await
+            transport.dial(stream, &party.key).await
         };
         if let Ok(Ok(stream)) = timeout(HANDSHAKE, secured).await {
             if dialed.send(party.key).await.is_err() {
@@ -206,15 +206,19 @@ async fn dial(
     }
 }
 
-async fn listen(mut listener: Box<dyn Listen>, tls: Tls, accepted: mpsc::Sender<Accepted>) {
+async fn listen(
+    mut listener: Box<dyn Listen>,
+    transport: Rc<dyn Transport>,
+    accepted: mpsc::Sender<Accepted>,
+) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             sleep(REDIAL).await;
             continue;
         };
-        let (tls, accepted) = (tls.clone(), accepted.clone());
+        let (transport, accepted) = (Rc::clone(&transport), accepted.clone());
         spawn_local(async move {
-            let Ok(Ok((stream, key))) = timeout(HANDSHAKE, tls.accept(stream)).await else { return };
+            let Ok(Ok((stream, key))) = timeout(HANDSHAKE, transport.accept(stream)).await else { return };
             let (said, heard) = mpsc::channel(4);
             if accepted.send((key, heard)).await.is_ok() {
                 listen_to(stream, said).await;

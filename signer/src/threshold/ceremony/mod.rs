@@ -34,30 +34,31 @@ pub mod repair;
 mod shares;
 pub mod succession;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use age::secrecy::ExposeSecret as _;
 use age::x25519;
 use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
-use monosign_protocol::Height;
+use monosign_protocol::{ChainId, Height};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use self::journal::JournalError;
+use self::journal::{Journal, JournalError};
 use self::meeting::MeetingError;
 use self::plan::PlanError;
-use super::group::GroupError;
+use super::group::{Group, GroupError};
 use super::incarnation::LivesError;
+use super::open::{self, OpenError};
 use super::rounds::RoundError;
 use super::share::{Share, ShareError};
 use crate::backend::softsign::key_file::{self, SealError};
 use crate::guard::{JumpLimit, Refusal};
 use crate::ops::durable_file::DurableFileError;
-use crate::ops::private_file::{self, PrivateFileError};
+use crate::ops::private_file::PrivateFileError;
 use crate::record::RecordError;
-use crate::seams::{Disk, Entropy};
+use crate::seams::{Disk, Entropy, Secret};
 pub use journal::Stage;
 
 #[cfg(test)]
@@ -269,24 +270,41 @@ impl Own {
     ///
     /// # Errors
     /// [`CeremonyError::File`], [`CeremonyError::Share`], [`CeremonyError::Seal`].
-    pub fn read(files: &Files, age: x25519::Identity) -> Result<Self, CeremonyError> {
-        let open = |path: &Path| match private_file::read_private(path) {
-            Ok(content) => Ok(Some(Share::open(&content, std::slice::from_ref(&age))?)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(CeremonyError::from(error)),
-        };
-        if let Some(share) = open(&files.share)? {
+    pub async fn read(disk: &dyn Disk, files: &Files, age: x25519::Identity) -> Result<Self, CeremonyError> {
+        let open = |content: Secret| Share::open(&content, std::slice::from_ref(&age));
+        if let Some(content) = if_there(disk.read_private(&files.share).await)? {
+            let share = open(content)?;
             return Ok(Self { identity: share.identity().clone(), age, share: Some(share) });
         }
-        if let Some(share) = open(&files.next_share())? {
-            return Ok(Self { identity: share.identity().clone(), age, share: None });
+        if let Some(content) = if_there(disk.read_private(&files.next_share()).await)? {
+            return Ok(Self { identity: open(content)?.identity().clone(), age, share: None });
         }
-        match private_file::read_private(&files.left()) {
-            Ok(content) => Ok(Self { identity: open_identity(&content, &age)?, age, share: None }),
-            Err(error) if error.is_not_found() => Ok(Self { identity: identity_of(&age), age, share: None }),
-            Err(error) => Err(error.into()),
+        let identity = match if_there(disk.read_private(&files.left()).await)? {
+            Some(content) => open_identity(&content, &age)?,
+            None => identity_of(&age),
+        };
+        Ok(Self { identity, age, share: None })
+    }
+}
+
+/// The group file that a ceremony begins with on this host, or that one began with which was interrupted.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn group_to_begin_with(
+    disk: &dyn Disk,
+    files: &Files,
+    chain_id: &ChainId,
+    anew: bool,
+) -> Result<Group, OpenError> {
+    let is_begun = !anew && Journal::load(disk, &files.journal).await?.ceremony.is_some();
+    if is_begun {
+        match open::read_group(disk, &files.group_before(), chain_id).await {
+            Err(OpenError::File(error)) if error.is_not_found() => {}
+            other => return other,
         }
     }
+    open::read_group(disk, &files.group, chain_id).await
 }
 
 /// What a host works with.
@@ -318,6 +336,14 @@ pub fn identity_of(age: &x25519::Identity) -> SigningKey {
     SigningKey::from_bytes(&seed)
 }
 
+fn if_there(content: Result<Secret, PrivateFileError>) -> Result<Option<Secret>, PrivateFileError> {
+    match content {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn seal_identity(identity: &SigningKey, age: &x25519::Identity) -> Result<String, SealError> {
     let text = Zeroizing::new(BASE64.encode(identity.as_bytes()));
     key_file::encrypt(std::iter::once(&age.to_public() as &dyn age::Recipient), text.as_bytes())
@@ -334,7 +360,7 @@ fn open_identity(content: &[u8], age: &x25519::Identity) -> Result<SigningKey, S
 #[derive(Debug, Clone)]
 pub struct Ended {
     /// The group that signs from now on.
-    pub group: Rc<super::group::Group>,
+    pub group: Rc<Group>,
     /// How many sets were seen to sign; `None` if that was in an earlier run of the command.
     pub proven: Option<usize>,
     /// Nothing at this place or below is signed by the new shares.

@@ -14,9 +14,9 @@ use super::journal::{Journal, Stage, Taken};
 use super::meeting::{Meeting, Round, all, greet};
 use super::plan::{Act, Key, Plan, Role};
 use super::shares::{Host, Made};
-use super::{CeremonyError, Ended, Workshop, proof, seal_identity};
+use super::{CeremonyError, Ended, Workshop, if_there, proof, seal_identity};
 use crate::guard::{JumpLimit, Watermark};
-use crate::ops::{durable_file, private_file};
+use crate::ops::durable_file::{self, DurableFileError};
 use crate::record::{Header, Record, RecordError};
 use crate::seams::Disk;
 use crate::threshold::group::Group;
@@ -52,8 +52,8 @@ pub async fn succeed(
         Some(Stage::Staged) => host.must_be_all(meeting).map(|()| None)?,
         None => Some(host.begin(meeting).await?),
     };
-    let group = host.staged_group()?;
-    host.check_staged(&group)?;
+    let group = host.staged_group().await?;
+    host.check_staged(&group).await?;
 
     let mut floor = None;
     if let Some(before) = plan.before() {
@@ -117,6 +117,10 @@ impl Successor<'_> {
 
     async fn store(&self) -> Result<(), CeremonyError> {
         Ok(self.journal.store(self.shop.disk, &self.shop.files.journal).await?)
+    }
+
+    async fn is_there(&self, path: &Path) -> Result<bool, CeremonyError> {
+        Ok(self.shop.disk.is_there(path).await.map_err(DurableFileError::at("read", path))?)
     }
 
     fn must_be_all(&self, meeting: &dyn Meeting) -> Result<(), CeremonyError> {
@@ -196,30 +200,30 @@ impl Successor<'_> {
                 durable_file::replace(disk, &files.left(), content.as_bytes()).await?;
             }
         }
-        self.check_staged(group)?;
+        self.check_staged(group).await?;
         let plan = HEXLOWER.encode(&self.plan.digest());
         self.journal.ceremony = Some(Taken { plan, id, stage: Stage::Staged, guard: None });
         self.store().await
     }
 
-    fn staged_group(&self) -> Result<Group, CeremonyError> {
-        let files = self.shop.files;
-        let content = match private_file::read_wiping(&files.next_group()) {
-            Err(error) if error.is_not_found() => private_file::read_wiping(&files.group)?,
-            other => other?,
+    async fn staged_group(&self) -> Result<Group, CeremonyError> {
+        let (disk, files) = (self.shop.disk, self.shop.files);
+        let content = match if_there(disk.read_wiping(&files.next_group()).await)? {
+            Some(content) => content,
+            None => disk.read_wiping(&files.group).await?,
         };
         Ok(Group::parse(&content)?)
     }
 
     /// That what is on the disk is what the new group needs of this host.
-    fn check_staged(&self, group: &Group) -> Result<(), CeremonyError> {
+    async fn check_staged(&self, group: &Group) -> Result<(), CeremonyError> {
         if self.role.new.is_none() {
             return Ok(());
         }
-        let (files, own) = (self.shop.files, self.shop.own);
-        let content = match private_file::read_private(&files.next_share()) {
-            Err(error) if error.is_not_found() => private_file::read_private(&files.share)?,
-            other => other?,
+        let (disk, files, own) = (self.shop.disk, self.shop.files, self.shop.own);
+        let content = match if_there(disk.read_private(&files.next_share()).await)? {
+            Some(content) => content,
+            None => disk.read_private(&files.share).await?,
         };
         let share = Share::open(&content, std::slice::from_ref(&own.age))?;
         share.key_package(group).map_err(CeremonyError::Staged)?;
@@ -242,7 +246,7 @@ impl Successor<'_> {
         if self.stage() == Some(Stage::Retired) {
             let files = self.shop.files;
             // If the new share has taken the place already, the old one is gone.
-            let old_is_there = self.role.new.is_none() || files.next_share().exists();
+            let old_is_there = self.role.new.is_none() || self.is_there(&files.next_share()).await?;
             if old_is_there {
                 durable_file::remove(self.shop.disk, &files.share).await?;
             }
@@ -306,7 +310,8 @@ impl Successor<'_> {
         if self.stage() == Some(Stage::Active) {
             return Ok(());
         }
-        if self.role.new.is_some() {
+        // A share takes its place when the record has risen, and a cosigner may run on both from then on.
+        if self.role.new.is_some() && self.is_there(&self.shop.files.next_share()).await? {
             if let (Some(floor), Some(path), Some(group)) =
                 (floor, &self.shop.files.record, self.plan.before())
             {
@@ -315,7 +320,7 @@ impl Successor<'_> {
             self.forget_lives().await?;
             let (disk, files) = (self.shop.disk, self.shop.files);
             for (next, place) in [(files.next_group(), &files.group), (files.next_share(), &files.share)] {
-                if next.exists() {
+                if self.is_there(&next).await? {
                     durable_file::rename(disk, &next, place).await?;
                 }
             }

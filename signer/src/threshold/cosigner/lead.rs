@@ -20,6 +20,7 @@ use super::{Cosigner, State};
 use crate::guard::{Recorded, Verdict};
 use crate::threshold::asked::{Asked, Subject};
 use crate::threshold::message::{Place, Proof, Reply, Request, Signer, Why};
+use crate::threshold::nonces::Stock;
 use crate::threshold::rounds::{self, Commitments, MemberId, RoundError, Shares};
 
 /// How often a peer may put off one ask before it is left out of it.
@@ -198,7 +199,7 @@ impl Cosigner {
         Some(Effect::Share(Box::new(job)))
     }
 
-    /// The peers that are to sign with us: those that are trusted first, then by distance, then by rank.
+    /// The peers that are to sign with us.
     fn choose(&mut self, now: Instant, id: u64) -> Option<Vec<MemberId>> {
         let ask = self.asks.get(&id)?;
         if let Some(signers) = &ask.signers {
@@ -219,10 +220,7 @@ impl Cosigner {
             .iter_mut()
             .filter(|(member, _)| !busy.contains(member))
             .filter(|(member, _)| refused.is_none_or(|refused| !refused.contains_key(member)))
-            .filter_map(|(member, peer)| {
-                let distance = peer.round_trip.map(|time| time.as_millis());
-                peer.can_sign(now).then(|| (peer.is_suspected(now), distance, *member))
-            })
+            .filter_map(|(member, peer)| peer.can_sign(now).then(|| peer.order(*member, now)))
             .collect();
         peers.sort();
         let needed = usize::from(self.settings.group.shape().threshold()) - 1;
@@ -478,8 +476,10 @@ impl Cosigner {
         Some(asked.question(self.chain_id()).ok()?.sign_bytes_at(timestamp))
     }
 
-    /// A connection that was dialed has ended: its nonces are gone, and what it was asked is asked elsewhere.
+    /// A connection that was dialed has ended: its nonces are gone, and what it was asked is asked elsewhere. Our own nonces go with it: a copy
+    /// of this process has the same ones, and no connection of its own.
     pub(super) fn lost(&mut self, now: Instant, conn: ConnId) {
+        self.stock = Stock::default();
         let gone: Vec<u64> =
             self.pending.iter().filter(|(_, pending)| pending.conn == conn).map(|(id, _)| *id).collect();
         for id in gone {

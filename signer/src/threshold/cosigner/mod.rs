@@ -29,7 +29,7 @@ use monosign_protocol::{ChainId, Height};
 use tokio::time::Instant;
 
 use super::asked::{Asked, Subject};
-use super::group::Group;
+use super::group::{Group, Shape};
 use super::incarnation::Lives;
 use super::message::{Place, Proof, Reply, Request};
 use super::nonces::Stock;
@@ -123,7 +123,11 @@ enum State {
 pub struct Status {
     /// `joining`, `active`, or why it has stopped.
     pub state: String,
-    /// The peers in order of rank.
+    /// Which of the members it is.
+    pub me: MemberId,
+    /// How many there are, and how many must sign.
+    pub shape: Shape,
+    /// The peers, in the order in which they are asked to sign.
     pub peers: Vec<PeerStatus>,
     /// The highest place that the group is known to have signed.
     pub last_signed: Option<Place>,
@@ -142,7 +146,7 @@ pub struct PeerStatus {
     pub suspected: bool,
     /// The time of a round trip.
     pub round_trip: Option<Duration>,
-    /// What its guard stood at when the connection was made.
+    /// Where its guard is known to stand, at least: what it said when it connected, or what it has signed with us since.
     pub guard: Option<Place>,
 }
 
@@ -281,8 +285,12 @@ impl Cosigner {
             State::Active => "active".into(),
             State::Stopped(reason) => format!("stopped: {reason}"),
         };
-        let peers = self.peers.iter().map(|(member, peer)| peer.status(*member, now)).collect();
-        Status { state, peers, last_signed: self.last.as_ref().map(|(asked, _)| Place::of_asked(asked)) }
+        let mut peers: Vec<_> = self.peers.iter().collect();
+        peers.sort_by_key(|(member, peer)| (!peer.is_up() || !peer.active, peer.order(**member, now)));
+        let seen = |member| self.seen.get(member).copied();
+        let peers = peers.into_iter().map(|(member, peer)| peer.status(*member, seen(member), now)).collect();
+        let last_signed = self.last.as_ref().map(|(asked, _)| Place::of_asked(asked));
+        Status { state, me: self.settings.me, shape: self.settings.group.shape(), peers, last_signed }
     }
 
     fn chain_id(&self) -> &ChainId {

@@ -115,14 +115,19 @@ impl Peer {
         None
     }
 
-    pub(super) fn status(&self, member: MemberId, now: Instant) -> PeerStatus {
+    /// In which order peers are asked to sign: those that are trusted first, then by distance, then by rank.
+    pub(super) fn order(&self, member: MemberId, now: Instant) -> (bool, Option<u128>, MemberId) {
+        (self.is_suspected(now), self.round_trip.map(|time| time.as_millis()), member)
+    }
+
+    pub(super) fn status(&self, member: MemberId, seen: Option<Place>, now: Instant) -> PeerStatus {
         PeerStatus {
             member,
             up: self.is_up(),
             active: self.active,
             suspected: self.is_suspected(now),
             round_trip: self.round_trip,
-            guard: self.guard,
+            guard: self.guard.max(seen),
         }
     }
 }

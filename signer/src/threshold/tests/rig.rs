@@ -328,6 +328,18 @@ impl Rig {
         }
     }
 
+    /// Breaks a connection that a node has dialed. Returns whether the node has to prepare anything before and after that.
+    pub(super) fn has_to_prepare_when_cut_off(&mut self, node: usize) -> (bool, bool) {
+        let dialed = self.wires.iter().find(|(_, wire)| wire.from == node).map(|(conn, _)| *conn);
+        let conn = dialed.expect("a connection");
+        let (cosigner, keeper) = self.nodes[node].life.as_mut().expect("a running node");
+        let before = cosigner.has_to_prepare();
+        cosigner.handle(self.time, Event::Closed { conn }, keeper.recorded());
+        let after = cosigner.has_to_prepare();
+        self.hang_up(conn);
+        (before, after)
+    }
+
     /// Splits the network: nodes of different sides do not reach each other.
     pub(super) fn partition(&mut self, side: &[u8]) {
         self.side = side.to_vec();

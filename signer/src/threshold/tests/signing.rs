@@ -83,6 +83,14 @@ fn extensions_are_signed_with_their_vote_in_the_same_round_trip() {
 }
 
 #[test]
+fn nonces_of_our_own_do_not_outlive_a_connection_that_a_copy_of_us_would_lack() {
+    let mut rig = Rig::running(shape(2, 3), 5);
+    rig.sign(0, &prevote(1, 1, 1)).expect("signed");
+    rig.run(500);
+    assert_eq!(rig.has_to_prepare_when_cut_off(0), (false, true));
+}
+
+#[test]
 fn every_set_of_t_signs_a_drill_and_the_guards_stay_where_they_are() {
     let mut rig = Rig::running(shape(3, 5), 4);
     rig.sign(0, &prevote(3, 1, 1)).expect("signed");

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::cli::Failure;
-use crate::cli::threshold::split::template;
+use crate::cli::threshold::split::{peer_table, provider_table};
 use crate::config::Endpoint;
 use crate::threshold::ceremony::plan::{Key, Plan};
 use crate::threshold::ceremony::{Ended, Files};
@@ -11,6 +11,7 @@ use crate::threshold::rounds::MemberId;
 
 pub(super) fn dkg(
     plan: &Plan,
+    members: &[(Key, Endpoint)],
     files: &Files,
     id: MemberId,
     ended: &Ended,
@@ -20,7 +21,13 @@ pub(super) fn dkg(
     writeln!(out, "public key   {} (new; the key itself has never been anywhere)", group.public_key())?;
     files_of(files, out)?;
     profile(ended, out)?;
-    writeln!(out, "\nThis is cosigner {id}. In its monosign.toml:\n\n{}", template(chain, group.shape()))?;
+    let share = files.share.file_name().unwrap_or(files.share.as_os_str()).to_string_lossy();
+    writeln!(
+        out,
+        "\nThis is cosigner {id}. In its monosign.toml (`monosign init` makes one), in place of its [[providers.softsign]]:\n\n{}{}",
+        provider_table(chain, &share),
+        peer_tables(members, id)
+    )?;
     writeln!(
         out,
         "Then:  monosign state init --chain {chain}  and  monosign check  and  monosign start\n\n\
@@ -63,13 +70,7 @@ pub(super) fn reshared(
         out,
         "\nThis is cosigner {id} from now on. In its monosign.toml, with the port on which each listens:\n"
     )?;
-    for ((_, endpoint), number) in members.iter().zip(1..).filter(|(_, number)| MemberId(*number) != id) {
-        let host = match endpoint {
-            Endpoint::Tcp { host, .. } => host.clone(),
-            other => other.to_string(),
-        };
-        writeln!(out, "[[providers.threshold.peer]]\nid = {number}\naddr = \"tcp://{host}:26660\"")?;
-    }
+    write!(out, "{}", peer_tables(members, id))?;
     writeln!(
         out,
         "\nThen:  monosign check  and  monosign start, and when all run,  monosign threshold drill\n\
@@ -106,6 +107,16 @@ pub(super) fn repaired(
         "The share is the one that was lost. If it may be in other hands, go on with  monosign threshold refresh"
     )?;
     Ok(())
+}
+
+/// The tables of all members but `id`.
+fn peer_tables(members: &[(Key, Endpoint)], id: MemberId) -> String {
+    let others = members.iter().zip(1..).filter(|(_, number)| MemberId(*number) != id);
+    let tables = others.map(|((_, endpoint), number)| match endpoint {
+        Endpoint::Tcp { host, .. } => peer_table(number, host),
+        other => peer_table(number, &other.to_string()),
+    });
+    tables.collect()
 }
 
 fn files_of(files: &Files, out: &mut dyn Write) -> Result<(), Failure> {

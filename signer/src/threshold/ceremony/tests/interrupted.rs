@@ -65,6 +65,13 @@ async fn take_up(cast: &mut Cast, plan: &Plan, step: u64, is_done: bool) {
         assert_eq!(usable(&cast.hosts, 2).await.len(), 3, "step {step} {is_done}");
         return;
     }
+    // What starts at once after a loss of power, as systemd does it, and has the new share already.
+    let mut running = Vec::new();
+    for host in PRESENT {
+        if cast.hosts[host].usable_epoch().await == Some(2) {
+            running.push(cast.hosts[host].start().await);
+        }
+    }
     for ended in cast.hold_among(plan, &PRESENT).await {
         if let Err(error) = ended {
             panic!("step {step} {is_done}: {error}");

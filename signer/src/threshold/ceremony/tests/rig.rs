@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use age::x25519;
 use monosign_protocol::{ChainId, Height};
@@ -69,7 +71,7 @@ impl Host {
     }
 
     fn own(&self) -> Own {
-        Own::read(&self.files, self.age.clone()).expect("readable")
+        at_once(Own::read(&StdDisk::default(), &self.files, self.age.clone())).expect("readable")
     }
 
     pub(super) fn key(&self) -> Key {
@@ -104,10 +106,14 @@ impl Host {
         (place.height, place.round, place.step)
     }
 
-    pub(super) async fn raise(&self, place: Place) {
+    /// A cosigner that runs holds this.
+    pub(super) async fn start(&self) -> Record {
         let path = self.files.record.as_ref().expect("a path");
-        let mut record = Record::open_of_chain(&StdDisk::default(), path, &chain()).await.expect("a record");
-        record.raise(succession::watermark(place)).await.expect("raised");
+        Record::open_of_chain(&StdDisk::default(), path, &chain()).await.expect("a record")
+    }
+
+    pub(super) async fn raise(&self, place: Place) {
+        self.start().await.raise(succession::watermark(place)).await.expect("raised");
     }
 
     async fn run(
@@ -246,6 +252,14 @@ impl Cast {
 }
 
 /// Polls all of them in turn until each has ended.
+/// What never waits.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => done,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
 async fn join_all<T>(runs: Vec<impl Future<Output = T>>) -> Vec<T> {
     let mut runs: Vec<_> = runs.into_iter().map(Box::pin).collect();
     let mut done: Vec<Option<T>> = runs.iter().map(|_| None).collect();

@@ -1,0 +1,279 @@
+//! What cosigners say to each other, as the oracle hears it: each message when it leaves a process, and when it comes to one. And what a
+//! cosigner that cheats says in the place of what its process says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use monosign::seams::Stream;
+use monosign::threshold::asked::Subject;
+use monosign::threshold::incarnation::Incarnation;
+use monosign::threshold::message::{Reply, Request, Why, decode, encode, length};
+use monosign_protocol::Hrs;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::signer_host::SignerHost;
+use crate::outcome::Invariant;
+use crate::scenario::Cheat;
+
+/// Whose end of a connection it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// The coordinator's, which says requests.
+    Dialed,
+    /// The signer's, which says replies.
+    Accepted,
+}
+
+/// A connection that is listened to.
+pub(super) struct Overheard {
+    stream: Box<dyn Stream>,
+    coming: Frames,
+    leaving: Frames,
+    /// What has left the process and is not in the kernel's hands yet.
+    out: Vec<u8>,
+    ear: Ear,
+}
+
+impl Overheard {
+    pub(super) fn new(stream: Box<dyn Stream>, signer: Rc<SignerHost>, peer: [u8; 32], side: Side) -> Self {
+        let ear = Ear {
+            signer,
+            peer,
+            side,
+            asked: BTreeMap::new(),
+            used: BTreeSet::new(),
+            hello: None,
+            last_nonce: None,
+            last_commitment: None,
+        };
+        Self { stream, coming: Frames::default(), leaving: Frames::default(), out: Vec::new(), ear }
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out))?;
+            self.out.drain(..written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Overheard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let Self { coming, ear, .. } = &mut *self;
+        coming.bytes.extend_from_slice(&buf.filled()[before..]);
+        while let Some(body) = coming.next() {
+            ear.hears(&body);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Overheard {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_drain(cx))?;
+        let Self { leaving, ear, out, .. } = &mut *self;
+        leaving.bytes.extend_from_slice(bytes);
+        while let Some(body) = leaving.next() {
+            out.extend(ear.says(body));
+        }
+        // What the kernel does not take now, it takes when the writer flushes.
+        let _ = self.poll_drain(cx)?;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// The frames in a stream of bytes.
+#[derive(Default)]
+struct Frames {
+    bytes: Vec<u8>,
+}
+
+impl Frames {
+    /// The next message, without its length.
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let len = length(*self.bytes.first_chunk()?).ok()?;
+        let body = self.bytes.get(4..4 + len)?.to_vec();
+        self.bytes.drain(..4 + len);
+        Some(body)
+    }
+}
+
+/// What is known of the messages of one connection.
+struct Ear {
+    signer: Rc<SignerHost>,
+    peer: [u8; 32],
+    side: Side,
+    /// Requests for shares that were not answered yet.
+    asked: BTreeMap<u64, Asked>,
+    /// Nonces that a share was made with.
+    used: BTreeSet<u64>,
+    /// The life that the peer says that it is in.
+    hello: Option<Incarnation>,
+    last_nonce: Option<u64>,
+    last_commitment: Option<Vec<u8>>,
+}
+
+/// A request for a share, as it came in.
+struct Asked {
+    nonce: u64,
+    subject: Subject,
+    /// The highest place that the signer had given a share for.
+    before: Option<Hrs>,
+}
+
+impl Ear {
+    /// A message comes to the process.
+    fn hears(&mut self, body: &[u8]) {
+        match self.side {
+            Side::Accepted => {
+                if let Ok(request) = decode::<Request>(body) {
+                    self.hears_request(request);
+                }
+            }
+            Side::Dialed => {
+                if let Ok(Reply::Fenced(_)) = decode::<Reply>(body) {
+                    self.signer.reach().hit("cosigner told that it is an earlier life");
+                }
+            }
+        }
+    }
+
+    fn hears_request(&mut self, request: Request) {
+        match request {
+            Request::Hello(hello) => self.hello = Some(hello.incarnation),
+            Request::Share { request, nonce, subject, .. } => {
+                let before = self.signer.oracle().borrow().highest(&self.signer.name);
+                self.asked.insert(request, Asked { nonce, subject, before });
+            }
+            _ => {}
+        }
+    }
+
+    /// A message leaves the process. Gives the frame that goes out.
+    fn says(&mut self, body: Vec<u8>) -> Vec<u8> {
+        let said = match self.side {
+            Side::Dialed => decode::<Request>(&body).ok().and_then(|request| self.says_request(request)),
+            Side::Accepted => decode::<Reply>(&body).ok().and_then(|reply| self.says_reply(reply)),
+        };
+        said.unwrap_or_else(|| {
+            let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
+            [len.to_le_bytes().as_slice(), &body].concat()
+        })
+    }
+
+    /// A frame in the place of it, from a coordinator that cheats.
+    fn says_request(&mut self, request: Request) -> Option<Vec<u8>> {
+        match request {
+            Request::Done { proof, .. } => {
+                self.signer.group_signed(&proof.message, &proof.signature);
+                None
+            }
+            Request::Forward { .. } => {
+                self.signer.reach().hit("request forwarded to a coordinator");
+                None
+            }
+            Request::Share { request, nonce, subject, others } => {
+                let last = self.last_nonce.replace(nonce);
+                // Every second time, so that the other requests are good ones.
+                let again = last.filter(|_| self.signer.cheats(Cheat::NonceTwice))?;
+                self.last_nonce = None;
+                self.signer.reach().hit("nonce asked for twice");
+                Some(encode(&Request::Share { request, nonce: again, subject, others }))
+            }
+            Request::Hello(_) | Request::Ping(_) => None,
+        }
+    }
+
+    /// A frame in the place of it, from a signer that cheats.
+    fn says_reply(&mut self, reply: Reply) -> Option<Vec<u8>> {
+        let reach = self.signer.reach().clone();
+        match reply {
+            Reply::Welcome(_) => {
+                if let Some(life) = self.hello {
+                    self.signer.oracle().borrow_mut().welcomed(&self.signer.name, self.peer, life);
+                }
+                None
+            }
+            Reply::Fenced(_) => {
+                reach.hit("earlier life turned away");
+                None
+            }
+            Reply::Active => {
+                reach.hit("cosigner takes part");
+                None
+            }
+            Reply::Share { request, mut share } => {
+                let asked = self.asked.remove(&request)?;
+                self.share_leaves(&asked);
+                if !self.signer.cheats(Cheat::BadShare) {
+                    return None;
+                }
+                reach.hit("bad share sent");
+                *share.first_mut()? ^= 1;
+                Some(encode(&Reply::Share { request, share }))
+            }
+            Reply::Refused { request, why, .. } => {
+                self.asked.remove(&request);
+                match why {
+                    Why::Guard(_) => reach.hit("share refused by a guard"),
+                    Why::Nonce => reach.hit("nonces refused"),
+                    Why::Fenced(_) => reach.hit("share refused to an earlier life"),
+                    Why::Malformed(_) => reach.hit("share refused for what cannot be read"),
+                    Why::NotActive | Why::NoQuorum => {}
+                }
+                None
+            }
+            Reply::Signed { message, signature, .. } => {
+                if let Some(message) = message {
+                    self.signer.group_signed(&message, &signature);
+                }
+                None
+            }
+            Reply::Commitments(list) => {
+                let cheats = self.signer.cheats(Cheat::ReplayedCommitment);
+                let mut replayed = list.clone();
+                for (_, bytes) in &mut replayed {
+                    let fresh = bytes.clone();
+                    if let Some(last) = self.last_commitment.replace(fresh).filter(|_| cheats) {
+                        *bytes = last;
+                    }
+                }
+                cheats.then(|| {
+                    reach.hit("commitment offered twice");
+                    encode(&Reply::Commitments(replayed))
+                })
+            }
+            Reply::Pong(_) => None,
+        }
+    }
+
+    fn share_leaves(&mut self, asked: &Asked) {
+        self.signer.reach().hit("share given");
+        let name = &self.signer.name;
+        let mut oracle = self.signer.oracle().borrow_mut();
+        if !self.used.insert(asked.nonce) {
+            oracle.violated(Invariant::NonceOnce, format!("{name} made two shares with one nonce"));
+        }
+        oracle.share_left(name, &asked.subject, asked.before);
+    }
+}
