@@ -401,7 +401,8 @@ pub struct Expect {
     /// does not, so that the claim is an honest one. What each cosigner promises is checked all the same.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub double_sign_by_group: bool,
-    /// Set where a signer must refuse to start, or to sign, and so signing does not resume.
+    /// Set where a signer must refuse to start, or to sign, and so signing does not resume. With `double_sign_by_group`, it may resume or
+    /// not: copies and originals that meet turn each other away, or not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub signer_stays_down: bool,
 }

@@ -436,7 +436,9 @@ impl<'a> World<'a> {
     fn judge(self, resumed: bool) -> Outcome {
         let expect = &self.scenario.expect;
         let mut oracle = self.oracle.borrow_mut();
-        if resumed == expect.signer_stays_down {
+        // Copies and originals turn each other away, or not, in whatever order they meet.
+        let is_open = expect.double_sign_by_group && expect.signer_stays_down;
+        if resumed == expect.signer_stays_down && !is_open {
             let seen = match resumed {
                 false => format!(
                     "no signature for {HEIGHTS_TO_RESUME} heights within {} after the faults",
