@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use toml::{Table, Value};
+use toml::Table;
 
-use super::signer_toml::with_providers;
+use super::signer_toml::{path, with_providers};
 
 /// Where the files of a simulated cosigner lie.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +35,6 @@ pub fn cosigner_toml(
     addrs: &[String],
     (chain, link, group): (&Table, &Table, &Table),
 ) -> String {
-    let path = |path: &Path| Value::from(path.display().to_string());
     let mut threshold = group.clone();
     threshold.insert("chain_ids".into(), vec![chain_id].into());
     threshold.insert("group".into(), path(files.group));

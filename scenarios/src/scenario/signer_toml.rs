@@ -143,6 +143,6 @@ fn pkcs11(chain_id: &str, files: SignerFiles<'_>, name: &str) -> Table {
     table
 }
 
-fn path(path: &Path) -> Value {
+pub(super) fn path(path: &Path) -> Value {
     path.display().to_string().into()
 }

@@ -71,8 +71,8 @@ impl AsyncRead for Overheard {
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let Self { coming, ear, .. } = &mut *self;
         coming.bytes.extend_from_slice(&buf.filled()[before..]);
-        while let Some(body) = coming.next() {
-            ear.hears(&body);
+        while let Some(frame) = coming.next() {
+            ear.hears(body(&frame));
         }
         Poll::Ready(Ok(()))
     }
@@ -83,8 +83,8 @@ impl AsyncWrite for Overheard {
         ready!(self.poll_drain(cx))?;
         let Self { leaving, ear, out, .. } = &mut *self;
         leaving.bytes.extend_from_slice(bytes);
-        while let Some(body) = leaving.next() {
-            out.extend(ear.says(body));
+        while let Some(frame) = leaving.next() {
+            out.extend(ear.says(frame));
         }
         // What the kernel does not take now, it takes when the writer flushes.
         let _ = self.poll_drain(cx)?;
@@ -109,13 +109,21 @@ struct Frames {
 }
 
 impl Frames {
-    /// The next message, without its length.
+    /// The next one, whole.
     fn next(&mut self) -> Option<Vec<u8>> {
-        let len = length(*self.bytes.first_chunk()?).ok()?;
-        let body = self.bytes.get(4..4 + len)?.to_vec();
-        self.bytes.drain(..4 + len);
-        Some(body)
+        let len = HEAD + length(*self.bytes.first_chunk()?).ok()?;
+        let frame = self.bytes.get(..len)?.to_vec();
+        self.bytes.drain(..len);
+        Some(frame)
     }
+}
+
+/// How long the length before a message is.
+const HEAD: usize = 4;
+
+/// What a frame holds.
+fn body(frame: &[u8]) -> &[u8] {
+    &frame[HEAD..]
 }
 
 /// What is known of the messages of one connection.
@@ -170,15 +178,12 @@ impl Ear {
     }
 
     /// A message leaves the process. Gives the frame that goes out.
-    fn says(&mut self, body: Vec<u8>) -> Vec<u8> {
+    fn says(&mut self, frame: Vec<u8>) -> Vec<u8> {
         let said = match self.side {
-            Side::Dialed => decode::<Request>(&body).ok().and_then(|request| self.says_request(request)),
-            Side::Accepted => decode::<Reply>(&body).ok().and_then(|reply| self.says_reply(reply)),
+            Side::Dialed => decode(body(&frame)).ok().and_then(|request| self.says_request(request)),
+            Side::Accepted => decode(body(&frame)).ok().and_then(|reply| self.says_reply(reply)),
         };
-        said.unwrap_or_else(|| {
-            let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
-            [len.to_le_bytes().as_slice(), &body].concat()
-        })
+        said.unwrap_or(frame)
     }
 
     /// A frame in the place of it, from a coordinator that cheats.

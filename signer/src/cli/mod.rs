@@ -231,13 +231,13 @@ fn unlock_env() -> UnlockEnv {
     UnlockEnv { credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from) }
 }
 
-/// Runs a future on the one thread of this process.
 /// The group of a key that is shared.
 fn group_of(share: &ThresholdConfig, chain_id: &ChainId) -> Result<Group, Failure> {
     let read = block_on(read_group(&StdDisk::default(), &share.group, chain_id))?;
     Ok(read.map_err(StartError::from)?)
 }
 
+/// Runs a future on the one thread of this process.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = tokio::task::LocalSet::new().block_on(&runtime, future);

@@ -68,10 +68,6 @@ fn unaccounted(
 ) -> BTreeSet<u16> {
     let known = |entry: &LogEntry| entry.item() == cursor.item && entry.digest == cursor.digest;
     let begin = log.entries.iter().position(known).map_or(0, |at| at + 1);
-    let news = log.entries[begin..].iter().filter(|entry| {
-        let Some((auth_key, made)) = entry.signature() else { return false };
-        let ours = open.iter().position(|asked| auth_key == watched.auth_key && *asked == made);
-        watched.keys.contains(&made.key) && ours.and_then(|at| open.remove(at)).is_none()
-    });
-    news.map(LogEntry::item).collect()
+    let news = log.entries[begin..].iter();
+    news.filter(|entry| entry.account(watched, &mut open).is_err()).map(LogEntry::item).collect()
 }

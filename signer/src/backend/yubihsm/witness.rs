@@ -152,9 +152,25 @@ impl LogEntry {
     }
 
     /// The session's authentication key, the signing key and the length of the command, if it is a signature that was made.
-    pub(super) fn signature(&self) -> Option<(u16, Asked)> {
+    fn signature(&self) -> Option<(u16, Asked)> {
         let signed = self.bytes[2] == SIGN_EDDSA && self.bytes[11] == SIGNED;
         signed.then(|| (self.u16_at(5), Asked { key: self.u16_at(7), length: self.u16_at(3) }))
+    }
+
+    /// Takes it out of `asked`, if it is a signature by one of our keys.
+    ///
+    /// # Errors
+    /// [`Alarm::Foreign`] and [`Alarm::NotAsked`].
+    pub(super) fn account(&self, watched: &Watched, asked: &mut VecDeque<Asked>) -> Result<(), Alarm> {
+        let signature = self.signature().filter(|(_, made)| watched.keys.contains(&made.key));
+        let Some((auth_key, made)) = signature else { return Ok(()) };
+        let (key, item) = (made.key, self.item());
+        if auth_key != watched.auth_key {
+            return Err(Alarm::Foreign { auth_key, key, item });
+        }
+        let ours = asked.iter().position(|asked| *asked == made);
+        asked.remove(ours.ok_or(Alarm::NotAsked { auth_key, key, item })?);
+        Ok(())
     }
 }
 
@@ -187,16 +203,7 @@ impl Cursor {
                 return Err(Alarm::OtherHistory { item: entry.item() });
             }
             cursor = Self { item: entry.item(), digest: entry.digest };
-            if let Some((auth_key, made)) =
-                entry.signature().filter(|(_, made)| watched.keys.contains(&made.key))
-            {
-                let (key, item) = (made.key, entry.item());
-                if auth_key != watched.auth_key {
-                    return Err(Alarm::Foreign { auth_key, key, item });
-                }
-                let ours = open.iter().position(|asked| *asked == made);
-                open.remove(ours.ok_or(Alarm::NotAsked { auth_key, key, item })?);
-            }
+            entry.account(watched, &mut open)?;
         }
         (*self, *asked) = (cursor, open);
         Ok(())

@@ -1,7 +1,6 @@
 //! A device whose log is looked at with each signature.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -218,8 +217,8 @@ fn alarm(alarm: Alarm) -> DeviceError {
 
 /// After a failed write the kernel may have dropped the page: as with the record, nothing more is signed.
 async fn note(state: &mut State) -> Result<(), DeviceError> {
-    let noted = Noted { cursor: state.noted.cursor, asked: VecDeque::clone(&state.noted.asked) };
-    let done = state.file.note(&noted).await;
+    let State { file, noted, .. } = state;
+    let done = file.note(noted).await;
     done.map_err(|error| DeviceError::Alarm(format!("the audit file could not be written: {error}")))
 }
 

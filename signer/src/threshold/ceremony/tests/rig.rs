@@ -251,7 +251,6 @@ impl Cast {
     }
 }
 
-/// Polls all of them in turn until each has ended.
 /// What never waits.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
@@ -260,6 +259,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+/// Polls all of them in turn until each has ended.
 async fn join_all<T>(runs: Vec<impl Future<Output = T>>) -> Vec<T> {
     let mut runs: Vec<_> = runs.into_iter().map(Box::pin).collect();
     let mut done: Vec<Option<T>> = runs.iter().map(|_| None).collect();
