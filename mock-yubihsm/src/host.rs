@@ -2,7 +2,7 @@
 //!
 //! It keeps its session as the `yubihsm` crate 0.42.1 does, the crate's defects included, since what stands on it is to be tried
 //! with them: an error that came unencrypted and an answer that cannot be read leave the session as it was, and every later command in
-//! it fails. Only a lost answer ends it, and the next command opens another.
+//! it fails. Only a lost answer and a wrong MAC end it, and the next command opens another.
 
 use std::time::Duration;
 
