@@ -96,6 +96,39 @@ fn setup_makes_roles_that_can_do_no_more_than_they_need_and_shows_no_secret() {
 }
 
 #[test]
+fn setup_prints_a_table_that_a_signer_runs_on_as_it_is_with_the_device_as_a_witness() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (home, node) = (Home::new(), NodeSide::tcp().await);
+        let device = device(42);
+        let done =
+            yubihsm(&home, &device, &["setup", "--secrets", "secrets", "--erase", "42"]).must_succeed();
+        let from = done.stdout.find("[[providers.yubihsm]]").expect("a table");
+        let table = done.stdout[from..].split("\n\n").next().expect("a table").replace("CHAIN-ID", CHAIN);
+        let generate = done.stdout.lines().find_map(|line| line.trim().strip_prefix("monosign "));
+        let generate: Vec<_> = generate.expect("a command").split(' ').collect();
+        home.monosign(&generate).must_succeed();
+        let text = format!(
+            "[[chain]]\nid = \"{CHAIN}\"\nstate_file = \"{CHAIN}.record\"\n{table}\n{}",
+            validator_table(CHAIN, &node.addr(), "")
+        );
+        home.write("monosign.toml", text.as_bytes());
+        home.monosign(&["state", "init"]).must_succeed();
+        home.monosign(&["yubihsm", "audit", "init"]).must_succeed();
+        let signer = home.start();
+        signer.logs("key 0x0001 is there").await;
+        let key = home.monosign(&["pubkey", "--format", "hex"]).must_succeed().stdout;
+        let key = HEXLOWER.decode(key.trim().as_bytes()).expect("hex");
+        let key = ed25519_dalek::VerifyingKey::try_from(key.as_slice()).expect("a point");
+        let (requests, verifier) = (rig::requests(CHAIN, None), rig::verifier(CHAIN, false, key));
+        let mut conversation = Conversation { link: node.accept().await, requests, verifier };
+        conversation.signs_prevote(1).await;
+        conversation.signs_prevote(2).await;
+        assert!(!signer.log().contains("WARN"), "{}", signer.log());
+    });
+}
+
+#[test]
 fn setup_leaves_four_roles_and_a_wrap_key_with_these_rights_and_nothing_else() {
     let home = Home::new();
     let device = set_up(&home, 42);

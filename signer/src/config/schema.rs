@@ -113,8 +113,7 @@ pub(super) struct Yubihsm {
     #[serde(default)]
     pub(super) keys: Vec<YubihsmKey>,
     pub(super) serial_number: Option<String>,
-    #[serde(default)]
-    pub(super) audit: YubihsmAudit,
+    pub(super) audit: Option<YubihsmAudit>,
     pub(super) audit_file: Option<PathBuf>,
     /// tmkms: shares the device over HTTP.
     pub(super) connector_server: Option<toml::Value>,
@@ -127,10 +126,9 @@ pub(super) enum YubihsmAdapter {
     Usb { timeout_ms: Option<u64> },
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum YubihsmAudit {
-    #[default]
     Off,
     Detect,
     Permit,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::backend::yubihsm::Adapter;
+use crate::backend::yubihsm::{Adapter, Audit};
 
 const FILE: &str = "/etc/monosign/monosign.toml";
 
@@ -78,7 +78,17 @@ fn reads_the_yubihsm_table_of_tmkms() {
         };
         assert_eq!((&provider.adapter, provider.auth_key), (&adapter, 4));
         assert_eq!(provider.name(), "yubihsm 0123456789");
-        assert!(config.chains[0].key.softsign().is_none() && config.warnings.is_empty());
+        assert!(config.chains[0].key.softsign().is_none());
+        let [warning] = config.warnings.as_slice() else { panic!("one warning: {:?}", config.warnings) };
+        assert!(warning.contains("yubihsm 0123456789: its log is not watched"), "{warning}");
+    }
+}
+
+#[test]
+fn that_a_device_is_no_witness_is_told_unless_it_was_said() {
+    for (said, mode) in [("off", Audit::Off), ("detect", Audit::Detect), ("permit", Audit::Permit)] {
+        let config = parse(&on_yubihsm(&format!("{YUBIHSM}audit = \"{said}\"\n"))).expect("valid");
+        assert_eq!((config.yubihsm[0].audit, &config.warnings[..]), (mode, &[][..]));
     }
 }
 
@@ -99,8 +109,9 @@ connector_server = { laddr = "tcp://127.0.0.1:12345", cli = { auth_key = 2 } }
     let provider = &config.yubihsm[0];
     assert_eq!((&provider.adapter, &provider.serial, provider.auth_key), (&Adapter::Usb, &None, 1));
     assert_eq!(provider.keys, [1].into());
-    let [warning] = config.warnings.as_slice() else { panic!("one warning: {:?}", config.warnings) };
-    assert!(warning.contains("connector_server is not supported and is ignored"), "{warning}");
+    let [ignored, unwatched] = config.warnings.as_slice() else { panic!("two: {:?}", config.warnings) };
+    assert!(ignored.contains("connector_server is not supported and is ignored"), "{ignored}");
+    assert!(unwatched.contains("its log is not watched"), "{unwatched}");
 }
 
 #[test]

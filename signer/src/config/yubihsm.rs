@@ -24,7 +24,7 @@ impl Resolver<'_> {
             serial,
             auth_key: table.auth.key,
             password: self.password(&table.auth)?,
-            audit: audit(&table.audit),
+            audit: table.audit.as_ref().map_or(Audit::Off, audit),
             audit_file: self.path(audit_file),
             keys: table.keys.iter().map(|key| key.key).collect(),
         };
@@ -39,6 +39,13 @@ impl Resolver<'_> {
         if table.connector_server.is_some() {
             self.warnings.push(format!(
                 "{name}: connector_server is not supported and is ignored: run yubihsm-connector, and reach it by `adapter`"
+            ));
+        }
+        // Not on by itself: a device that does not log signatures, as tmkms sets them up, would stop the signer.
+        if table.audit.is_none() {
+            self.warnings.push(format!(
+                "{name}: its log is not watched, so a signature by a copy of this signer or on a restored disk is not found: `audit = \"detect\"` \
+                 finds it (docs/hardware.md says what that takes), and `audit = \"off\"` ends this warning"
             ));
         }
         let provider = Arc::new(provider);

@@ -87,7 +87,8 @@ pub enum Alarm {
     },
     /// Entries are missing.
     #[error(
-        "the log goes on at entry {found}, and entry {last} was the last one seen: what is between cannot be known{}",
+        "the log goes on at entry {found}, and entry {last} was the last one seen: what is between cannot be known. Somebody else has \
+         marked it as read, or overwritten it, which force audit prevents; or this disk is a copy or was restored{}",
         UNLOCK
     )]
     Gap {

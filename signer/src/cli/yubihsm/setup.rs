@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::roles::{AUDITED, DOMAIN, EXPORTABLE, Role, WRAP_KEY, roles};
 use super::session::{DeviceArgs, Session, open, serial_is_typed, told};
 use super::{Failure, session};
+use crate::backend::yubihsm::Adapter;
 use crate::config::YubihsmProvider;
 use crate::ops::private_file::{self, create_private};
 use crate::seams::{Entropy as _, OsEntropy};
@@ -207,7 +208,7 @@ fn audit(admin: &Session, force: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Opens a session as the validator, and says what there is.
+/// Opens a session as the validator, and says what there is and how it goes on.
 fn report(
     admin: &Session,
     provider: &YubihsmProvider,
@@ -228,11 +229,38 @@ fn report(
         )?;
     }
     writeln!(out, "  backups    wrap key {WRAP_KEY:#06x}, {}", secrets.wrap_key_file().display())?;
+    let (device, adapter) = ways_to(provider, &info.serial);
+    let [_, operator, _, validator] = roles().map(|role| secrets.password_file(&role));
     writeln!(
         out,
-        "\nTake all of these files but validator.password off this machine. Then:\n  \
-         monosign yubihsm keys generate 1 --auth-key 2 --password-file operator.password\n  \
-         [[providers.yubihsm]] with auth = {{ key = 4, password_file = \"validator.password\" }}"
+        "\nTake all of these files but validator.password off this machine, once there is a key:\n  \
+         monosign yubihsm keys generate 1 {device} --auth-key 2 --password-file {}\n\n\
+         What the signer's configuration says of it, but for the name of the chain:\n\n{}\n\
+         Then `monosign state init`, and `monosign yubihsm audit init`, from where on each signature must be ours.",
+        operator.display(),
+        table(&adapter, &info.serial, &validator)
     )?;
     Ok(())
+}
+
+/// How a device is named on the command line, and in a configuration.
+fn ways_to(provider: &YubihsmProvider, serial: &str) -> (String, String) {
+    match &provider.adapter {
+        Adapter::Http { host, port } => {
+            let addr = format!("tcp://{host}:{port}");
+            (format!("--connector {addr}"), format!("{{ type = \"http\", addr = \"{addr}\" }}"))
+        }
+        Adapter::Usb => (format!("--usb --serial {serial}"), "{ type = \"usb\" }".into()),
+    }
+}
+
+/// The signer's table, with the witness, since signatures are audited from now on.
+fn table(adapter: &str, serial: &str, password_file: &Path) -> String {
+    let path = fs::canonicalize(password_file).unwrap_or_else(|_| password_file.into());
+    let path = toml_edit::Value::from(path.display().to_string());
+    format!(
+        "[[providers.yubihsm]]\nadapter = {adapter}\nserial_number = \"{serial}\"\n\
+         auth = {{ key = 4, password_file = {path} }}\nkeys = [{{ chain_ids = [\"CHAIN-ID\"], key = 1 }}]\n\
+         audit = \"detect\"\n"
+    )
 }
