@@ -9,6 +9,7 @@ use mock_yubihsm::{Connector, Device};
 use monosign_protocol::{Round, Step};
 use rig::{CHAIN, Home, NodeSide, signing_key, validator_table};
 use yubihsm::asymmetric::Algorithm;
+use yubihsm::object::Type;
 use yubihsm::{Capability, Client, Credentials, Domain, HttpConfig};
 
 const KEY: u16 = 1;
@@ -24,13 +25,20 @@ fn device_with(key: &SigningKey) -> Connector {
     };
     let device = Device::new(b"password", Box::new(entropy));
     let connector = Connector::serve(([127, 0, 0, 1], 0), device, Latency::None).expect("a free port");
-    let address = connector.address();
+    put(&administrator(&connector), key);
+    connector
+}
+
+fn administrator(device: &Connector) -> Client {
+    let address = device.address();
     let config = HttpConfig { addr: address.ip().to_string(), port: address.port(), timeout_ms: 1000 };
     let http = yubihsm::Connector::http(&config);
-    let client = Client::open(http, Credentials::default(), false).expect("a session");
+    Client::open(http, Credentials::default(), false).expect("a session")
+}
+
+fn put(client: &Client, key: &SigningKey) {
     let (label, may, seed) = ("val".into(), Capability::SIGN_EDDSA, key.to_bytes().to_vec());
     client.put_asymmetric_key(KEY, label, Domain::DOM1, may, Algorithm::Ed25519, seed).expect("imported");
-    connector
 }
 
 /// The test chain's key on these devices, and its configuration.
@@ -70,6 +78,7 @@ fn signs_for_a_node_and_refuses_a_double_sign() {
         assert!(home.monosign(&["pubkey", "--format", "hex"]).must_succeed().stdout.contains(&public_key));
         let signer = home.start();
         signer.logs("key 0x0001 is there").await;
+        assert_eq!(signer.log().matches("its log is not watched").count(), 1, "told once");
         let mut conversation = node.converse(CHAIN).await;
         assert_eq!(conversation.shows_key().await, home.public_key(CHAIN));
         for height in 1..20 {
@@ -120,6 +129,35 @@ fn survives_a_power_cycle_a_lost_answer_and_a_pulled_plug() {
         let is_back = || (signer.log().matches(": ready").count() > 1).then_some(());
         rig::poll("the device to come back", is_back).await;
         conversation.signs(&request).await;
+    });
+}
+
+#[test]
+fn a_deleted_key_is_waited_for_and_nothing_is_recorded_for_it_any_more() {
+    run(async {
+        let (device, node) = (device_with(&signing_key(CHAIN)), NodeSide::tcp().await);
+        let home = home(&node.addr(), &[&device]);
+        home.make_record(CHAIN);
+        let signer = home.start();
+        signer.logs("key 0x0001 is there").await;
+        let mut conversation = node.converse(CHAIN).await;
+        conversation.signs_prevote(1).await;
+        administrator(&device).delete_object(KEY, Type::AsymmetricKey).expect("deleted");
+        let first = conversation.request(2, 0, Step::Prevote);
+        conversation.refuses(&first).await;
+        signer.logs("key 0x0001: it has no key 0x0001").await;
+        let recorded = home.watermark(CHAIN);
+        assert_eq!(recorded, (2, 0, 2));
+        for height in 3..6 {
+            let request = conversation.request(height, 0, Step::Prevote);
+            let error = conversation.refuses(&request).await.description.to_string();
+            assert!(error.contains("key 0x0001: it has no key 0x0001"), "{error}");
+            assert_eq!(home.watermark(CHAIN), recorded);
+        }
+        put(&administrator(&device), &signing_key(CHAIN));
+        let is_back = || (signer.log().matches("key 0x0001 is there").count() > 1).then_some(());
+        rig::poll("the key to come back", is_back).await;
+        conversation.signs(&first).await;
     });
 }
 
