@@ -2,7 +2,8 @@
 //!
 //! What always holds:
 //!
-//! * one thing is asked at a time, in the order of asking, and nothing that nobody waits for any more;
+//! * one thing is asked at a time, in the order of asking, and nothing that nobody waits for any more: nodes wait equally long for each
+//!   answer, so that who asked first needs it first;
 //! * no answer is waited for longer than the deadline;
 //! * a wrong password, a wrong signature or an alarm of the witness is the end: the device is latched, and asked nothing more by this process;
 //! * a key signs only after the device has shown that it is the key it should be.
