@@ -387,8 +387,7 @@ impl World<'_> {
         }
     }
 
-    /// A signer that stands by holds on to a connection for longer each time. Where the end of it was lost, keepalive tells a real
-    /// one within the minute, and nothing tells this one.
+    /// A signer that stands by holds on to a connection whose end was lost until keepalive tells it.
     pub(super) fn look_for_half_open(&mut self) {
         let now = self.sim.elapsed();
         let mut lasts = false;

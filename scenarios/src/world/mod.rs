@@ -8,6 +8,7 @@ mod acts;
 mod ceremony;
 mod device;
 mod hosts;
+mod keepalive;
 mod keys;
 mod mesh;
 mod net;
