@@ -1,7 +1,7 @@
 //! What a run may come by. Each is hit somewhere in the whole set of scenarios, or the set does not test what it seems to.
 
 /// The names of all counters.
-pub const ALL: [&str; 106] = [
+pub const ALL: [&str; 107] = [
     "another device took over",
     "answered again",
     "answered again after a restart",
@@ -64,6 +64,7 @@ pub const ALL: [&str; 106] = [
     "kill between write and sync",
     "malicious cosigner got a signature",
     "malicious cosigner was refused",
+    "missing key not asked for",
     "no signer connected",
     "no space",
     "node died after the answer",

@@ -6,6 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::object::Attribute;
+use cryptoki::session::UserType;
+use cryptoki::types::AuthPin;
 use data_encoding::HEXLOWER;
 use monosign_protocol::{Round, Step};
 use rig::{CHAIN, Finished, Home, NodeSide, Signer, signing_key, validator_table};
@@ -171,6 +175,63 @@ fn a_token_taken_away_and_put_back_signs_again() {
         let is_back = || (signer.log().matches(": ready").count() > 1).then_some(());
         rig::poll("the token to come back", is_back).await;
         conversation.signs(&request).await;
+    });
+}
+
+/// Deletes the objects with a label, in a process of its own: the library keeps to the token that its environment names at its first call.
+fn delete(token: &Token, label: &str) {
+    let mut command = Command::new(std::env::current_exe().expect("this test"));
+    command.args(["--exact", "deletes_what_its_environment_names"]).env("SOFTHSM2_CONF", token.conf());
+    Finished::of(command.env(DELETE, label)).must_succeed();
+}
+
+/// The label for [`deletes_what_its_environment_names`].
+const DELETE: &str = "MONOSIGN_TEST_DELETE";
+
+#[test]
+fn deletes_what_its_environment_names() {
+    let Ok(label) = std::env::var(DELETE) else { return };
+    let library = Pkcs11::new(MODULE).expect("SoftHSM 2");
+    library.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).expect("initialized");
+    let slot = library.get_slots_with_initialized_token().expect("slots")[0];
+    let session = library.open_rw_session(slot).expect("a session");
+    session.login(UserType::User, Some(&AuthPin::new("987654".into()))).expect("logged in");
+    let found = session.find_objects(&[Attribute::Label(label.into())]).expect("objects");
+    assert_eq!(found.len(), 2, "a private key and a public one");
+    for object in found {
+        session.destroy_object(object).expect("deleted");
+    }
+}
+
+#[test]
+fn a_key_deleted_under_a_running_signer_is_waited_for_and_nothing_is_recorded_for_it_any_more() {
+    run(async {
+        let node = NodeSide::tcp().await;
+        let token = Token::new(&node.addr());
+        token.make_record();
+        let signer = token.start();
+        signer.logs("key 0x0000 is there").await;
+        let mut conversation = node.converse(CHAIN).await;
+        conversation.signs_prevote(1).await;
+        delete(&token, "consensus");
+        let first = conversation.request(2, 0, Step::Prevote);
+        let error = conversation.refuses(&first).await.description.to_string();
+        assert!(error.contains("there is no Ed25519 key with label `consensus` and id `01`"), "{error}");
+        signer.logs("key 0x0000: there is no Ed25519 key").await;
+        let recorded = token.home.watermark(CHAIN);
+        assert_eq!(recorded, (2, 0, 2));
+        for height in 3..6 {
+            let request = conversation.request(height, 0, Step::Prevote);
+            let error = conversation.refuses(&request).await.description.to_string();
+            assert!(error.contains("key 0x0000: there is no Ed25519 key with label `consensus`"), "{error}");
+            assert_eq!(token.home.watermark(CHAIN), recorded);
+        }
+        let file = format!("{CHAIN}.key");
+        token.pkcs11(&["keys", "import", &file, "--label", "consensus"]).must_succeed();
+        let is_back = || (signer.log().matches("key 0x0000 is there").count() > 1).then_some(());
+        rig::poll("the key to come back", is_back).await;
+        conversation.signs(&first).await;
+        conversation.signs_prevote(3).await;
     });
 }
 

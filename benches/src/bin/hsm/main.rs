@@ -1,11 +1,13 @@
 //! What our layers add to a signature on a device: the bare call of the vendor's crate and the same through owner, thread and proxy
 //! (YubiHSM, against the mock without latency), or through owner and child process (PKCS#11, against SoftHSM 2), measured in
-//! turns. Then twenty chains on one device of 120 ms.
+//! turns. Then twenty chains on one device of 120 ms: whether they are served in turn, and what is dropped when it is too much.
 
 mod softhsm;
 mod yubi;
 
+use std::cell::RefCell;
 use std::process::Command;
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -30,6 +32,7 @@ struct Options {
 const TURN: u64 = 50;
 const WARM_UP: u64 = 200;
 const CHAINS: u32 = 20;
+const SLOW: Duration = Duration::from_millis(120);
 /// Set for the run that has a token.
 const TOKEN: &str = "MONOSIGN_BENCH_TOKEN";
 /// What `hsm` must keep to, in microseconds of p50.
@@ -88,7 +91,10 @@ async fn run(options: &Options) -> anyhow::Result<()> {
         }
         None => println!("pkcs11: softhsm2 is not installed, not measured"),
     }
-    twenty_chains(options.rounds).await
+    let rig = yubi::Slow::new(SLOW).await?;
+    tokio::time::timeout(Duration::from_secs(10), rig.keys[0].until_ready()).await?;
+    twenty_chains(&rig, options.rounds).await?;
+    too_many(&rig).await
 }
 
 /// The bare call and ours, in turns.
@@ -128,22 +134,24 @@ async fn compare(
     Ok(())
 }
 
-/// Each chain asks again as soon as it is answered, as when all of them have short blocks.
-async fn twenty_chains(rounds: u32) -> anyhow::Result<()> {
-    let latency = Duration::from_millis(120);
-    let rig = yubi::Slow::new(latency).await?;
-    tokio::time::timeout(Duration::from_secs(10), rig.keys[0].until_ready()).await?;
+/// Each chain asks again as soon as it is answered, as when all of them have short blocks. A node waits equally long for each
+/// answer, so who asked first is who needs it first.
+async fn twenty_chains(rig: &yubi::Slow, rounds: u32) -> anyhow::Result<()> {
     let began = Instant::now();
+    let served = Rc::new(RefCell::new(Vec::new()));
     let chains: Vec<_> = rig
         .keys
-        .into_iter()
-        .map(|key| {
+        .iter()
+        .enumerate()
+        .map(|(chain, key)| {
+            let (key, served) = (Rc::clone(key), Rc::clone(&served));
             spawn_local(async move {
                 let mut slowest = Duration::ZERO;
                 for round in 0..rounds {
                     let asked = Instant::now();
                     key.sign(&message(round.into())).await?;
                     slowest = slowest.max(asked.elapsed());
+                    served.borrow_mut().push(chain);
                 }
                 anyhow::Ok(slowest)
             })
@@ -154,13 +162,46 @@ async fn twenty_chains(rounds: u32) -> anyhow::Result<()> {
         slowest.push(chain.await??);
     }
     slowest.sort();
-    println!("{CHAINS} chains on one device of {} ms, {rounds} signatures each", latency.as_millis());
+    let turns: Vec<_> = (0..rounds).flat_map(|_| 0..rig.keys.len()).collect();
+    anyhow::ensure!(*served.borrow() == turns, "not served in the order of asking: {:?}", served.borrow());
+    println!("{CHAINS} chains on one device of {} ms, {rounds} signatures each", SLOW.as_millis());
     println!(
-        "  all in {:.2} s; the slowest answer of the luckiest chain {:.2} s, of the unluckiest {:.2} s; dropped {}",
+        "  all in {:.2} s, each in its turn; the slowest answer of the luckiest chain {:.2} s, of the unluckiest {:.2} s; dropped {}",
         began.elapsed().as_secs_f64(),
         slowest[0].as_secs_f64(),
         slowest[slowest.len() - 1].as_secs_f64(),
         rig.device.dropped()
+    );
+    Ok(())
+}
+
+/// More at once than the device signs within the five seconds that a node waits: what comes too late is dropped, and counted.
+async fn too_many(rig: &yubi::Slow) -> anyhow::Result<()> {
+    let before = rig.device.dropped();
+    let requests = rig.keys.iter().cycle().take(3 * rig.keys.len());
+    let asked: Vec<_> = requests
+        .map(|key| {
+            let key = Rc::clone(key);
+            spawn_local(async move { key.sign(&message(0)).await.is_ok() })
+        })
+        .collect();
+    let mut signed = Vec::new();
+    for request in asked {
+        signed.push(request.await?);
+    }
+    let (dropped, first) =
+        (rig.device.dropped() - before, signed.iter().take_while(|signed| **signed).count());
+    anyhow::ensure!(
+        signed[first..].iter().all(|signed| !signed),
+        "a later request was signed before an earlier one"
+    );
+    anyhow::ensure!(
+        first + dropped as usize == signed.len(),
+        "{dropped} were counted as dropped, {first} signed"
+    );
+    println!(
+        "  {} at once: the first {first} signed, the other {dropped} dropped and counted, since nobody waits longer than 5 s",
+        signed.len()
     );
     Ok(())
 }

@@ -62,7 +62,7 @@ impl Rig {
 /// One slow mock with a key for each of twenty chains.
 pub(crate) struct Slow {
     pub(crate) device: Device,
-    pub(crate) keys: Vec<DeviceKey>,
+    pub(crate) keys: Vec<Rc<DeviceKey>>,
     _connector: Connector,
 }
 
@@ -73,7 +73,7 @@ impl Slow {
         let numbers = 1..=super::CHAINS as u16;
         numbers.clone().try_for_each(|number| put_key(&admin, number))?;
         let device = own(&connector, None).await?;
-        let keys = numbers.map(|number| device.key(number, public_key())).collect();
+        let keys = numbers.map(|number| Rc::new(device.key(number, public_key()))).collect();
         Ok(Self { device, keys, _connector: connector })
     }
 }

@@ -244,13 +244,22 @@ const HEARD: [(&str, &str); 6] = [
     ("there is no Ed25519 key", "key not on the device"),
 ];
 
+/// What a device lacks, as operators read it.
+const NO_KEY: [&str; 2] = ["there is no Ed25519 key", "it has no key"];
+
 impl Backend for HeardKey {
     fn public_key(&self) -> PublicKey {
         self.key.public_key()
     }
 
     fn ready(&self) -> Result<(), BackendError> {
-        self.heard(self.key.ready())
+        // Before the record, and for nothing that the device is asked now.
+        self.heard(self.key.ready()).inspect_err(|error| {
+            let text = error.to_string();
+            if NO_KEY.iter().any(|words| text.contains(words)) {
+                self.reach.hit("missing key not asked for");
+            }
+        })
     }
 
     fn until_ready(&self) -> Local<'_, ()> {

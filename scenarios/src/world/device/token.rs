@@ -163,7 +163,8 @@ impl LoggedIn {
 }
 
 fn key(token: &Token) -> Result<&SigningKey, DeviceError> {
-    let none = || DeviceError::Refused("there is no Ed25519 key with label `consensus`".into());
+    let none =
+        || DeviceError::NoKey { key: 0, reason: "there is no Ed25519 key with label `consensus`".into() };
     token.has_key.get().then_some(&token.key).ok_or_else(none)
 }
 

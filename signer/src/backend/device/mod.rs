@@ -78,9 +78,14 @@ pub enum DeviceError {
     /// It has no place for another session.
     #[error("all its sessions are in use, those that are idle end within 30 s")]
     SessionsFull,
-    /// There is no such key, or none that we may see.
-    #[error("it has no key {0:#06x}, or it is not in a domain of our authentication key")]
-    NoKey(u16),
+    /// There is no such key, none that we may see, or no telling which it is.
+    #[error("{reason}")]
+    NoKey {
+        /// Its number.
+        key: u16,
+        /// What was looked for, in the device's terms.
+        reason: String,
+    },
     /// It signs nothing until its audit log is read.
     #[error("its audit log is full: nothing is signed until somebody reads it")]
     LogFull,
@@ -103,7 +108,7 @@ pub enum DeviceError {
 impl DeviceError {
     /// Whether the device itself said that it does not do what was asked, so that it has not been done and will not be.
     pub fn is_clean(&self) -> bool {
-        matches!(self, Self::NoKey(_) | Self::LogFull | Self::Refused(_) | Self::TooLong { .. })
+        matches!(self, Self::NoKey { .. } | Self::LogFull | Self::Refused(_) | Self::TooLong { .. })
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! What always holds:
 //!
-//! * one thing is asked at a time, in the order of asking, and nothing that nobody waits for any more;
+//! * one thing is asked at a time, in the order of asking, and nothing that nobody waits for any more: nodes wait equally long for each
+//!   answer, so that who asked first needs it first;
 //! * no answer is waited for longer than the deadline;
 //! * a wrong password, a wrong signature or an alarm of the witness is the end: the device is latched, and asked nothing more by this process;
 //! * a key signs only after the device has shown that it is the key it should be.
@@ -330,8 +331,8 @@ impl Owner {
         match (error, key) {
             (DeviceError::WrongPassword, _) => self.shared.latch("it refuses the password"),
             (DeviceError::Alarm(alarm), _) => self.shared.latch(alarm),
-            (DeviceError::NoKey(number), Some(_)) => {
-                self.shared.set_missing(*number, Some(error.to_string()))
+            (DeviceError::NoKey { key, reason }, Some(_)) => {
+                self.shared.set_missing(*key, Some(reason.clone()));
             }
             (DeviceError::TooLong { .. } | DeviceError::Refused(_), _) => {}
             _ => {
@@ -380,7 +381,7 @@ impl Owner {
             let missing = match self.execute(Request::PublicKey(number)).await {
                 Ok(Reply::PublicKey(found)) => self.unlike(number, found),
                 Ok(_) => Some("it answered something else".into()),
-                Err(error @ (DeviceError::NoKey(_) | DeviceError::Refused(_))) => Some(error.to_string()),
+                Err(error @ (DeviceError::NoKey { .. } | DeviceError::Refused(_))) => Some(error.to_string()),
                 Err(error) => return Err(error),
             };
             self.shared.set_missing(number, missing);

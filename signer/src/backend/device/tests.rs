@@ -63,7 +63,7 @@ impl Executor for Fake {
             }
             match request {
                 Request::PublicKey(1) => Ok(Reply::PublicKey(self.key.get())),
-                Request::PublicKey(other) => Err(DeviceError::NoKey(other)),
+                Request::PublicKey(other) => Err(no_key(other)),
                 Request::LogHasRoom => Ok(Reply::LogHasRoom(false)),
                 Request::Log | Request::MarkRead(_) => Ok(Reply::Done),
                 Request::Sign { .. } => {
@@ -90,6 +90,10 @@ impl Executor for Owned {
 
 fn device(fake: &Rc<Fake>) -> Device {
     Device::new(&fake.name.to_string(), Rc::new(Owned(Rc::clone(fake))), LIMITS)
+}
+
+fn no_key(key: u16) -> DeviceError {
+    DeviceError::NoKey { key, reason: format!("there is no key {key}") }
 }
 
 fn lost() -> DeviceError {
@@ -171,12 +175,12 @@ fn a_key_that_is_missing_or_another_is_not_signed_with_until_it_is_there() {
         let (key, other) = (device.key(1, KEY), device.key(2, KEY));
         sleep(Duration::from_secs(10)).await;
         assert!(key.ready().unwrap_err().to_string().contains("0808"));
-        assert!(other.ready().unwrap_err().to_string().contains("no key 0x0002"));
+        assert!(other.ready().unwrap_err().to_string().contains("there is no key 2"));
         fake.key.set(KEY);
         key.until_ready().await;
         assert_eq!(key.sign(b"x").await, Ok([1; 64]));
         fake.key.set(PublicKey::from_bytes([8; 32]));
-        fake.next([Does::Fails(DeviceError::NoKey(1))]);
+        fake.next([Does::Fails(no_key(1))]);
         assert!(key.sign(b"x").await.is_err() && key.ready().is_err(), "deleted");
     });
 }

@@ -181,43 +181,49 @@ impl Token {
     }
 
     fn key(&mut self, number: u16) -> Result<ObjectHandle, DeviceError> {
-        let place = usize::from(number);
-        let name = self.keys.get(place).ok_or(DeviceError::NoKey(number))?;
-        if let Some(handle) = self.found[place] {
-            return Ok(handle);
+        match self.found.get(usize::from(number)) {
+            Some(Some(handle)) => Ok(*handle),
+            _ => self.find(number),
         }
-        let handle = self.exactly_one(ObjectClass::PRIVATE_KEY, name)?;
-        self.found[place] = Some(handle);
-        Ok(handle)
     }
 
-    /// Labels and ids are not unique.
-    fn exactly_one(&self, class: ObjectClass, name: &KeyName) -> Result<ObjectHandle, DeviceError> {
-        let mut template = vec![Attribute::Class(class), Attribute::KeyType(KeyType::EC_EDWARDS)];
-        template.extend(name.label.iter().map(|label| Attribute::Label(label.clone().into())));
-        template.extend(name.id.iter().map(|id| Attribute::Id(id.clone())));
-        let found = self.session.find_objects(&template).map_err(|error| failed(&error))?;
-        match found.as_slice() {
+    /// Looks for a private key, which must be the only one of its name: labels and ids are not unique.
+    fn find(&mut self, number: u16) -> Result<ObjectHandle, DeviceError> {
+        let place = usize::from(number);
+        let missing = |reason| DeviceError::NoKey { key: number, reason };
+        let name =
+            self.keys.get(place).ok_or_else(|| missing("the worker was told of no such key".into()))?;
+        let found = self.matching(ObjectClass::PRIVATE_KEY, name)?;
+        let one = match found.as_slice() {
             [one] => Ok(*one),
-            [] => Err(DeviceError::Refused(format!("there is no Ed25519 key with {name}"))),
-            many => Err(DeviceError::Refused(format!(
+            [] => Err(missing(format!("there is no Ed25519 key with {name}"))),
+            many => Err(missing(format!(
                 "{} keys have {name}: exactly one must\nhint: name it by label and id",
                 many.len()
             ))),
-        }
+        };
+        self.found[place] = one.as_ref().ok().copied();
+        one
     }
 
+    fn matching(&self, class: ObjectClass, name: &KeyName) -> Result<Vec<ObjectHandle>, DeviceError> {
+        let mut template = vec![Attribute::Class(class), Attribute::KeyType(KeyType::EC_EDWARDS)];
+        template.extend(name.label.iter().map(|label| Attribute::Label(label.clone().into())));
+        template.extend(name.id.iter().map(|id| Attribute::Id(id.clone())));
+        self.session.find_objects(&template).map_err(|error| failed(&error))
+    }
+
+    /// Whether a key is there is what is asked, so it is looked for: a handle outlives its key.
     fn public_key(&mut self, number: u16) -> Result<PublicKey, DeviceError> {
-        let private = self.key(number)?;
+        let private = self.find(number)?;
         self.point(private, &self.keys[usize::from(number)])
     }
 
     /// CKA_EC_POINT of the public key beside a private one, or of the private one itself, which some tokens tell.
     fn point(&self, private: ObjectHandle, name: &KeyName) -> Result<PublicKey, DeviceError> {
-        let holder = match self.exactly_one(ObjectClass::PUBLIC_KEY, name) {
-            Ok(public) => public,
-            Err(DeviceError::Refused(_)) => private,
-            Err(error) => return Err(error),
+        let holder = match self.matching(ObjectClass::PUBLIC_KEY, name)?.as_slice() {
+            [public] => *public,
+            _ => private,
         };
         let attributes =
             self.session.get_attributes(holder, &[AttributeType::EcPoint]).map_err(|error| failed(&error))?;

@@ -105,9 +105,10 @@ pub(super) fn reply(reply: &Result<Reply, DeviceError>) -> Vec<u8> {
         Ok(Reply::LogHasRoom(room)) => body.extend_from_slice(&[2, u8::from(*room)]),
         Ok(Reply::Log(_) | Reply::Done) => body.extend_from_slice(&[2, 1]),
         Err(DeviceError::WrongPassword) => body.push(3),
-        Err(DeviceError::NoKey(key)) => {
+        Err(DeviceError::NoKey { key, reason }) => {
             body.push(4);
             body.extend_from_slice(&key.to_le_bytes());
+            body.extend_from_slice(reason.as_bytes());
         }
         Err(DeviceError::Refused(what)) => {
             body.push(5);
@@ -128,7 +129,9 @@ pub(super) fn read_reply(body: &[u8]) -> Option<Result<Reply, DeviceError>> {
         [1, signature @ ..] => Ok(Reply::Signature(Box::new(signature.try_into().ok()?))),
         [2, room] => Ok(Reply::LogHasRoom(*room == 1)),
         [3] => Err(DeviceError::WrongPassword),
-        [4, low, high] => Err(DeviceError::NoKey(u16::from_le_bytes([*low, *high]))),
+        [4, low, high, reason @ ..] => {
+            Err(DeviceError::NoKey { key: u16::from_le_bytes([*low, *high]), reason: text(reason) })
+        }
         [5, what @ ..] => Err(DeviceError::Refused(text(what))),
         [6, what @ ..] => Err(DeviceError::Lost { reason: text(what), session_spent: false }),
         _ => return None,
@@ -157,7 +160,7 @@ mod tests {
             Ok(Reply::Signature(Box::new([9; 64]))),
             Ok(Reply::LogHasRoom(true)),
             Err(DeviceError::WrongPassword),
-            Err(DeviceError::NoKey(7)),
+            Err(DeviceError::NoKey { key: 7, reason: "it is gone".into() }),
             Err(DeviceError::Refused("no".into())),
             Err(lost),
         ] {

@@ -72,7 +72,10 @@ pub fn device_said(code: u8, what: impl fmt::Display, key: u16) -> DeviceError {
         )),
         0x05 => DeviceError::SessionsFull,
         0x0a => DeviceError::LogFull,
-        0x0b => DeviceError::NoKey(key),
+        0x0b => DeviceError::NoKey {
+            key,
+            reason: format!("it has no key {key:#06x}, or it is not in a domain of our authentication key"),
+        },
         _ => DeviceError::Lost { reason: format!("it failed: {what}"), session_spent: true },
     }
 }
