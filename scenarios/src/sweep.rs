@@ -48,46 +48,74 @@ impl Death {
     }
 }
 
-/// The runs of a sweep over a ceremony: at each point of input and output of a host that stays, of one that leaves and of one that comes.
+/// The runs of a sweep over ceremonies, at each point of input and output: of a host that stays in a resharing, of one that leaves and of
+/// one that comes; of one that has its lost share made again, and of one that helps; and of one that makes a new key with others.
 pub fn ceremony_runs(dialect: Dialect) -> Vec<Run> {
-    let mode = Mode::Threshold(Quorum::TWO_OF_THREE);
-    let calm = run(mode, dialect, "ceremony without a crash".into(), ceremony(None));
-    let points = world::run(&calm).ceremony_points;
-    let of = |victim: &'static str| {
-        let name = move |point| format!("ceremony, the host that {victim} at point {point}");
-        let points = points.get(victim).copied().unwrap_or(0);
-        (0..points).map(move |point| run(mode, dialect, name(point), ceremony(Some((victim, point)))))
-    };
-    std::iter::once(calm.clone()).chain(["stays", "leaves", "comes"].into_iter().flat_map(of)).collect()
+    [
+        ("ceremony", resharing as fn() -> Scenario, ["stays", "leaves", "comes"].as_slice()),
+        ("repair", repair, &["lost", "helps"]),
+        ("dkg", dkg, &["helps"]),
+    ]
+    .into_iter()
+    .flat_map(|(what, ceremony, victims)| crashes(dialect, what, ceremony, victims))
+    .collect()
 }
 
-/// Two of three go over to two of three, one of whom comes and one of whom leaves. Meanwhile a host loses power.
-fn ceremony(crash: Option<(&str, u64)>) -> Scenario {
-    let at =
-        |act| Act { when: When { at: SpanRange::millis(CEREMONY, CEREMONY), every: None, until: None }, act };
-    let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+fn crashes(dialect: Dialect, what: &str, ceremony: fn() -> Scenario, victims: &[&'static str]) -> Vec<Run> {
+    let mode = Mode::Threshold(Quorum::TWO_OF_THREE);
+    let calm = run(mode, dialect, format!("{what} without a crash"), ceremony());
+    let points = world::run(&calm).ceremony_points;
+    let of = |victim: &&'static str| {
+        let (victim, name) = (*victim, what.to_owned());
+        let points = points.get(victim).copied().unwrap_or(0);
+        (0..points).map(move |point| {
+            let mut scenario = ceremony();
+            let (host, down) = (victim.to_owned(), SpanRange::millis(500, 500));
+            let crash = Do::CrashPoint { host, after: point, kill: false, down };
+            scenario.acts.push(at(CEREMONY, crash));
+            run(mode, dialect, format!("{name}, the host that {victim} at point {point}"), scenario)
+        })
+    };
+    std::iter::once(calm.clone()).chain(victims.iter().flat_map(of)).collect()
+}
+
+/// Two of three go over to two of three, one of whom comes and one of whom leaves.
+fn resharing() -> Scenario {
     let mut signers: Vec<_> = ["serves", "stays", "leaves"].map(Signer::named).into();
     signers.push(Signer { off: true, ..Signer::named("comes") });
-    let mut acts = vec![at(Do::Ceremony {
-        threshold: Some(2),
-        members: named(&["serves", "stays", "comes"]),
-        leaving: named(&["leaves"]),
-    })];
-    acts.extend(crash.map(|(host, after)| {
-        let (host, down) = (host.to_owned(), SpanRange::millis(500, 500));
-        at(Do::CrashPoint { host, after, kill: false, down })
-    }));
+    let members = ["serves", "stays", "comes"].map(str::to_owned).into();
+    let leaving = vec!["leaves".to_owned()];
+    ceremony(signers, Do::Ceremony { threshold: Some(2), members, leaving })
+}
+
+/// One of three is lost, and the others make its share again.
+fn repair() -> Scenario {
+    ceremony(["serves", "helps", "lost"].map(Signer::named).into(), Do::Repair { host: "lost".into() })
+}
+
+/// Three make a new key.
+fn dkg() -> Scenario {
+    let hosts = ["serves", "helps", "third"];
+    let members = hosts.map(str::to_owned).into();
+    ceremony(hosts.map(Signer::named).into(), Do::Dkg { threshold: 2, members })
+}
+
+fn ceremony(signers: Vec<Signer>, ceremony: Do) -> Scenario {
     Scenario {
         about: "A host loses power at one point of a ceremony.".into(),
         modes: vec![Mode::Threshold(Quorum::TWO_OF_THREE).to_string()],
         chain: Chain { block_time: Span::millis(1000), ..Chain::default() },
         signers,
-        validators: vec![Validator { signers: named(&["serves"]), ..Validator::named("validator") }],
+        validators: vec![Validator { signers: vec!["serves".into()], ..Validator::named("validator") }],
         network: Network { latency: SpanRange::millis(0, 0), chops: false },
         disk: Disk { latency: SpanRange::millis(0, 0), power_cut: PowerCut::Loses },
-        acts,
+        acts: vec![at(CEREMONY, ceremony)],
         ..Scenario::lasting(Span::millis(CEREMONY + 3000))
     }
+}
+
+fn at(millis: u64, act: Do) -> Act {
+    Act { when: When { at: SpanRange::millis(millis, millis), every: None, until: None }, act }
 }
 
 /// When the ceremony begins, in milliseconds.
@@ -111,10 +139,6 @@ fn run(mode: Mode, dialect: Dialect, name: String, scenario: Scenario) -> Run {
 /// The only validator of a chain, which starts on an empty disk, and equivocates all the time.
 fn scenario(death: Death, point: Option<u64>) -> Scenario {
     let host = || "signer".to_owned();
-    let at = |millis, act| Act {
-        when: When { at: SpanRange::millis(millis, millis), every: None, until: None },
-        act,
-    };
     let mut acts =
         vec![at(0, Do::Equivocate { host: "validator".into(), lasts: SpanRange::millis(60_000, 60_000) })];
     acts.extend(point.map(|after| {
@@ -156,7 +180,9 @@ mod tests {
     #[test]
     fn every_kind_of_host_dies_in_a_ceremony() {
         let runs = ceremony_runs(Dialect::V0_38);
-        for victim in ["stays", "leaves", "comes"] {
+        for victim in
+            ["stays", "leaves", "comes", "lost", "repair, the host that helps", "dkg, the host that helps"]
+        {
             let points = runs.iter().filter(|run| run.name.contains(victim)).count();
             assert!(points > 40, "{victim}: {points}");
         }

@@ -333,7 +333,7 @@ async fn no_handshake_harms_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_peer_that_says_nothing_is_left_after_the_timeout_and_dialed_again() {
+async fn a_peer_that_says_nothing_is_waited_for_before_the_handshake_and_left_after_it() {
     let node = NodeSide::tcp().await;
     let home = Home::new();
     home.write("monosign.toml", home.chain_tables(CHAIN).as_bytes());
@@ -341,14 +341,13 @@ async fn a_peer_that_says_nothing_is_left_after_the_timeout_and_dialed_again() {
     home.append_config(&validator_table(CHAIN, &node.addr(), "timeout = 4"));
     home.make_record(CHAIN);
     let mut rig = Rig::start(home, node).await;
-    // Without a word from the start.
+    // Without a word from the start, as in the queue of a node that is served by another signer.
     drop(rig.talk.link);
-    let mut socket = rig.node.accept_socket().await;
-    let mut rest = Vec::new();
-    let _ = timeout(DEADLINE, socket.read_to_end(&mut rest)).await.expect("the signer hangs up");
+    let socket = rig.node.accept_socket().await;
     rig.signer.logs("standing by").await;
-    rig.talk = rig.node.converse(CHAIN).await;
-    rig.stands("no handshake").await;
+    let link = rig.node.handshake(socket).await.expect("the signer is there still");
+    rig.talk = Conversation::new(link, CHAIN);
+    rig.stands("a long wait in line").await;
     // In the midst of a session.
     rig.talk.is_closed().await;
     rig.signer.logs("silent for 4s").await;

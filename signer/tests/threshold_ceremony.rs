@@ -168,6 +168,8 @@ async fn the_key_goes_over_to_five_hosts_and_the_one_that_left_signs_no_more() {
     }
     let left = group.hosts.remove(2);
     left.home.start_and_fail().await.must_fail(3, &["has left the group"]);
+    // Nor those that stay, before their operators have named the others.
+    group.hosts[0].home.start_and_fail().await.must_fail(1, &["for each of 2, 3, 4, 5"]);
     for (host, number) in group.hosts.iter_mut().zip(1..) {
         fs::write(host.home.config(), config(number, &ports, &host.node.addr())).expect("written");
         host.start();
@@ -190,6 +192,63 @@ async fn the_key_goes_over_to_five_hosts_and_the_one_that_left_signs_no_more() {
     );
     let mut fresh = group.hosts[4].converse().await;
     fresh.refuses(&nil).await;
+}
+
+#[tokio::test]
+async fn a_host_that_starts_before_its_peers_are_edited_is_cut_off_until_another_restart() {
+    let mut group = Group::running(2, 3).await;
+    group.hosts.iter_mut().for_each(Host::kill);
+    // Another host comes in the place of cosigner 3.
+    let text = fs::read_to_string(group.hosts[2].home.config()).expect("a configuration");
+    let listen =
+        text.split("listen = \"").nth(1).and_then(|rest| rest.split('"').next()).expect("an address");
+    let moved = format!("tcp://127.0.0.1:{}", free_ports(1)[0]);
+    let mut comes = fresh_host(1, &free_ports(1)).await;
+    let text = text.replace(listen, &moved).replace(&group.hosts[2].node.addr(), &comes.node.addr());
+    fs::write(comes.home.config(), text).expect("written");
+    comes.home.write("group.json", &fs::read(group.hosts[0].home.path("group.json")).expect("a group"));
+    let meet = free_ports(4);
+    let places = format!(
+        "--member 1@127.0.0.1:{} --member 2@127.0.0.1:{} --member {}@127.0.0.1:{} --leaving 3@127.0.0.1:{}",
+        meet[0],
+        meet[1],
+        identity(&comes.home),
+        meet[3],
+        meet[2]
+    );
+    let command = |port: &u16| {
+        words(&format!("threshold reshare -c monosign.toml --threshold 2 {places} --listen 127.0.0.1:{port}"))
+    };
+    let commands: Vec<_> = meet.iter().map(command).collect();
+    let all: Vec<&Host> = group.hosts.iter().chain([&comes]).collect();
+    for finished in together(&all, &commands).await {
+        finished.must_succeed();
+    }
+    let [one, two] = &mut group.hosts[..2] else { unreachable!() };
+    for host in [&mut *one, &mut *two, &mut comes] {
+        host.start();
+    }
+    one.takes_part(2).await;
+    comes.takes_part(1).await;
+    two.kill();
+    // Cosigner 3 is up and reaches it, and it looks for it where it was.
+    let mut node = one.converse().await;
+    let hrs = monosign_protocol::Hrs {
+        height: monosign_protocol::Height(FLOOR),
+        round: monosign_protocol::Round(0),
+        step: monosign_protocol::Step::Prevote,
+    };
+    let asked = node.requests.sign(hrs, Default::default(), rig::NOW);
+    let refusal = node.refuses(&asked).await;
+    assert!(refusal.description.to_string().contains("cosigner 3 not connected"), "{refusal}");
+    comes.converse().await.signs_prevote(FLOOR + 1).await;
+    // The right tables, and a restart.
+    let text = fs::read_to_string(one.home.config()).expect("a configuration").replace(listen, &moved);
+    one.kill();
+    fs::write(one.home.config(), text).expect("written");
+    one.start();
+    one.takes_part(3).await;
+    one.converse().await.signs_prevote(FLOOR + 2).await;
 }
 
 #[tokio::test]

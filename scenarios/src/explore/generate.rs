@@ -102,17 +102,20 @@ fn attach(scenario: &mut Scenario, mode: Mode, stream: &mut Stream) {
     scenario.devices = scenario.signers[0].device_names().iter().map(device).collect();
 }
 
-/// The key is shared among cosigners. Each node has one that serves it, or two. With more of them it takes a node whose signer is gone
-/// three seconds for each connection that those who stand by have given up.
+/// The key is shared among cosigners. Each node has one that serves it, or two, or all of them.
 fn share(scenario: &mut Scenario, mode: Mode, quorum: Quorum, stream: &mut Stream) {
     let cosigner = |n: u16| Signer { clock_skew_ms: skew(stream), ..Signer::named(&format!("cosigner-{n}")) };
     scenario.signers = (1..=quorum.members).map(cosigner).collect();
     scenario.modes = vec![mode.to_string()];
     for node in &mut scenario.validators {
-        let mut drawn = || stream.pick(&scenario.signers).name.clone();
-        node.signers = vec![drawn(), drawn()];
-        node.signers.dedup();
-        node.signers.truncate(if stream.percent(50) { 1 } else { 2 });
+        let mut names: Vec<_> = scenario.signers.iter().map(|signer| signer.name.clone()).collect();
+        let serve = match stream.below(100) {
+            0..40 => 1,
+            40..70 => 2,
+            _ => names.len(),
+        };
+        node.signers =
+            (0..serve).map(|_| names.swap_remove(stream.below(names.len() as u64) as usize)).collect();
     }
     if stream.percent(30) {
         scenario.group.insert("rejoin".into(), "strict".into());

@@ -187,6 +187,8 @@ fn lasts(act: &mut Do) -> Option<&mut SpanRange> {
         | Do::DropInRequest { .. }
         | Do::DropInAnswer { .. }
         | Do::Ceremony { .. }
+        | Do::Repair { .. }
+        | Do::Dkg { .. }
         | Do::ClockJump { .. }
         | Do::Snapshot { .. }
         | Do::SecondProcess { .. }

@@ -203,6 +203,19 @@ pub enum Do {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         leaving: Vec<String>,
     },
+    /// The host of a cosigner is lost with its disk. A new one takes its place, and its share is made again by the others, whose cosigners
+    /// run meanwhile.
+    Repair {
+        /// The cosigner.
+        host: String,
+    },
+    /// The hosts make a key that never existed, for another chain.
+    Dkg {
+        /// How many sign together with it.
+        threshold: u16,
+        /// The hosts, in the order of their numbers.
+        members: Vec<String>,
+    },
     /// A host's wall clock jumps.
     ClockJump {
         /// A signer or a node.

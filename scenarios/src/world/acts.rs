@@ -1,13 +1,12 @@
 //! What befalls the hosts, and how it ends.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use monosign::threshold::rounds::MemberId;
 
-use super::ceremony::{self, Order};
+use super::ceremony::{self, GROUP, Order, Work};
 use super::device::Device;
 use super::hosts::Power;
 use super::signer_host::{Control, RECORD, SignerHost};
@@ -175,6 +174,8 @@ impl World<'_> {
                 self.end_later(draw(lasts), Ending::Fair(host));
             }
             Do::Ceremony { threshold, members, leaving } => self.order_ceremony(threshold, members, leaving),
+            Do::Repair { host } => self.order_repair(&host),
+            Do::Dkg { threshold, members } => self.order_dkg(threshold, members),
             Do::ClockJump { host, by_ms } => self.with_validator(&host, |v| v.jump(by_ms)),
             Do::DiskFault { host, fault, lasts } => {
                 if let Some(signer) = self.signer(&host) {
@@ -387,8 +388,7 @@ impl World<'_> {
         }
     }
 
-    /// A signer that stands by holds on to a connection for longer each time. Where the end of it was lost, keepalive tells a real
-    /// one within the minute, and nothing tells this one.
+    /// A signer that stands by holds on to a connection whose end was lost until keepalive tells it.
     pub(super) fn look_for_half_open(&mut self) {
         let now = self.sim.elapsed();
         let mut lasts = false;
@@ -505,10 +505,9 @@ impl World<'_> {
 
     /// The operators of the hosts begin a ceremony.
     fn order_ceremony(&mut self, threshold: Option<u16>, members: Vec<String>, leaving: Vec<String>) {
-        let member =
-            |signer: &Rc<SignerHost>| Some((signer.name.to_string(), MemberId(signer.seat.get()?.member)));
-        let before: BTreeMap<_, _> = self.signers.iter().filter_map(member).collect();
+        let before = self.cosigners();
         let shape = threshold.and_then(|threshold| ceremony::shape(threshold, members.len()));
+        let work = shape.map_or(Work::Refresh, Work::Reshare);
         let members = if members.is_empty() { before.keys().cloned().collect() } else { members };
         let Some((last, needed)) = self.quorums.thresholds.last_key_value().map(|(e, t)| (*e, *t)) else {
             return;
@@ -516,8 +515,39 @@ impl World<'_> {
         let epoch = last + 1;
         let needed = threshold.map_or(needed, usize::from);
         self.quorums.thresholds.insert(epoch, needed);
-        let has_ended = Cell::new(false);
-        let order = Rc::new(Order { epoch, needed, shape, members, leaving, before, has_ended });
+        self.order(Order { leaving, ..Order::new(work, (epoch, needed), members, before) });
+    }
+
+    fn cosigners(&self) -> BTreeMap<String, MemberId> {
+        let member =
+            |signer: &Rc<SignerHost>| Some((signer.name.to_string(), MemberId(signer.seat.get()?.member)));
+        self.signers.iter().filter_map(member).collect()
+    }
+
+    /// A host is lost, and the operators of the others make its share again for a new one.
+    fn order_repair(&mut self, host: &str) {
+        let before = self.cosigners();
+        let (Some(lost), Some(signer)) = (before.get(host).copied(), self.signer(host)) else { return };
+        let Some((epoch, needed)) = self.quorums.thresholds.last_key_value().map(|(e, t)| (*e, *t)) else {
+            return;
+        };
+        let group = signer.disk.cached_file(GROUP, <[u8]>::to_vec).unwrap_or_default();
+        self.cut_power(host);
+        signer.is_replaced(&group);
+        self.oracle.borrow_mut().forget(host);
+        let members = before.keys().cloned().collect();
+        self.order(Order::new(Work::Repair(lost), (epoch, needed), members, before));
+    }
+
+    /// The operators of some hosts make a new key.
+    fn order_dkg(&mut self, threshold: u16, members: Vec<String>) {
+        let Some(shape) = ceremony::shape(threshold, members.len()) else { return };
+        let order = Order::new(Work::Generate(shape), (1, threshold.into()), members, BTreeMap::new());
+        self.generated = Some(self.order(order));
+    }
+
+    fn order(&mut self, order: Order) -> Rc<Order> {
+        let order = Rc::new(order);
         for host in order.hosts() {
             let Some(signer) = self.signer(host) else { continue };
             signer.order(Rc::clone(&order));
@@ -526,6 +556,7 @@ impl World<'_> {
                 _ => self.start(host),
             }
         }
+        order
     }
 
     fn break_in_request(&mut self, a: &str, b: &str) {

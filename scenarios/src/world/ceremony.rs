@@ -1,22 +1,29 @@
-//! Ceremonies: the hosts of cosigners make new shares of the key together, over the simulated network and onto simulated disks. Each host has
-//! an operator, who stops the cosigner when told to, gives the command again as long as it fails, and starts the cosigner when it has ended.
+//! Ceremonies: the hosts of cosigners make new shares of the key together, or a lost one again, or a new key, over the simulated network and
+//! onto simulated disks. Each host has an operator, who stops the cosigner when told to, gives the command again as long as it fails, and
+//! starts the cosigner when it has ended.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use age::x25519;
 use anyhow::Context as _;
 use monosign::config::Endpoint;
 use monosign::guard::JumpLimit;
+use monosign::record::RecordError;
+use monosign::seams::Disk;
 use monosign::threshold::ceremony::journal::{Journal, Stage};
 use monosign::threshold::ceremony::links::{Links, Party};
 use monosign::threshold::ceremony::plan::{Key, Plan};
-use monosign::threshold::ceremony::{Files, Own, Workshop, group_to_begin_with, identity_of, succession};
+use monosign::threshold::ceremony::{
+    CeremonyError, Files, Own, Workshop, group_to_begin_with, identity_of, repair, succession,
+};
 use monosign::threshold::group::{Group, Shape};
 use monosign::threshold::rounds::MemberId;
 use monosign::threshold::share::Share;
+use monosign_protocol::ChainId;
 use tokio::time::sleep;
 
 use super::shares::Shares;
@@ -37,15 +44,28 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long it takes an operator to give the command again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Work {
+    /// New shares for the same members.
+    Refresh,
+    /// New shares for other members: how many of how many sign afterwards.
+    Reshare(Shape),
+    /// The share of this member again, for a host that has nothing.
+    Repair(MemberId),
+    /// A new key.
+    Generate(Shape),
+}
+
 /// What the operators of all hosts have agreed on.
 #[derive(Debug)]
 pub(super) struct Order {
+    /// What is to be done.
+    pub(super) work: Work,
     /// The epoch of the new shares.
     pub(super) epoch: u32,
     /// How many sign together afterwards.
     pub(super) needed: usize,
-    /// How many of how many sign afterwards; `None` for new shares of the same members.
-    pub(super) shape: Option<Shape>,
     /// The hosts that are to have shares, in the order of their numbers.
     pub(super) members: Vec<String>,
     /// The hosts whose cosigners leave.
@@ -54,9 +74,22 @@ pub(super) struct Order {
     pub(super) before: BTreeMap<String, MemberId>,
     /// Whether it has ended on some host, which it does once all have their new shares.
     pub(super) has_ended: Cell<bool>,
+    /// Where the command for a repair has ended well, and on no other host failed since.
+    pub(super) repaired: RefCell<BTreeSet<String>>,
 }
 
 impl Order {
+    /// What `members` are to do, of whom `before` are cosigners.
+    pub(super) fn new(
+        work: Work,
+        (epoch, needed): (u32, usize),
+        members: Vec<String>,
+        before: BTreeMap<String, MemberId>,
+    ) -> Self {
+        let (has_ended, repaired) = (Cell::new(false), RefCell::default());
+        Self { work, epoch, needed, members, leaving: Vec::new(), before, has_ended, repaired }
+    }
+
     /// The hosts that take part.
     pub(super) fn hosts(&self) -> impl Iterator<Item = &String> {
         self.members.iter().chain(&self.leaving)
@@ -68,16 +101,69 @@ impl Order {
         (1..).zip(&self.members).map(seat).collect()
     }
 
-    fn plan(&self, group: Rc<Group>, keys: &BTreeMap<&str, Key>) -> anyhow::Result<Plan> {
-        let of = |hosts: &[String]| -> anyhow::Result<Vec<Key>> {
-            hosts.iter().map(|host| keys.get(host.as_str()).copied().context("a host's identity")).collect()
-        };
-        match self.shape {
-            None => Ok(Plan::refresh(group)),
-            Some(shape) => Ok(Plan::reshare(group, shape, &of(&self.members)?, &of(&self.leaving)?)?),
+    /// Where its files lie on each host.
+    fn files(&self) -> Files {
+        match self.work {
+            Work::Generate(_) => Files {
+                group: GENERATED_GROUP.into(),
+                share: GENERATED_SHARE.into(),
+                record: None,
+                journal: "/var/lib/monosign/dkg.journal".into(),
+            },
+            _ => Files {
+                group: GROUP.into(),
+                share: SHARE.into(),
+                record: Some(RECORD.into()),
+                journal: Journal::path(RECORD.as_ref()),
+            },
         }
     }
+
+    async fn plan(
+        &self,
+        disk: &dyn Disk,
+        chain_id: &ChainId,
+        age_of: &dyn Fn(&str) -> anyhow::Result<x25519::Identity>,
+    ) -> anyhow::Result<(Plan, BTreeMap<String, Key>)> {
+        let fresh =
+            |host: &str| Ok::<_, anyhow::Error>(identity_of(&age_of(host)?).verifying_key().to_bytes());
+        if let Work::Generate(shape) = self.work {
+            let keys = self.members.iter().map(|host| fresh(host)).collect::<Result<Vec<_>, _>>()?;
+            let plan = Plan::generate(chain_id.clone(), shape, &keys)?;
+            return Ok((plan, self.members.iter().cloned().zip(keys).collect()));
+        }
+        let group = Rc::new(group_to_begin_with(disk, &self.files(), chain_id, false).await?);
+        let mut keys = BTreeMap::new();
+        for name in self.hosts() {
+            let key = match self.before.get(name) {
+                Some(member) if self.work != Work::Repair(*member) => {
+                    *group.identity(*member).context("a member")?
+                }
+                _ => fresh(name)?,
+            };
+            keys.insert(name.clone(), key);
+        }
+        let of = |hosts: &[String]| -> anyhow::Result<Vec<Key>> {
+            hosts.iter().map(|host| keys.get(host).copied().context("a host's identity")).collect()
+        };
+        let plan = match self.work {
+            Work::Refresh | Work::Generate(_) => Plan::refresh(group),
+            Work::Reshare(shape) => Plan::reshare(group, shape, &of(&self.members)?, &of(&self.leaving)?)?,
+            Work::Repair(lost) => {
+                let host = self.before.iter().find(|(_, member)| **member == lost);
+                let key = host.and_then(|(host, _)| keys.get(host)).context("the lost one's identity")?;
+                let helpers: Vec<_> =
+                    self.before.values().copied().filter(|member| *member != lost).collect();
+                Plan::repair(Rc::new(group.with_identity(lost, *key)?), lost, *key, &helpers)?
+            }
+        };
+        Ok((plan, keys))
+    }
 }
+
+/// Where a new key's group file and share lie.
+const GENERATED_GROUP: &str = "/var/lib/monosign/dkg-group.json";
+const GENERATED_SHARE: &str = "/var/lib/monosign/dkg-share.age";
 
 /// The operator of one host, until the ceremony has ended there.
 pub(super) async fn hold(host: Rc<SignerHost>, order: Rc<Order>) {
@@ -86,25 +172,42 @@ pub(super) async fn hold(host: Rc<SignerHost>, order: Rc<Order>) {
             break;
         }
         match once(&host, &order, attempt).await {
-            Ok(()) => host.reach().hit("ceremony ended"),
+            Ok(()) => {
+                host.reach().hit("ceremony ended");
+                order.repaired.borrow_mut().insert(host.name.to_string());
+            }
             Err(error) => {
                 tracing::info!(target: "sim::signer", host = &*host.name, %error, "a ceremony has failed");
                 host.reach().hit("ceremony interrupted");
+                // The same command again, on every host.
+                order.repaired.borrow_mut().clear();
+                if let Some(CeremonyError::Record { source: RecordError::Locked { .. } }) =
+                    error.downcast_ref()
+                {
+                    host.tell(Control::MakeWay);
+                }
                 sleep(AGAIN).await;
             }
         }
     }
     order.has_ended.set(true);
-    host.oracle().borrow_mut().set_threshold(order.needed);
+    if let Work::Refresh | Work::Reshare(_) = order.work {
+        host.oracle().borrow_mut().set_threshold(order.needed);
+    }
     host.ceremony_has_ended(&order);
 }
 
 /// What the operator sees in the files of the host, and hears of the others.
 async fn has_ended(host: &Rc<SignerHost>, order: &Order) -> bool {
-    let disk = host.disk.mount();
-    let Ok(journal) = Journal::load(&*disk, &Journal::path(RECORD.as_ref())).await else { return false };
+    if let Work::Repair(_) = order.work {
+        return is_repaired(host, order).await;
+    }
+    let (disk, files) = (host.disk.mount(), order.files());
+    let Ok(journal) = Journal::load(&*disk, &files.journal).await else { return false };
     let stage = journal.ceremony.map(|taken| taken.stage);
     match stage {
+        // A new key leaves no journal.
+        None if files.record.is_none() => disk.is_there(&files.share).await.unwrap_or(false),
         None => journal.epoch >= order.epoch,
         Some(Stage::Active) => order.has_ended.get(),
         Some(_) => {
@@ -117,27 +220,25 @@ async fn has_ended(host: &Rc<SignerHost>, order: &Order) -> bool {
     }
 }
 
-/// `monosign threshold refresh` or `reshare`.
-async fn once(host: &Rc<SignerHost>, order: &Order, attempt: u64) -> anyhow::Result<()> {
-    let seams = host.ceremony_seams(attempt);
-    let files = Files {
-        group: GROUP.into(),
-        share: SHARE.into(),
-        record: Some(RECORD.into()),
-        journal: Journal::path(RECORD.as_ref()),
-    };
-    let own = Own::read(&*seams.disk, &files, host.age_identity()?).await?;
-    let me = own.identity.verifying_key().to_bytes();
-    let group = Rc::new(group_to_begin_with(&*seams.disk, &files, host.chain_id(), false).await?);
-    let mut keys = BTreeMap::new();
-    for name in order.hosts() {
-        let key = match order.before.get(name) {
-            Some(member) => *group.identity(*member).context("a member")?,
-            None => identity_of(&host.age_identity_of(name)?).verifying_key().to_bytes(),
-        };
-        keys.insert(name.as_str(), key);
+/// A repair leaves no journal: its operators tell each other how it went.
+async fn is_repaired(host: &Rc<SignerHost>, order: &Order) -> bool {
+    let all = |order: &Order| order.hosts().all(|name| order.repaired.borrow().contains(name));
+    while order.repaired.borrow().contains(&*host.name) {
+        if order.has_ended.get() || all(order) {
+            return true;
+        }
+        sleep(AGAIN / 4).await;
     }
-    let plan = order.plan(group, &keys)?;
+    order.has_ended.get()
+}
+
+/// `monosign threshold refresh`, `reshare`, `repair` or `dkg`.
+async fn once(host: &Rc<SignerHost>, order: &Order, attempt: u64) -> anyhow::Result<()> {
+    let (seams, files) = (host.ceremony_seams(attempt), order.files());
+    let own = Own::read(&*seams.disk, &files, host.ceremony_identity(order, &host.name)?).await?;
+    let me = own.identity.verifying_key().to_bytes();
+    let age_of = |name: &str| host.ceremony_identity(order, name);
+    let (plan, keys) = order.plan(&*seams.disk, host.chain_id(), &age_of).await?;
     plan.must_have(&me)?;
     let endpoint = |host: &str| Endpoint::Tcp { host: host.into(), port: MESH_PORT + PORT_OFFSET };
     let parties: Vec<Party> = keys
@@ -165,7 +266,10 @@ async fn once(host: &Rc<SignerHost>, order: &Order, attempt: u64) -> anyhow::Res
         anew: false,
         tell: &tell,
     };
-    let ended = succession::succeed(&shop, &plan, &mut links).await;
+    let ended = match order.work {
+        Work::Repair(_) => repair::repair(&shop, &plan, &mut links).await,
+        _ => succession::succeed(&shop, &plan, &mut links).await,
+    };
     links.part().await;
     ended?;
     Ok(())
@@ -227,6 +331,53 @@ fn look<T>(disk: &HostDisk, path: &Path, is_durable: bool, see: impl FnOnce(&[u8
         true => disk.durable_file(path, see),
         false => disk.cached_file(path, see),
     }
+}
+
+/// What there is of a new key on the disks of its hosts.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Generated {
+    /// Nobody has a share in its place.
+    None,
+    /// Some have, and all have theirs, of one key, on stable storage.
+    Some,
+    /// All have.
+    All,
+    /// Some have, and this is wrong.
+    Torn(String),
+}
+
+impl Generated {
+    /// Looks at the disks.
+    pub(super) fn look(hosts: &[Rc<SignerHost>], order: &Order) -> Self {
+        let is_member = |host: &&Rc<SignerHost>| order.members.iter().any(|name| **name == *host.name);
+        let members: Vec<_> = hosts.iter().filter(is_member).collect();
+        let has = |host: &&&Rc<SignerHost>| host.disk.cached_file(GENERATED_SHARE, |_| ()).is_some();
+        let in_place = members.iter().filter(has).count();
+        if in_place == 0 {
+            return Self::None;
+        }
+        let groups: Vec<_> = members.iter().map(|host| new_group_of(host, order)).collect();
+        match groups.windows(2).all(|pair| pair[0] == pair[1] && pair[0].is_some()) {
+            true if in_place == members.len() => Self::All,
+            true => Self::Some,
+            false => Self::Torn(format!(
+                "{in_place} hosts have shares of a new key in their places, and not all have one of the same key on stable storage"
+            )),
+        }
+    }
+}
+
+/// The group file of a new key on a host's disk, if there is a share that belongs to it.
+fn new_group_of(host: &SignerHost, order: &Order) -> Option<String> {
+    let read = |path: &str| {
+        let paths = [format!("{path}.next"), path.to_owned()];
+        paths.iter().find_map(|path| host.disk.durable_file(path, <[u8]>::to_vec))
+    };
+    let group = Group::parse(&read(GENERATED_GROUP)?).ok()?;
+    let age = host.ceremony_identity(order, &host.name).ok()?;
+    let share = Share::open(&read(GENERATED_SHARE)?, &[age]).ok()?;
+    share.key_package(&group).ok()?;
+    Some(group.to_json())
 }
 
 /// What lies on the disk of a host before the first ceremony: the share of a cosigner, or the group file alone for one that is to come.

@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::keepalive::Pair;
+
 /// Whether a host runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Power {
@@ -20,13 +22,21 @@ pub(super) struct Hosts {
     cut: RefCell<BTreeSet<(String, String)>>,
     /// Hosts that were copied, with their copies: these answer at the address of the first one, for whoever cannot reach that.
     copies: RefCell<BTreeMap<String, Vec<String>>>,
+    /// Connections whose listener's end is open.
+    accepted: RefCell<BTreeSet<Pair>>,
     /// Whether writes are chopped.
     pub(super) chops: bool,
 }
 
 impl Hosts {
     pub(super) fn new(chops: bool) -> Self {
-        Self { power: RefCell::default(), cut: RefCell::default(), copies: RefCell::default(), chops }
+        Self {
+            power: RefCell::default(),
+            cut: RefCell::default(),
+            copies: RefCell::default(),
+            accepted: RefCell::default(),
+            chops,
+        }
     }
 
     pub(super) fn power(&self, host: &str) -> Power {
@@ -70,6 +80,18 @@ impl Hosts {
         match cut {
             true => self.cut.borrow_mut().insert(pair),
             false => self.cut.borrow_mut().remove(&pair),
+        };
+    }
+
+    /// Whether the listener's end of a connection is open.
+    pub(super) fn has_accepted(&self, pair: &Pair) -> bool {
+        self.accepted.borrow().contains(pair)
+    }
+
+    pub(super) fn set_accepted(&self, pair: Pair, open: bool) {
+        match open {
+            true => self.accepted.borrow_mut().insert(pair),
+            false => self.accepted.borrow_mut().remove(&pair),
         };
     }
 }

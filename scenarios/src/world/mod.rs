@@ -8,6 +8,7 @@ mod acts;
 mod ceremony;
 mod device;
 mod hosts;
+mod keepalive;
 mod keys;
 mod mesh;
 mod net;
@@ -37,7 +38,7 @@ use crate::scenario::{self, Cosigner, Do, Scenario};
 use crate::streams::Streams;
 use crate::trace::{self, Detail, Trace, panics};
 use acts::{Ending, Trouble};
-use ceremony::Quorums;
+use ceremony::{Generated, Order, Quorums};
 use hosts::{Hosts, Power};
 use keys::Keys;
 use shares::Shares;
@@ -110,6 +111,8 @@ struct World<'a> {
     mode: Mode,
     devices: Rc<BTreeMap<String, device::Device>>,
     quorums: Quorums,
+    /// The making of a new key, if there is one.
+    generated: Option<Rc<Order>>,
 }
 
 impl<'a> World<'a> {
@@ -224,6 +227,7 @@ impl<'a> World<'a> {
             mode: run.mode,
             devices,
             quorums,
+            generated: None,
         };
         if let Some(quorum) = run.mode.quorum() {
             world.quorums.thresholds.insert(FIRST_EPOCH, quorum.threshold.into());
@@ -370,8 +374,15 @@ impl<'a> World<'a> {
         }
     }
 
-    /// In a world with ceremonies, shares of two epochs are never both enough to sign.
-    fn look_at_quorums(&self) {
+    /// In a world with ceremonies, shares of two epochs are never both enough to sign, and all have a new key or nobody has.
+    fn look_at_quorums(&mut self) {
+        let generated = self.generated.as_ref().map(|order| Generated::look(&self.signers, order));
+        if let Some(Generated::Torn(seen)) = &generated {
+            self.oracle.borrow_mut().violated(Invariant::OneQuorum, seen.clone());
+        }
+        if generated == Some(Generated::All) {
+            self.generated = None;
+        }
         if self.quorums.thresholds.len() < 2 {
             return;
         }
@@ -401,7 +412,7 @@ impl<'a> World<'a> {
                 let seen = format!("no signature after the faults until {} ms", by.as_millis());
                 self.oracle.borrow_mut().violated(Invariant::Resumes, seen);
             }
-            if self.have_risen(&signed, ValidatorHost::heights_signed) {
+            if self.have_risen(&signed, ValidatorHost::heights_signed) && self.ceremonies_have_ended() {
                 return Ok(true);
             }
             if help_at.take_if(|at| *at <= self.sim.elapsed()).is_some() {
@@ -411,7 +422,14 @@ impl<'a> World<'a> {
                 return Ok(false);
             }
         }
+        if !self.ceremonies_have_ended() {
+            self.oracle.borrow_mut().violated(Invariant::Resumes, "a ceremony has not ended on every host");
+        }
         Ok(self.have_risen(&passed, ValidatorHost::heights_passed))
+    }
+
+    fn ceremonies_have_ended(&self) -> bool {
+        !self.signers.iter().any(|signer| signer.holds_ceremony())
     }
 
     fn counts(&self, count: fn(&ValidatorHost) -> u64) -> Vec<u64> {
@@ -552,7 +570,8 @@ fn mesh(
     let hosts: BTreeMap<_, _> =
         cast.iter().filter_map(|cosigner| Some((cosigner.seat?, cosigner.host.name.clone()))).collect();
     let shares = Shares::provide(keys, chain_id, quorum)?;
-    let has_ceremonies = scenario.acts.iter().any(|act| matches!(act.act, Do::Ceremony { .. }));
+    let is_ceremony = |act: &Do| matches!(act, Do::Ceremony { .. } | Do::Repair { .. } | Do::Dkg { .. });
+    let has_ceremonies = scenario.acts.iter().any(|act| is_ceremony(&act.act));
     let newcomers = cast.iter().filter(|cosigner| has_ceremonies && cosigner.seat.is_none());
     let newcomers = newcomers.map(|cosigner| cosigner.host.name.clone()).collect();
     let (settings, malicious) = (scenario.group.clone(), RefCell::default());

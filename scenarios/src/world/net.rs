@@ -58,7 +58,8 @@ impl Net for SimNet {
             self.dialed.set(self.dialed.get() + 1);
             let name = format!("chop/{}/{}", self.host, self.dialed.get());
             let chops = self.hosts.chops.then(|| self.streams.of(&name));
-            Ok(Box::new(Wire::new(stream, chops, tap)) as Box<dyn SeamStream>)
+            let wire = Wire::dialed(stream, chops, tap, &self.hosts, (&self.host, &host))?;
+            Ok(Box::new(wire) as Box<dyn SeamStream>)
         })
     }
 
@@ -67,9 +68,9 @@ impl Net for SimNet {
             let Endpoint::Tcp { port, .. } = endpoint else { return Err(io::ErrorKind::Unsupported.into()) };
             let listener = TcpListener::bind(("0.0.0.0", *port)).await?;
             let (host, streams, tap) = (Rc::clone(&self.host), self.streams, self.signer.mesh_tap());
-            let chops = self.hosts.chops;
+            let hosts = Rc::clone(&self.hosts);
             let accepted = self.dialed.get();
-            Ok(Box::new(SimListen { listener, host, streams, tap, chops, accepted }) as Box<dyn Listen>)
+            Ok(Box::new(SimListen { listener, host, hosts, streams, tap, accepted }) as Box<dyn Listen>)
         })
     }
 
@@ -84,9 +85,9 @@ impl Net for SimNet {
 struct SimListen {
     listener: TcpListener,
     host: Rc<str>,
+    hosts: Rc<Hosts>,
     streams: Streams,
     tap: Tap,
-    chops: bool,
     accepted: u64,
 }
 
@@ -96,8 +97,8 @@ impl Listen for SimListen {
             let (stream, from) = self.listener.accept().await?;
             self.accepted += 1;
             let name = format!("chop accepted/{}/{}", self.host, self.accepted);
-            let chops = self.chops.then(|| self.streams.of(&name));
-            let wire = Wire::new(stream, chops, self.tap.clone());
+            let chops = self.hosts.chops.then(|| self.streams.of(&name));
+            let wire = Wire::accepted(stream, chops, self.tap.clone(), (&self.hosts, &self.host))?;
             Ok((Box::new(wire) as Box<dyn SeamStream>, from.to_string()))
         })
     }

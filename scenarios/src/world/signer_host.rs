@@ -20,7 +20,7 @@ use monosign_protocol::{ChainId, Hrs};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_local;
 
-use super::ceremony::{self, GROUP, Order, SHARE};
+use super::ceremony::{self, GROUP, Order, SHARE, Work};
 use super::device::{Device, Eye, LastSigned, SimHardware};
 use super::hosts::{Hosts, Power};
 use super::keys::Keys;
@@ -383,6 +383,11 @@ impl SignerHost {
         self.ceremony_points.set((self.disk.points_passed(), None));
     }
 
+    /// Whether its operator has a ceremony to end.
+    pub(super) fn holds_ceremony(&self) -> bool {
+        self.order.borrow().is_some()
+    }
+
     /// How many crash points its disk has passed in a ceremony.
     pub(super) fn ceremony_points(&self) -> Option<u64> {
         let (first, last) = self.ceremony_points.get();
@@ -401,7 +406,11 @@ impl SignerHost {
         *self.order.borrow_mut() = None;
         let (first, _) = self.ceremony_points.get();
         self.ceremony_points.set((first, Some(self.disk.points_passed())));
-        if order.shape.is_some() {
+        if let Work::Repair(_) = order.work {
+            // All cosigners start anew, with the group file that names the new host.
+            self.tell(Control::MakeWay);
+        }
+        if let Work::Reshare(_) = order.work {
             let seats = order.seats();
             let own = seats.iter().find(|(_, host)| **host == *self.name).map(|(seat, _)| *seat);
             self.seat.set(own);
@@ -433,10 +442,31 @@ impl SignerHost {
         age_identity(self.newcomer.get())
     }
 
-    /// What opens the share of a host that comes later.
-    pub(super) fn age_identity_of(&self, newcomer: &str) -> anyhow::Result<x25519::Identity> {
-        let newcomers = self.shared.mesh.as_ref().map(|mesh| mesh.newcomers.as_slice()).unwrap_or_default();
-        age_identity(newcomers.iter().position(|name| name == newcomer))
+    /// The host is a new one of the same name, which has the group file and an identity of its own.
+    pub(super) fn is_replaced(&self, group: &[u8]) {
+        let mut image = Image::default();
+        image.insert(GROUP, group.to_vec());
+        self.disk.restore(&image);
+        self.newcomer.set(Some(self.replacement()));
+    }
+
+    /// Which newcomer's identity a host gets that takes the place of a lost one.
+    fn replacement(&self) -> usize {
+        self.shared.mesh.as_ref().map_or(0, |mesh| mesh.newcomers.len())
+    }
+
+    /// What opens the share of a host that takes part in a ceremony, as far as this one knows it.
+    pub(super) fn ceremony_identity(&self, order: &Order, host: &str) -> anyhow::Result<x25519::Identity> {
+        match order.work {
+            Work::Generate(_) => age_identity(order.members.iter().position(|name| name == host)),
+            _ if *host == *self.name => self.age_identity(),
+            Work::Repair(_) => age_identity(Some(self.replacement())),
+            _ => {
+                let mesh = self.shared.mesh.as_ref();
+                let newcomers = mesh.map(|mesh| mesh.newcomers.as_slice()).unwrap_or_default();
+                age_identity(newcomers.iter().position(|name| name == host))
+            }
+        }
     }
 
     pub(super) fn chain_id(&self) -> &ChainId {

@@ -388,7 +388,8 @@ impl ValidatorHost {
     async fn client(self: &Rc<Self>) -> io::Result<RetryClient<Backlog>> {
         let (name, start, streams) = (&self.name, self.starts.get(), self.shared.streams);
         let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
-        let backlog = Backlog { waiting: Rc::default(), arrived: Rc::new(Notify::new()) };
+        let tap = self.tap.clone();
+        let backlog = Backlog { waiting: Rc::default(), arrived: Rc::new(Notify::new()), tap };
         let host = Rc::clone(self);
         let (waiting, arrived) = (Rc::clone(&backlog.waiting), Rc::clone(&backlog.arrived));
         // The kernel: it completes connections whether or not the process accepts them.
@@ -398,7 +399,9 @@ impl ValidatorHost {
                 accepted += 1;
                 let name = format!("chop/{}/{accepted}", host.name);
                 let chops = host.shared.hosts.chops.then(|| streams.of(&name));
-                waiting.borrow_mut().push_back(Wire::new(stream, chops, host.tap.clone()));
+                let wire = Wire::accepted(stream, chops, host.tap.clone(), (&host.shared.hosts, &host.name));
+                let Ok(wire) = wire else { continue };
+                waiting.borrow_mut().push_back(wire);
                 arrived.notify_one();
             }
         });
@@ -543,6 +546,8 @@ fn signed_precommit(request: &Message, answer: Option<&Message>) -> Option<(Heig
 struct Backlog {
     waiting: Rc<RefCell<VecDeque<Wire>>>,
     arrived: Rc<Notify>,
+    /// Of the process: one that stands still accepts nothing.
+    tap: Tap,
 }
 
 impl Accept for Backlog {
@@ -550,6 +555,7 @@ impl Accept for Backlog {
 
     async fn accept(&self) -> io::Result<Wire> {
         loop {
+            self.tap.thawed().await;
             if let Some(wire) = self.waiting.borrow_mut().pop_front() {
                 return Ok(wire);
             }

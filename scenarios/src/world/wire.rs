@@ -1,4 +1,5 @@
-//! A connection as it comes over a real network: in pieces of any size, together with what follows, and broken in the middle.
+//! A connection as it comes over a real network: in pieces of any size, together with what follows, broken in the middle, and known to
+//! be dead some time after its other end has gone.
 //!
 //! turmoil keeps the boundaries of writes, so that what a program writes at once arrives at once; nothing would ever show that a
 //! reader relies on it.
@@ -12,6 +13,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::TcpStream;
 
+use super::hosts::Hosts;
+use super::keepalive::{Accepted, Keepalive};
 use crate::streams::Stream;
 
 /// What a host can do to its connections; shared by all of them, and outliving them.
@@ -83,6 +86,7 @@ impl Tap {
 /// A TCP stream that chops and merges, and breaks when told to.
 pub(super) struct Wire {
     stream: TcpStream,
+    end: End,
     chops: Option<Stream>,
     tap: Tap,
     broken: bool,
@@ -90,11 +94,49 @@ pub(super) struct Wire {
     scratch: Vec<u8>,
 }
 
+/// Which end of a connection this is, as far as keepalive goes.
+enum End {
+    Dialed(Keepalive),
+    Accepted(Accepted),
+}
+
 impl Wire {
-    /// A connection under `tap`; what comes and goes is chopped by `chops`, if given.
-    pub(super) fn new(stream: TcpStream, chops: Option<Stream>, tap: Tap) -> Self {
+    /// The end of a connection that `from` has just made to `to`, under `tap`; what comes and goes is chopped by `chops`, if given.
+    pub(super) fn dialed(
+        stream: TcpStream,
+        chops: Option<Stream>,
+        tap: Tap,
+        hosts: &Rc<Hosts>,
+        (from, to): (&Rc<str>, &str),
+    ) -> io::Result<Self> {
+        let pair = (stream.local_addr()?, stream.peer_addr()?);
+        let end = End::Dialed(Keepalive::new(hosts, from, to, pair));
+        Ok(Self::new(stream, end, chops, tap))
+    }
+
+    /// The end of a connection that `host` has just accepted.
+    pub(super) fn accepted(
+        stream: TcpStream,
+        chops: Option<Stream>,
+        tap: Tap,
+        (hosts, host): (&Rc<Hosts>, &Rc<str>),
+    ) -> io::Result<Self> {
+        let pair = (stream.peer_addr()?, stream.local_addr()?);
+        let end = End::Accepted(Accepted::new(hosts, host, pair));
+        Ok(Self::new(stream, end, chops, tap))
+    }
+
+    fn new(stream: TcpStream, end: End, chops: Option<Stream>, tap: Tap) -> Self {
         tap.0.open.set(tap.0.open.get() + 1);
-        Self { stream, chops, tap, broken: false, asleep: None, scratch: Vec::new() }
+        Self { stream, end, chops, tap, broken: false, asleep: None, scratch: Vec::new() }
+    }
+
+    /// Whether keepalive has found the other end gone.
+    fn poll_dead(&mut self, cx: &mut Context<'_>) -> Poll<io::ErrorKind> {
+        match &mut self.end {
+            End::Dialed(keepalive) => keepalive.poll_dead(cx),
+            End::Accepted(_) => Poll::Pending,
+        }
     }
 
     /// Whether the process runs; it is woken when it does again.
@@ -158,8 +200,16 @@ impl AsyncRead for Wire {
         let read = self.fill(cx, &mut scratch);
         if let Poll::Ready(Ok(count)) = read {
             buf.put_slice(&scratch[..count]);
+            if let End::Dialed(keepalive) = &mut self.end {
+                keepalive.heard();
+            }
         }
         self.scratch = scratch;
+        if read.is_pending() {
+            let dead = ready!(self.poll_dead(cx));
+            self.broken = true;
+            return Poll::Ready(Err(dead.into()));
+        }
         read.map_ok(drop)
     }
 }
@@ -175,6 +225,9 @@ impl AsyncWrite for Wire {
             false => self.piece(bytes.len()),
         };
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &bytes[..len]));
+        if let End::Accepted(accepted) = &self.end {
+            accepted.has_written();
+        }
         if self.tap.is_cut_due() {
             self.tap.spare();
             self.tap.0.has_broken.set(true);

@@ -23,6 +23,7 @@ use crate::pubkey::PublicKey;
 use crate::record::{Header, MAX_SIGN_BYTES, Record, RecordError};
 use crate::seams::Seams;
 use crate::start::{self, Devices, Opened, StartError};
+use crate::threshold::incarnation::Lives;
 
 /// Arguments of `monosign state`.
 #[derive(Debug, Args)]
@@ -241,6 +242,7 @@ fn raise_existing(
         let before = record.watermark().to_string();
         match record.raise(watermark).await {
             Ok(()) => {
+                measure_from_record(chain, &seams).await?;
                 writeln!(out, "raised {} from {before} to {}", chain.record.display(), record.watermark())?
             }
             Err(RecordError::NotRising { recorded, .. }) => {
@@ -289,9 +291,15 @@ fn raise(chain: &ChainConfig, args: &RaiseArgs, out: &mut dyn Write) -> Result<(
         let mut record = Record::open_of_chain(&*seams.disk, &chain.record, &chain.id).await?;
         let before = record.watermark().to_string();
         record.raise(floor).await?;
+        measure_from_record(chain, &seams).await?;
         writeln!(out, "raised {} from {before} to {}", chain.record.display(), record.watermark())?;
         Ok(())
     })?
+}
+
+/// Jumps are measured from what the operator says, also where a group has cosigners' word for less.
+async fn measure_from_record(chain: &ChainConfig, seams: &Seams) -> Result<(), Failure> {
+    Lives::measure_from_record(&*seams.disk, &chain.record).await.map_err(Failure::new)
 }
 
 fn allow_jump(chain: &ChainConfig, height: i64, out: &mut dyn Write) -> Result<(), Failure> {

@@ -22,9 +22,9 @@ const LONGEST: Duration = Duration::from_secs(5);
 pub(super) enum Outcome {
     /// A good session has ended.
     Served,
-    /// A session that served requests has ended soon.
+    /// A session that served requests has ended soon, or one that waited in line.
     Brief,
-    /// Nobody listens, or somebody else is served: tried again soon.
+    /// Nobody listens: tried again soon.
     Refused,
     /// Anything else.
     Failed,

@@ -2,6 +2,11 @@
 //!
 //! What always holds: one socket for a validator, closed whenever a session ends; requests are answered in the order they
 //! came; public keys and pings are answered from memory, without the chain; whatever ends a session leads to a new one.
+//!
+//! A node accepts a connection when it needs one, so whoever dials a node that is served waits in its kernel's queue, connected and
+//! without a word, perhaps for months. It waits there for as long as the connection stands: one that it gives up stays in the
+//! queue, dead, and costs the node time when it needs the next one (3 s each before v0.37, whose listener is not asked again
+//! after a handshake that failed). Keepalive tells whether the node's host is there still.
 
 mod backoff;
 
@@ -34,7 +39,8 @@ pub struct LinkSettings {
     pub endpoint: Endpoint,
     /// How the connection is protected.
     pub protection: Protection,
-    /// How long a silent peer is waited for. Nodes ping every 3.3 s. No handshake takes longer from its first byte on, nor than 5 s.
+    /// How long a silent peer is waited for. Nodes ping every 3.3 s. No handshake takes longer from its first byte on, nor than 5 s;
+    /// that first byte is waited for without limit.
     pub timeout: Duration,
     /// Whether to dial again when a session ends.
     pub reconnect: bool,
@@ -80,9 +86,6 @@ pub enum LinkError {
     /// The connection was not made in time.
     #[error("cannot connect: no answer within {0:?}")]
     DialTimeout(Duration),
-    /// Connected, and not a byte: the node is serving another signer, or is stuck.
-    #[error("no handshake within {0:?}: standing by, the validator seems to be served by another signer")]
-    Standby(Duration),
     /// The handshake began, and did not end in time.
     #[error("the handshake was not finished within {0:?}")]
     Handshake(Duration),
@@ -107,9 +110,8 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(5);
 /// A session that lasted so long and served a request is a good one: the next is dialed at once.
 const GOOD_SESSION: Duration = Duration::from_secs(1);
-/// How long a standby waits on one connection at the most. Each that it gives up stays in the node's queue of connections until
-/// the node accepts it, so they must be few; a host that is gone is noticed by keepalive meanwhile.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(3600);
+/// The longest silence between two reports that a validator has not begun its handshake yet.
+const LONGEST_STANDBY_SILENCE: Duration = Duration::from_secs(3600);
 /// How many bytes of answers are sent before the next request is looked at.
 const SEND_AT: usize = 32 * 1024;
 /// How much is read at once.
@@ -125,6 +127,8 @@ pub struct Link {
     warned: bool,
     /// When the first request of this session came.
     served: Option<Instant>,
+    /// Whether this session has waited for its validator for longer than a silent peer is waited for.
+    stood_by: bool,
     refusals: LogLimit,
 }
 
@@ -138,7 +142,17 @@ impl Link {
     ) -> Self {
         let recognised = Recognised::default();
         let refusals = LogLimit::default();
-        Self { settings, chain, seams, stop, recognised, warned: false, served: None, refusals }
+        Self {
+            settings,
+            chain,
+            seams,
+            stop,
+            recognised,
+            warned: false,
+            served: None,
+            stood_by: false,
+            refusals,
+        }
     }
 
     /// Serves session after session.
@@ -146,10 +160,10 @@ impl Link {
         let mut backoff = Backoff::default();
         let mut reports = Reports::default();
         let mut last_good = Instant::now();
-        let mut patience = self.settings.timeout;
         loop {
             self.served = None;
-            let ended = self.serve(patience).await;
+            self.stood_by = false;
+            let ended = self.serve().await;
             let Err(error) = ended else { return };
             let good = self.served.is_some_and(|since| since.elapsed() >= GOOD_SESSION);
             if good {
@@ -158,10 +172,6 @@ impl Link {
             if self.served.is_some() {
                 last_good = Instant::now();
             }
-            patience = match error {
-                LinkError::Standby(patience) => (patience * 2).min(LONGEST_PATIENCE),
-                _ => self.settings.timeout,
-            };
             reports.report(&self.settings.label, &self.chain, &error);
             if !self.settings.reconnect {
                 tracing::warn!(chain_id = %self.chain.id(), peer = &*self.settings.label, "not reconnecting: `reconnect` is false");
@@ -170,8 +180,9 @@ impl Link {
             let outcome = match (&error, self.served) {
                 (_, Some(_)) if good => Outcome::Served,
                 (_, Some(_)) => Outcome::Brief,
-                // A standby is next in line: it must be back there at once.
-                (LinkError::Refused | LinkError::Standby(_), _) => Outcome::Refused,
+                // A standby must be back in line at once.
+                _ if self.stood_by => Outcome::Brief,
+                (LinkError::Refused, _) => Outcome::Refused,
                 _ => Outcome::Failed,
             };
             let wait = backoff.wait(outcome, last_good.elapsed(), self.random_byte());
@@ -183,8 +194,8 @@ impl Link {
         }
     }
 
-    /// One session; `Ok` if the signer stops. `patience` is for a peer that accepts and says nothing.
-    async fn serve(&mut self, patience: Duration) -> Result<(), LinkError> {
+    /// One session; `Ok` if the signer stops.
+    async fn serve(&mut self) -> Result<(), LinkError> {
         let mut stop = self.stop.clone();
         let mut stream = tokio::select! {
             biased;
@@ -193,7 +204,8 @@ impl Link {
         };
         let mut session = session_for(&self.settings.protection, &*self.seams.entropy);
         let mut chunk = vec![0; READ_CHUNK];
-        let mut waits = Waits::FirstByte(patience);
+        let dialed = Instant::now();
+        let mut waits = Waits::FirstByte(self.settings.timeout);
         loop {
             while let Some(event) = session.poll_event()? {
                 self.handle(event, &mut session).await?;
@@ -214,7 +226,10 @@ impl Link {
                 read = timeout_at(waits.deadline(), stream.read(&mut chunk)) => read,
             };
             match read {
-                Err(_) => return Err(waits.too_long()),
+                Err(_) => match waits.too_long() {
+                    Some(error) => return Err(error),
+                    None => self.log_standby(dialed.elapsed()),
+                },
                 Ok(Ok(0)) => return Err(LinkError::Closed),
                 Ok(Ok(n)) => {
                     waits.heard(self.settings.timeout);
@@ -350,6 +365,15 @@ impl Link {
         tracing::info!(%chain_id, peer, %peer_id, "connected to {peer} (peer id {peer_id})");
     }
 
+    fn log_standby(&mut self, since: Duration) {
+        self.stood_by = true;
+        let (chain_id, peer, secs) = (self.chain.id(), &*self.settings.label, since.as_secs());
+        tracing::warn!(
+            %chain_id, peer, secs,
+            "no handshake within {secs} s: standing by at {peer}, which seems to be served by another signer; if it is not, it is stuck"
+        );
+    }
+
     fn log_refused(&mut self, refusal: &Refusal) {
         let Some(unsaid) = self.refusals.admit() else { return };
         let (chain_id, peer, reason) = (self.chain.id(), &*self.settings.label, refusal.reason());
@@ -365,7 +389,7 @@ impl Link {
 
 /// What a peer is waited for, and how long.
 enum Waits {
-    /// The peer may be serving another signer for long.
+    /// The peer may be serving another signer for ever: nothing ends this wait, and ever more rarely it is told of.
     FirstByte(Duration),
     /// One deadline for the whole handshake: a peer that trickles it must not hold the link.
     Handshake { limit: Duration, until: Instant },
@@ -388,11 +412,15 @@ impl Waits {
         }
     }
 
-    fn too_long(&self) -> LinkError {
+    /// What ends the session now, if anything.
+    fn too_long(&mut self) -> Option<LinkError> {
         match self {
-            Self::FirstByte(limit) => LinkError::Standby(*limit),
-            Self::Handshake { limit, .. } => LinkError::Handshake(*limit),
-            Self::Request(limit) => LinkError::Silent(*limit),
+            Self::FirstByte(limit) => {
+                *limit = (*limit * 2).min(LONGEST_STANDBY_SILENCE);
+                None
+            }
+            Self::Handshake { limit, .. } => Some(LinkError::Handshake(*limit)),
+            Self::Request(limit) => Some(LinkError::Silent(*limit)),
         }
     }
 }

@@ -23,7 +23,7 @@ pub struct Incarnation {
     pub id: u64,
 }
 
-/// Our own life, and the latest known of each peer.
+/// What outlives a start: our own life, the latest known of each peer, and what the group has signed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lives {
@@ -31,6 +31,10 @@ pub struct Lives {
     pub own: Incarnation,
     /// The peers'.
     pub peers: BTreeMap<MemberId, Incarnation>,
+    /// A height that the group has signed, from which jumps are measured at the next start: the record may stand where one coordinator
+    /// alone has carried it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<i64>,
 }
 
 /// Why the file of lives cannot be read or written.
@@ -71,6 +75,18 @@ impl Lives {
         let text = disk.read_small(path).await.map_err(DurableFileError::at("read", path))?;
         let Some(text) = text else { return Ok(None) };
         serde_json::from_str(&text).map(Some).map_err(|_| LivesError::Damaged { path: path.into() })
+    }
+
+    /// Has jumps measured from the record at the next start: an operator has raised it.
+    ///
+    /// # Errors
+    /// [`LivesError`].
+    pub async fn measure_from_record(disk: &dyn Disk, record: &Path) -> Result<(), LivesError> {
+        let path = Self::path(record);
+        match Self::load(disk, &path).await? {
+            Some(lives) if lives.signed.is_some() => Self { signed: None, ..lives }.store(disk, &path).await,
+            _ => Ok(()),
+        }
     }
 
     /// Writes the file; when this returns, it is on stable storage.

@@ -368,7 +368,9 @@ impl Runner {
     async fn carry_out_all(&mut self) {
         let mut has_sent = false;
         while let Some(effect) = self.cosigner.poll_effect() {
-            if matches!(effect, Effect::Share(_) | Effect::Raise(_) | Effect::Store(_)) && has_sent {
+            if matches!(effect, Effect::Share(_) | Effect::Raise(_) | Effect::Store(_) | Effect::Keep(_))
+                && has_sent
+            {
                 // What was sent goes out before our own disk writes and our own share is made: the peers do theirs meanwhile.
                 yield_now().await;
                 has_sent = false;
@@ -391,6 +393,14 @@ impl Runner {
             Effect::Store(lives) => {
                 if let Err(error) = self.keeper.store(&lives).await {
                     self.fail(error.to_string());
+                }
+            }
+            Effect::Keep(lives) => {
+                if let Err(error) = self.keeper.store(&lives).await {
+                    tracing::warn!(
+                        chain_id = %self.chain_id,
+                        "it is not written down how far the group has signed; jumps may be refused after a restart: {error}"
+                    );
                 }
             }
             Effect::Share(job) => {

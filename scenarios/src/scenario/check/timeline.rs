@@ -98,6 +98,11 @@ impl Line<'_> {
             Do::Ceremony { threshold, members, leaving } => {
                 self.ceremony(*threshold, members, leaving, found);
             }
+            Do::Repair { host } => {
+                self.signer("host", host, found);
+                self.holds_ceremonies(found);
+            }
+            Do::Dkg { threshold, members } => self.ceremony(Some(*threshold), members, &[], found),
             Do::Isolate { host, lasts } => {
                 self.node(host, found);
                 self.peers_exist(found);
@@ -242,9 +247,13 @@ impl Line<'_> {
         found.add_if(self.hosts.is_signer(host) && !taken, &self.place.key("host"), what);
     }
 
-    fn ceremony(&self, threshold: Option<u16>, members: &[String], leaving: &[String], found: &mut Findings) {
+    fn holds_ceremonies(&self, found: &mut Findings) {
         let what = "only cosigners hold ceremonies: `modes` must name modes of groups, and no other";
         found.add_if(!groups_only(self.scenario), &self.place.key("do"), what);
+    }
+
+    fn ceremony(&self, threshold: Option<u16>, members: &[String], leaving: &[String], found: &mut Findings) {
+        self.holds_ceremonies(found);
         let all: Vec<String> = members.iter().chain(leaving).cloned().collect();
         for (key, names) in [("members", members), ("leaving", leaving)] {
             for (n, name) in names.iter().enumerate().filter(|(_, name)| !self.hosts.is_signer(name)) {

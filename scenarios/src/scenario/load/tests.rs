@@ -34,6 +34,17 @@ at = "12s"
 do = "ceremony"
 threshold = 2
 members = ["one", "two", "three"]
+
+[[act]]
+at = "3s"
+do = "repair"
+host = "two"
+
+[[act]]
+at = "4s"
+do = "dkg"
+threshold = 2
+members = ["one", "two", "three"]
 "#;
 
 #[test]

@@ -90,6 +90,8 @@ pub enum Effect {
     Raise(Watermark),
     /// Bring the lives to stable storage; failing is as for [`Effect::Raise`].
     Store(Lives),
+    /// The same, if it can be done: nothing relies on it.
+    Keep(Lives),
     /// Make a share, for what the record has leave for, and give it back as [`Event::Shared`].
     Share(Box<ShareJob>),
     /// Send on a connection that was dialed.

@@ -3,7 +3,7 @@
 use ed25519_dalek::Signature;
 
 use super::Cosigner;
-use super::effect::{Answered, AskError};
+use super::effect::{Answered, AskError, Effect};
 use crate::guard::{Guard, JumpLimit, Recorded, Refusal, Verdict, Watermark};
 use crate::threshold::asked::{Asked, Subject};
 use crate::threshold::message::{Place, Proof};
@@ -41,8 +41,21 @@ impl Cosigner {
     pub(super) fn remember(&mut self, asked: &Asked, proof: &Proof) {
         let height = asked.hrs().height;
         self.anchor = self.anchor.max(Some(height));
+        self.keep_anchor();
         if self.last.as_ref().is_none_or(|(last, _)| Place::of_asked(last) < Place::of_asked(asked)) {
             self.last = Some((asked.clone(), proof.clone()));
+        }
+    }
+
+    /// Writes down from where jumps are measured at the next start. Not each height: a quarter of the limit is near enough.
+    fn keep_anchor(&mut self) {
+        let (JumpLimit::Heights(limit), Some(anchor)) = (self.settings.jump_limit, self.anchor) else {
+            return;
+        };
+        let every = i64::try_from(limit / 4).unwrap_or(i64::MAX).max(1);
+        if self.lives.signed.is_none_or(|kept| anchor.0.saturating_sub(kept) >= every) {
+            self.lives.signed = Some(anchor.0);
+            self.effects.push_back(Effect::Keep(self.lives.clone()));
         }
     }
 

@@ -162,14 +162,15 @@ impl Cosigner {
     ) -> Self {
         let peers = settings.group.members().filter(|member| *member != settings.me);
         let peers = peers.map(|member| (member, Peer::default())).collect();
+        let recorded_height = (!recorded.unused).then_some(recorded.watermark.height);
         let joining = Joining::new(now, disk_is_new || settings.rejoin == Rejoin::Strict, recorded);
         Self {
             settings,
             nonces,
             entropy,
+            anchor: lives.signed.map(Height).or(recorded_height),
             lives,
             state: State::Joining(joining),
-            anchor: (!recorded.unused).then_some(recorded.watermark.height),
             allowed_jump: None,
             last: None,
             peers,

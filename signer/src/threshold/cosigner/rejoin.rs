@@ -11,7 +11,7 @@
 //! told of, a share or a start of this cosigner that its disk does not know. What the peers have forgotten by a restart of
 //! their own, or nobody who is up has heard of, `auto` misses; `strict` does not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -31,6 +31,9 @@ const ANSWER: Duration = Duration::from_secs(3);
 const REACH: Duration = Duration::from_millis(600);
 /// How many starts a disk may be behind: more are a lie.
 const MOST_STARTS: u64 = 1 << 20;
+/// How many later lives of ours one peer may know of in one start. Each is a life that we take and all peers have to hear of, so one that
+/// lies could keep us from taking part for ever.
+const MOST_CLAIMS: u8 = 3;
 /// How often peers are pinged.
 const PING: Duration = Duration::from_secs(1);
 /// How long a ping may be unanswered before the connection is given up.
@@ -45,6 +48,8 @@ pub(super) struct Joining {
     needs_quorum: Option<String>,
     /// Who has fenced our earlier lives.
     answered: BTreeSet<MemberId>,
+    /// How often each has known a later life.
+    claims: BTreeMap<MemberId, u8>,
     next_look: Instant,
 }
 
@@ -56,6 +61,7 @@ impl Joining {
             disk: Place::of(recorded.watermark),
             needs_quorum: needs_quorum.then(|| why.into()),
             answered: BTreeSet::new(),
+            claims: BTreeMap::new(),
             next_look: now + REACH,
         }
     }
@@ -291,6 +297,15 @@ impl Cosigner {
             self.accuse(member, reason.into());
             return;
         };
+        let claims = joining.claims.entry(member).or_default();
+        if *claims == MOST_CLAIMS {
+            self.note(Note::Nonsense {
+                member,
+                what: "it claims one later start of this cosigner after the other",
+            });
+            return self.close(conn, "it makes no sense");
+        }
+        *claims += 1;
         let because = "the other cosigners know a later start of this one than its disk does".to_owned();
         joining.answered.clear();
         let is_news = joining.needs_quorum.replace(because.clone()).is_none();

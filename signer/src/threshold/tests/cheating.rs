@@ -263,6 +263,42 @@ fn one_that_lies_about_old_disks_stops_nobody_where_one_may_be_malicious() {
     assert!(rig.nodes.iter().all(|node| !node.runs()));
 }
 
+/// The rig's limit is 1000 heights.
+#[test]
+fn restarts_carry_a_guard_no_further_beyond_what_the_group_has_signed() {
+    let mut rig = Rig::running(shape(3, 4), 8);
+    rig.sign(1, &prevote(10, 1, 1)).expect("signed");
+    rig.run(300);
+    let mut cheat = Cheat::in_place_of(&mut rig, 0);
+    let _ = cheat.try_to_sign(&mut rig, &[1, 2], &prevote(1010, 1, 1));
+    assert_eq!(rig.nodes[1].watermark().height, 1010, "up to the limit it is believed");
+    for node in [1, 2] {
+        rig.crash(node);
+        rig.start(node);
+        rig.run_until("it takes part", |rig| rig.nodes[node].is_active());
+    }
+    let mut cheat = Cheat::in_place_of(&mut rig, 0);
+    let beyond = cheat.try_to_sign(&mut rig, &[1, 2], &prevote(1011, 1, 1));
+    assert!(matches!(&beyond, Err(Why::Guard(why)) if why.contains("1011")), "{beyond:?}");
+    assert_eq!(rig.nodes[1].watermark().height, 1010);
+}
+
+#[test]
+fn one_that_claims_later_lives_for_ever_keeps_nobody_from_taking_part() {
+    let mut rig = Rig::running(shape(3, 4), 8);
+    rig.crash(1);
+    let mut count = 1000;
+    rig.tamper = Some(Box::new(move |node, reply| {
+        if let (0, Reply::Welcome(_)) = (node, &*reply) {
+            count += 1000;
+            *reply = Reply::Fenced(Incarnation { count, id: 0 });
+        }
+    }));
+    rig.start(1);
+    rig.run_until("it takes part", |rig| rig.nodes[1].is_active());
+    rig.sign(1, &prevote(5, 1, 1)).expect("signed without the liar");
+}
+
 #[test]
 fn permits_for_shares_come_from_the_record_alone() {
     let mut rig = Rig::running(shape(2, 3), 8);

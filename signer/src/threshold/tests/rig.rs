@@ -409,7 +409,9 @@ impl Rig {
     ) -> Option<Effect> {
         match effect {
             Effect::Raise(watermark) => now(keeper.raise(watermark)).expect("this disk is sound"),
-            Effect::Store(lives) => now(keeper.store(&lives)).expect("this disk is sound"),
+            Effect::Store(lives) | Effect::Keep(lives) => {
+                now(keeper.store(&lives)).expect("this disk is sound")
+            }
             Effect::Share(job) => {
                 let ticket = job.ticket;
                 let share = keeper.share(*job, RawSigning::default());
