@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ed25519_dalek::SigningKey;
-use frost_ed25519::keys::KeyPackage;
-use frost_ed25519::round1::SigningCommitments;
-use frost_ed25519::round2::{self, SignatureShare};
-use frost_ed25519::{Identifier, SigningPackage};
+use frost_core::round2;
 use monosign::backend::softsign::unlock::UnlockEnv;
 use monosign::config::{Config, Endpoint};
 use monosign::seams::{Seams, Stream};
 use monosign::threshold::asked::Subject;
+use monosign::threshold::commitments;
 use monosign::threshold::connection::read;
 use monosign::threshold::deal::subsets;
+use monosign::threshold::frost::{self, Identifier, KeyPackage, SignatureShare, SigningPackage};
 use monosign::threshold::group::Group;
 use monosign::threshold::incarnation::{Incarnation, Lives};
 use monosign::threshold::message::{Hello, Place, Reply, Request, Signer, VERSION, encode};
@@ -192,13 +191,14 @@ impl Rogue {
         for Hand { member, key, life } in hands {
             let (secret, public) = NonceMaker::new(Rc::clone(key), Rc::clone(&self.seams.entropy)).fresh();
             commitments.insert(*member, public);
-            signers.push(Signer { member: *member, incarnation: *life, commitments: public.serialize()? });
+            let bytes = commitments::write(&public).context("its own commitments")?;
+            signers.push(Signer { member: *member, incarnation: *life, commitments: bytes });
             own.push((*member, secret, key));
         }
         for member in set {
             let peer = peers.get_mut(member).context("a peer")?;
             let (nonce, bytes) = peer.nonces.pop().context("nonces")?;
-            commitments.insert(*member, SigningCommitments::deserialize(&bytes)?);
+            commitments.insert(*member, commitments::read(&bytes).context("commitments")?);
             signers.push(Signer { member: *member, incarnation: peer.life, commitments: bytes });
             nonces.insert(*member, nonce);
         }
@@ -214,8 +214,7 @@ impl Rogue {
         for (member, secret, key) in own {
             shares.insert(member, round2::sign(&package(&commitments, bytes)?, &secret, key)?);
         }
-        let package = self.group.package();
-        Ok(rounds::aggregate(package, &commitments, &shares, bytes)?)
+        Ok(rounds::aggregate(&self.group, &commitments, &shares, None, bytes)?.signature())
     }
 }
 
@@ -237,7 +236,7 @@ async fn share_of(peer: &mut Peer) -> anyhow::Result<SignatureShare> {
 
 fn package(commitments: &Commitments, bytes: &[u8]) -> anyhow::Result<SigningPackage> {
     let named = commitments.iter().map(|(member, of)| Ok((Identifier::try_from(member.0)?, *of)));
-    Ok(SigningPackage::new(named.collect::<Result<_, frost_ed25519::Error>>()?, bytes))
+    Ok(SigningPackage::new(named.collect::<Result<_, frost::Error>>()?, bytes))
 }
 
 /// A prevote for a block that no chain has.

@@ -5,8 +5,9 @@ use monosign_protocol::sign_bytes;
 use super::{Chain, Released, SignError, Signing, check_extensions};
 use crate::backend::BackendError;
 use crate::guard::{Question, Refusal};
+use crate::pubkey::PublicKey;
 use crate::threshold::asked::Subject;
-use crate::threshold::cosigner::AskError;
+use crate::threshold::cosigner::{Answered, AskError};
 
 impl Chain {
     pub(super) fn ready(&self) -> Result<(), BackendError> {
@@ -28,7 +29,7 @@ impl Chain {
         let Some(vote) = question.extended_vote() else {
             let answered = group.sign(Subject::Message(message)).await?;
             let timestamp = answered.timestamp.unwrap_or_else(|| question.timestamp());
-            let signature = self.verified(&question.sign_bytes_at(timestamp), answered.signature)?;
+            let signature = self.released(&question.sign_bytes_at(timestamp), &answered)?;
             let replayed = answered.replayed;
             return Ok(Released {
                 signature,
@@ -47,12 +48,19 @@ impl Chain {
         );
         let answered = answered?;
         let timestamp = answered.timestamp.unwrap_or_else(|| question.timestamp());
-        let signature = self.verified(&question.sign_bytes_at(timestamp), answered.signature)?;
+        let signature = self.released(&question.sign_bytes_at(timestamp), &answered)?;
         let bytes = sign_bytes::vote_extension(self.id.as_str(), vote);
-        let extension_signature = Some(self.verified(&bytes, extension?.signature)?);
+        let extension_signature = Some(self.released(&bytes, &extension?)?);
         let non_rp_extension_signature = Some(non_rp?);
         let replayed = answered.replayed;
         Ok(Released { signature, timestamp, extension_signature, non_rp_extension_signature, replayed })
+    }
+
+    /// What the cosigner has verified, if that is what was asked for.
+    pub(super) fn released(&self, bytes: &[u8], answered: &Answered) -> Result<[u8; 64], SignError> {
+        let public_key = || PublicKey::from_bytes(self.verifying_key.to_bytes());
+        let signature = answered.signature.of(&self.verifying_key, bytes);
+        signature.ok_or_else(|| SignError::WrongSignature(public_key()))
     }
 }
 

@@ -265,12 +265,8 @@ impl Chain {
         let permit = subject.unguarded(&self.id, self.rules.raw)?;
         match &self.signing {
             Signing::Sole(sole) => sole.signed(&permit, &self.verifying_key).await,
-            Signing::Group(group) => self.verified(permit.bytes(), group.sign(subject).await?.signature),
+            Signing::Group(group) => self.released(permit.bytes(), &group.sign(subject).await?),
         }
-    }
-
-    fn verified(&self, bytes: &[u8], signature: [u8; 64]) -> Result<[u8; 64], SignError> {
-        verified(&self.verifying_key, bytes, signature)
     }
 }
 

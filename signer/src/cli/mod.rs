@@ -26,6 +26,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use monosign_protocol::ChainId;
+use tokio::runtime::LocalOptions;
 
 use crate::backend::softsign::unlock::UnlockEnv;
 use crate::config::{ChainConfig, Config, ThresholdConfig};
@@ -239,8 +240,11 @@ fn group_of(share: &ThresholdConfig, chain_id: &ChainId) -> Result<Group, Failur
 
 /// Runs a future on the one thread of this process.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = tokio::task::LocalSet::new().block_on(&runtime, future);
+    // No `LocalSet`: a socket that wakes a task of one wakes the whole set through an event of its own, which is one more write and one more
+    // turn of the loop.
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build_local(LocalOptions::default())?;
+    let result = runtime.block_on(future);
     // A name that is being looked up, or a passphrase that is being tried, must not hold up the end.
     runtime.shutdown_background();
     Ok(result)

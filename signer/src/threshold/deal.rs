@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
-use frost_ed25519::keys::{IdentifierList, KeyPackage, split};
+use frost_core::keys::{IdentifierList, split};
 use monosign_protocol::{ChainId, Height};
 use zeroize::Zeroizing;
 
 use super::asked::Subject;
+use super::frost::{self, KeyPackage};
 use super::group::{Group, GroupError, Shape};
 use super::rounds::{self, Commitments, EntropyRng, MemberId, RoundError, Shares};
 use super::share::{Share, ShareError, ShareOf};
@@ -38,7 +39,7 @@ pub struct Dealt {
 pub enum DealError {
     /// FROST did not take the key.
     #[error("the key cannot be shared: {0}")]
-    Split(frost_ed25519::Error),
+    Split(frost::Error),
     /// The parts do not fit.
     #[error(transparent)]
     Group(#[from] GroupError),
@@ -73,7 +74,7 @@ pub fn deal(
     entropy: &dyn Entropy,
 ) -> Result<Dealt, DealError> {
     let expanded = key.to_expanded_secret();
-    let secret = frost_ed25519::SigningKey::from_scalar(expanded.scalar).map_err(DealError::Split)?;
+    let secret = frost::SigningKey::from_scalar(expanded.scalar).map_err(DealError::Split)?;
     let rng = &mut EntropyRng(entropy);
     let (secrets, package) = split(&secret, shape.members(), shape.threshold(), IdentifierList::Default, rng)
         .map_err(DealError::Split)?;
@@ -125,11 +126,9 @@ pub fn prove(group: &Group, shares: &[Share], entropy: &dyn Entropy) -> Result<u
         let mut signed = Shares::new();
         for (id, nonces) in nonces {
             let share = rounds::sign_share(&keys[&id], nonces, &commitments, &permit).map_err(unproven)?;
-            signed.insert(id, share);
+            signed.insert(id, share.share);
         }
-        let made =
-            rounds::aggregate(group.package(), &commitments, &signed, permit.bytes()).map_err(unproven)?;
-        rounds::verify(group.verifying_key(), permit.bytes(), made).map_err(unproven)?;
+        rounds::aggregate(group, &commitments, &signed, None, permit.bytes()).map_err(unproven)?;
     }
     Ok(sets.len())
 }

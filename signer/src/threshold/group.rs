@@ -14,10 +14,10 @@ use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::Identity as _;
 use data_encoding::BASE64;
 use ed25519_dalek::VerifyingKey;
-use frost_ed25519::keys::{PublicKeyPackage, VerifyingShare};
 use monosign_protocol::ChainId;
 use serde::{Deserialize, Serialize};
 
+use super::frost::{self, PublicKeyPackage, VerifyingShare};
 use super::rounds::MemberId;
 use crate::pubkey::PublicKey;
 
@@ -254,7 +254,7 @@ impl Group {
                 .map_err(|_| GroupError::Point(member.verifying_share.clone()))?;
             shares.insert(identifier, share);
         }
-        let key = frost_ed25519::VerifyingKey::deserialize(&key_bytes(&file.public_key)?)
+        let key = frost::VerifyingKey::deserialize(&key_bytes(&file.public_key)?)
             .map_err(|_| GroupError::Point(file.public_key.clone()))?;
         let package = PublicKeyPackage::new(shares, key, Some(file.threshold));
         Self::new(chain_id, shape, file.epoch, identities, package)

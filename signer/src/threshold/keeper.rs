@@ -6,14 +6,13 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use frost_ed25519::keys::KeyPackage;
-use frost_ed25519::round2::SignatureShare;
 use monosign_protocol::{ChainId, Height};
 
 use super::asked::{Asked, Subject};
 use super::cosigner::{ShareFailure, ShareJob};
+use super::frost::KeyPackage;
 use super::incarnation::{Lives, LivesError};
-use super::rounds;
+use super::rounds::{self, SignedShare};
 use crate::chain::{RawSigning, jump_allowance_path};
 use crate::guard::{Recorded, Watermark};
 use crate::record::{Permit, Record, RecordError};
@@ -67,7 +66,7 @@ impl Keeper {
     ///
     /// # Errors
     /// [`ShareFailure`]; the nonces are gone all the same.
-    pub fn share(&self, job: ShareJob, rules: RawSigning) -> Result<SignatureShare, ShareFailure> {
+    pub fn share(&self, job: ShareJob, rules: RawSigning) -> Result<SignedShare, ShareFailure> {
         let ShareJob { subject, commitments, nonces, .. } = job;
         let permit = self.permit(&subject, rules)?;
         Ok(rounds::sign_share(&self.key, nonces, &commitments, &permit)?)

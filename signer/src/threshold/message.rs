@@ -134,7 +134,7 @@ pub struct Signer {
     pub member: MemberId,
     /// In which life.
     pub incarnation: Incarnation,
-    /// Its commitments, in FROST's serialization.
+    /// Its commitments, as [`commitments`](super::commitments) has them.
     pub commitments: Vec<u8>,
 }
 

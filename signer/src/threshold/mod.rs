@@ -27,9 +27,11 @@
 pub mod asked;
 mod bytes;
 pub mod ceremony;
+pub mod commitments;
 pub mod connection;
 pub mod cosigner;
 pub mod deal;
+pub mod frost;
 pub mod group;
 pub mod incarnation;
 pub mod keeper;
@@ -41,6 +43,7 @@ pub mod run;
 pub mod share;
 pub mod tls;
 pub mod transport;
+pub mod verified;
 
 #[cfg(test)]
 mod tests;

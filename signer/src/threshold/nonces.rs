@@ -10,9 +10,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use frost_ed25519::round1::{SigningCommitments, SigningNonces};
 use tokio::time::Instant;
 
+use super::commitments;
+use super::frost::{SigningCommitments, SigningNonces};
 use super::rounds::NonceMaker;
 
 /// How many a connection has: as many requests can be under way at once.
@@ -43,7 +44,7 @@ impl NoncePool {
         self.nonces.retain(|_, nonces| now.duration_since(nonces.made) < LIFETIME);
         while self.nonces.len() < POOL {
             let (secret, public) = maker.fresh();
-            let Ok(bytes) = public.serialize() else { break };
+            let Some(bytes) = commitments::write(&public) else { break };
             self.untold.push((self.next, bytes));
             self.nonces.insert(self.next, Nonces { secret, public, made: now });
             self.next += 1;

@@ -4,12 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use frost_ed25519::keys::KeyPackage;
 use monosign_protocol::{ChainId, Round};
 use tokio::time::Instant;
 
 use super::ceremony::journal::{Journal, JournalError};
 use super::cosigner::{Cosigner, Settings};
+use super::frost::KeyPackage;
 use super::group::{Group, GroupError};
 use super::incarnation::{Lives, LivesError};
 use super::keeper::Keeper;

@@ -15,11 +15,11 @@ use std::rc::Rc;
 use age::x25519;
 use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
-use frost_ed25519::keys::{KeyPackage, SigningShare, VerifyingShare};
 use monosign_protocol::{ChainId, Height};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::frost::{KeyPackage, SigningShare, VerifyingShare};
 use super::group::Group;
 use super::rounds::MemberId;
 use crate::backend::softsign::key_file::{self, SealError};

@@ -18,8 +18,9 @@ pub(crate) struct Client {
     extended: Requests,
     verifier: Verifier,
     height: Height,
-    /// Whether answers are looked at for errors alone.
+    /// Whether answers are looked at for errors alone, which are counted.
     trusts: bool,
+    errors: u64,
 }
 
 /// The longer extension, in bytes: its request takes several packets and frames.
@@ -42,7 +43,8 @@ impl Client {
         let socket = listener.accept().await?;
         let link = NodeLink::accept_secret(socket, &SigningKey::from_bytes(&[45; 32]), [46; 32]).await?;
         let link = link.with_read_limit(MAX_MESSAGE_LEN);
-        let mut client = Self { link, dialect, plain, extended, verifier, height: Height(1), trusts: false };
+        let mut client =
+            Self { link, dialect, plain, extended, verifier, height: Height(1), trusts: false, errors: 0 };
         let request = client.plain.public_key();
         let answer = client.link.ask(&request).await?;
         client.verifier.check(&request, answer)?;
@@ -87,10 +89,16 @@ impl Client {
         self.height = Height(height);
     }
 
-    /// Takes answers that leave out what was signed.
+    /// Takes answers that leave out what was signed, and goes on after errors.
     #[allow(dead_code, reason = "for the `threshold` bench")]
     pub(crate) fn trusting(self) -> Self {
         Self { trusts: true, ..self }
+    }
+
+    /// How many errors a trusting client was answered with, in the place of signatures.
+    #[allow(dead_code, reason = "for the `threshold` bench")]
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors
     }
 
     /// Asks for one proposal at the next height. Returns how long it took, and whether it was signed and not refused.
@@ -110,8 +118,13 @@ impl Client {
     async fn sign(&mut self, request: &Message, latencies: &mut crate::report::Nanos) -> anyhow::Result<()> {
         let begin = Instant::now();
         let answer = self.link.ask(request).await?;
-        latencies.record(begin.elapsed().as_nanos() as u64)?;
-        if self.trusts && is_signed(answer.as_ref()) {
+        let took = begin.elapsed().as_nanos() as u64;
+        if self.trusts && !is_signed(answer.as_ref()) {
+            self.errors += 1;
+            return Ok(());
+        }
+        latencies.record(took)?;
+        if self.trusts {
             return Ok(());
         }
         match self.verifier.check(request, answer)? {

@@ -17,6 +17,11 @@ impl Promises {
         self.keep(what, is, is >= least, format!("at least {least}"));
     }
 
+    /// What had nothing to be compared with is neither kept nor broken.
+    pub(crate) fn not_measured(&mut self, what: String) {
+        self.lines.push(format!("-       {what}: not measured"));
+    }
+
     fn keep(&mut self, what: String, is: f64, is_kept: bool, promised: String) {
         self.broken += usize::from(!is_kept);
         let verdict = if is_kept { "kept  " } else { "BROKEN" };

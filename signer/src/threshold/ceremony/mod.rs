@@ -48,6 +48,7 @@ use zeroize::Zeroizing;
 use self::journal::{Journal, JournalError};
 use self::meeting::MeetingError;
 use self::plan::PlanError;
+use super::frost;
 use super::group::{Group, GroupError};
 use super::incarnation::LivesError;
 use super::open::{self, OpenError};
@@ -155,7 +156,7 @@ pub enum CeremonyError {
     OtherKey,
     /// FROST refused.
     #[error("the shares cannot be made: {0}")]
-    Frost(#[from] frost_ed25519::Error),
+    Frost(#[from] frost::Error),
     /// A set of members does not sign.
     #[error("the new shares do not sign: {0}")]
     Unproven(#[from] RoundError),

@@ -3,10 +3,6 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use frost_ed25519::keys::KeyPackage;
-use frost_ed25519::round1::{SigningCommitments, SigningNonces};
-use frost_ed25519::round2::SignatureShare;
-
 use super::meeting::{Meeting, Round, agree, all};
 use super::plan::{Key, Plan};
 use super::{CeremonyError, Unequal};
@@ -15,6 +11,7 @@ use crate::record::Permit;
 use crate::seams::Entropy;
 use crate::threshold::asked::Subject;
 use crate::threshold::deal::subsets;
+use crate::threshold::frost::{self, KeyPackage, SignatureShare, SigningCommitments, SigningNonces};
 use crate::threshold::group::Group;
 use crate::threshold::rounds::{self, Commitments, MemberId};
 
@@ -63,8 +60,7 @@ pub(super) async fn prove(
     let heard = all(meeting, plan, Round::ProveShares, made).await?;
     let shares = deal_out(plan, &sets, &present, heard, SignatureShare::deserialize)?;
     for (commitments, shares) in commitments.iter().zip(&shares) {
-        let made = rounds::aggregate(group.package(), commitments, shares, permit.bytes())?;
-        rounds::verify(group.verifying_key(), permit.bytes(), made)?;
+        rounds::aggregate(group, commitments, shares, None, permit.bytes())?;
     }
     Ok(sets.len())
 }
@@ -76,7 +72,7 @@ fn share(
     permit: &Permit<'_>,
 ) -> Result<Option<Vec<u8>>, CeremonyError> {
     let (Some(nonces), Some(key)) = (set.nonces.take(), key) else { return Ok(None) };
-    Ok(Some(rounds::sign_share(key, nonces, commitments, permit)?.serialize()))
+    Ok(Some(rounds::sign_share(key, nonces, commitments, permit)?.share.serialize()))
 }
 
 /// What each has said of the sets that it is in, by set.
@@ -85,7 +81,7 @@ fn deal_out<T>(
     sets: &[Set],
     present: &BTreeMap<MemberId, Key>,
     heard: BTreeMap<Key, Vec<Vec<u8>>>,
-    read: impl Fn(&[u8]) -> Result<T, frost_ed25519::Error>,
+    read: impl Fn(&[u8]) -> Result<T, frost::Error>,
 ) -> Result<Vec<BTreeMap<MemberId, T>>, CeremonyError> {
     let mut said: BTreeMap<Key, _> = heard.into_iter().map(|(key, list)| (key, list.into_iter())).collect();
     let mut next = |member: &MemberId| {

@@ -9,14 +9,10 @@ use std::rc::Rc;
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::Identity as _;
-use frost_ed25519::keys::repairable::{
+use frost_core::keys::repairable::{
     Delta, Sigma, repair_share_part1, repair_share_part2, repair_share_part3,
 };
-use frost_ed25519::keys::{
-    IdentifierList, KeyPackage, PublicKeyPackage, SecretShare, SigningShare,
-    VerifiableSecretSharingCommitment, VerifyingShare, dkg, refresh, split,
-};
-use frost_ed25519::{Ed25519Sha512, Identifier, SigningKey};
+use frost_core::keys::{IdentifierList, dkg, refresh, split};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -24,6 +20,10 @@ use super::meeting::{Meeting, Round, agree, all, each};
 use super::plan::{Key, Plan, Role};
 use super::{CeremonyError, Unequal};
 use crate::seams::Entropy;
+use crate::threshold::frost::{
+    self, Identifier, KeyPackage, PublicKeyPackage, SecretShare, SigningKey, SigningShare, Suite,
+    VerifiableSecretSharingCommitment, VerifyingShare,
+};
 use crate::threshold::group::Group;
 use crate::threshold::rounds::{EntropyRng, MemberId};
 
@@ -87,8 +87,8 @@ impl Host<'_> {
     /// does not say whose is wrong.
     fn check_zeros(
         &self,
-        packages: &BTreeMap<Identifier, dkg::round1::Package>,
-        dealt: &BTreeMap<Identifier, dkg::round2::Package>,
+        packages: &BTreeMap<Identifier, dkg::round1::Package<Suite>>,
+        dealt: &BTreeMap<Identifier, dkg::round2::Package<Suite>>,
     ) -> Result<(), CeremonyError> {
         let Some(new) = self.role.new else { return Err(self.no_share()) };
         for (key, role) in self.plan.parties().filter(|(key, _)| **key != self.me) {
@@ -161,7 +161,7 @@ impl Host<'_> {
         let deltas = match self.key {
             Some(key) => {
                 let rng = &mut EntropyRng(self.entropy);
-                repair_share_part1::<Ed25519Sha512, _>(&ids, key, rng, lost)?
+                repair_share_part1::<Suite, _>(&ids, key, rng, lost)?
             }
             None => BTreeMap::new(),
         };
@@ -207,7 +207,7 @@ impl Host<'_> {
         &self,
         helpers: &BTreeMap<Key, Identifier>,
         said: &BTreeMap<Key, Bytes>,
-        read: impl Fn(&[u8]) -> Result<T, frost_ed25519::Error>,
+        read: impl Fn(&[u8]) -> Result<T, frost::Error>,
     ) -> Result<Vec<T>, CeremonyError> {
         let of = |key: &Key| {
             let bytes = said.get(key).map(|bytes| bytes.0.as_slice()).unwrap_or_default();
@@ -292,8 +292,8 @@ impl Host<'_> {
     async fn deal(
         &self,
         meeting: &mut dyn Meeting,
-        parts: &BTreeMap<Identifier, dkg::round2::Package>,
-    ) -> Result<BTreeMap<Identifier, dkg::round2::Package>, CeremonyError> {
+        parts: &BTreeMap<Identifier, dkg::round2::Package<Suite>>,
+    ) -> Result<BTreeMap<Identifier, dkg::round2::Package<Suite>>, CeremonyError> {
         let part = |key: &Key| parts.get(&self.plan.role(key)?.new?.identifier()?)?.serialize().ok();
         let heard = each(meeting, self.plan, Round::Deal, |key| Bytes(part(key).unwrap_or_default())).await?;
         self.read(&heard, dkg::round2::Package::deserialize)
@@ -303,7 +303,7 @@ impl Host<'_> {
     fn read<T>(
         &self,
         heard: &BTreeMap<Key, Bytes>,
-        read: impl Fn(&[u8]) -> Result<T, frost_ed25519::Error>,
+        read: impl Fn(&[u8]) -> Result<T, frost::Error>,
     ) -> Result<BTreeMap<Identifier, T>, CeremonyError> {
         let others = heard.iter().filter(|(key, _)| **key != self.me);
         let read = |(key, bytes): (&Key, &Bytes)| {
@@ -330,7 +330,7 @@ impl Host<'_> {
     }
 
     /// FROST names who has sent what is wrong.
-    fn blamed(&self, error: frost_ed25519::Error) -> CeremonyError {
+    fn blamed(&self, error: frost::Error) -> CeremonyError {
         let culprits = error.culprits();
         let is_culprit =
             |role: &Role| role.new.and_then(MemberId::identifier).is_some_and(|id| culprits.contains(&id));

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::effect::ConnId;
 use crate::threshold::asked::{Meaning, Subject};
 use crate::threshold::message::Place;
-use crate::threshold::rounds::{Commitments, MemberId, Shares};
+use crate::threshold::rounds::{Commitments, GroupCommitment, MemberId, Shares};
 
 /// A signature that is wanted.
 pub(super) struct Ask {
@@ -52,6 +52,8 @@ pub(super) struct Session {
     pub(super) ask: u64,
     pub(super) commitments: Commitments,
     pub(super) shares: Shares,
+    /// Known once our own share was made.
+    pub(super) group_commitment: Option<GroupCommitment>,
     /// Peers that have not answered yet.
     pub(super) waiting: BTreeSet<MemberId>,
 }

@@ -2,17 +2,17 @@
 
 use std::fmt;
 
-use frost_ed25519::round1::SigningNonces;
-use frost_ed25519::round2::SignatureShare;
 use monosign_protocol::Height;
 use monosign_protocol::message::Timestamp;
 
 use crate::chain::RawSigning;
 use crate::guard::{JumpLimit, Refusal, Watermark};
 use crate::threshold::asked::Subject;
+use crate::threshold::frost::SigningNonces;
 use crate::threshold::incarnation::Lives;
 use crate::threshold::message::{Place, Reply, Request};
-use crate::threshold::rounds::{Commitments, MemberId, RoundError};
+use crate::threshold::rounds::{Commitments, MemberId, RoundError, SignedShare};
+use crate::threshold::verified::Verified;
 
 /// Names a connection; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +68,7 @@ pub enum Event {
         /// What it is for.
         ticket: Ticket,
         /// The share, or why there is none.
-        share: Result<SignatureShare, ShareFailure>,
+        share: Result<SignedShare, ShareFailure>,
     },
     /// An operator allows requests up to this height.
     JumpAllowed(Height),
@@ -179,7 +179,7 @@ pub enum ShareFailure {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
     /// The signature.
-    pub signature: [u8; 64],
+    pub signature: Verified,
     /// For a vote or proposal the timestamp that it has, which may be another than was asked for.
     pub timestamp: Option<Timestamp>,
     /// Whether the group had signed it before it was asked.

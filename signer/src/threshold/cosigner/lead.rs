@@ -10,8 +10,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use frost_ed25519::round1::SigningCommitments;
-use frost_ed25519::round2::SignatureShare;
 use tokio::time::Instant;
 
 use super::ask::{Ask, Forwarded, Leading, Origin, Pending, PendingKind, Session};
@@ -19,9 +17,12 @@ use super::effect::{Answered, AskError, ConnId, Effect, Note, ShareFailure, Shar
 use super::{Cosigner, State};
 use crate::guard::{Recorded, Verdict};
 use crate::threshold::asked::{Asked, Subject};
+use crate::threshold::commitments;
+use crate::threshold::frost::{SignatureShare, SigningCommitments};
 use crate::threshold::message::{Place, Proof, Reply, Request, Signer, Why};
 use crate::threshold::nonces::Stock;
-use crate::threshold::rounds::{self, Commitments, MemberId, RoundError, Shares};
+use crate::threshold::rounds::{self, Commitments, MemberId, RoundError, Shares, SignedShare};
+use crate::threshold::verified::Verified;
 
 /// How often a peer may put off one ask before it is left out of it.
 const MOST_TIMES: u8 = 3;
@@ -190,10 +191,14 @@ impl Cosigner {
                 .insert(request, Pending { conn, member, kind: PendingKind::Share { session }, place });
             self.request(conn, Request::Share { request, nonce, subject: subject.clone(), others });
         }
-        self.sessions.insert(
-            session,
-            Session { ask: id, commitments: commitments.clone(), shares: Shares::new(), waiting },
-        );
+        let of_session = Session {
+            ask: id,
+            commitments: commitments.clone(),
+            shares: Shares::new(),
+            group_commitment: None,
+            waiting,
+        };
+        self.sessions.insert(session, of_session);
         let (nonces, _) = own?;
         let job = ShareJob { ticket: Ticket::Own { session }, subject, commitments, nonces };
         Some(Effect::Share(Box::new(job)))
@@ -232,12 +237,17 @@ impl Cosigner {
         &mut self,
         now: Instant,
         ticket: Ticket,
-        share: Result<SignatureShare, ShareFailure>,
+        share: Result<SignedShare, ShareFailure>,
     ) {
         match ticket {
             Ticket::Peer { conn, request } => self.on_peer_shared(conn, request, share),
             Ticket::Own { session } => match share {
-                Ok(share) => self.add_share(now, session, self.settings.me, share),
+                Ok(SignedShare { share, group_commitment }) => {
+                    self.sessions
+                        .entry(session)
+                        .and_modify(|session| session.group_commitment = Some(group_commitment));
+                    self.add_share(now, session, self.settings.me, share);
+                }
                 // The record has risen past it: the guard has the last word.
                 Err(failure) => {
                     self.note(Note::Session(failure.to_string()));
@@ -274,8 +284,8 @@ impl Cosigner {
         let id_of_ask = session.ask;
         let Some(ask) = self.asks.get(&id_of_ask) else { return };
         let group = &self.settings.group;
-        let (commitments, shares) = (&session.commitments, &session.shares);
-        let made = rounds::aggregate(group.package(), commitments, shares, &ask.meaning.bytes);
+        let Session { commitments, shares, group_commitment, .. } = session;
+        let made = rounds::aggregate(group, commitments, shares, *group_commitment, &ask.meaning.bytes);
         let signers: Vec<MemberId> = commitments.keys().copied().collect();
         match made {
             Ok(signature) => self.complete(id_of_ask, signature, signers),
@@ -403,8 +413,7 @@ impl Cosigner {
             self.learn(&proof, recorded);
         } else if let Ok(signature) = <[u8; 64]>::try_from(signature.as_slice()) {
             let key = self.settings.group.verifying_key();
-            let good = ed25519_dalek::Signature::from_bytes(&signature);
-            if key.verify_strict(&ask.meaning.bytes, &good).is_ok() {
+            if let Some(signature) = Verified::new(key, &ask.meaning.bytes, signature) {
                 let answered = Answered { signature, timestamp: None, replayed: false };
                 return self.finish(id, &Ok(answered));
             }
@@ -416,13 +425,13 @@ impl Cosigner {
     }
 
     /// The group has signed.
-    fn complete(&mut self, id: u64, signature: [u8; 64], signers: Vec<MemberId>) {
+    fn complete(&mut self, id: u64, signature: Verified, signers: Vec<MemberId>) {
         let Some(ask) = self.asks.get(&id) else { return };
         let wanted = ask.meaning.guarded.clone().filter(|_| ask.subject.is_message());
         let timestamp = wanted.as_ref().map(Asked::timestamp);
         if let Some(wanted) = wanted {
-            let proof = Proof { message: wanted.bytes().to_vec(), signature: signature.to_vec() };
-            self.remember(&wanted, &proof);
+            let proof = Proof { message: wanted.bytes().to_vec(), signature: signature.signature().to_vec() };
+            self.remember(&wanted, &signature);
             self.hear(&signers, Place::of_asked(&wanted));
             let answered = Answered { signature, timestamp, replayed: false };
             self.finish(id, &Ok(answered));
@@ -452,7 +461,7 @@ impl Cosigner {
             Origin::Peer { conn, request } => {
                 let reply = match result {
                     Ok(answered) => {
-                        let signature = answered.signature.to_vec();
+                        let signature = answered.signature.signature().to_vec();
                         let message = self.message_at(subject, answered);
                         Reply::Signed { request, message, signature }
                     }
@@ -598,5 +607,5 @@ impl Cosigner {
 }
 
 fn bytes_of(commitments: &SigningCommitments) -> Vec<u8> {
-    commitments.serialize().unwrap_or_default()
+    commitments::write(commitments).unwrap_or_default()
 }

@@ -1,26 +1,25 @@
 //! Signatures of the group, made elsewhere: each proves itself, so whoever brings it need not be believed.
 
-use ed25519_dalek::Signature;
-
 use super::Cosigner;
 use super::effect::{Answered, AskError, Effect};
 use crate::guard::{Guard, JumpLimit, Recorded, Refusal, Verdict, Watermark};
 use crate::threshold::asked::{Asked, Subject};
 use crate::threshold::message::{Place, Proof};
 use crate::threshold::rounds::MemberId;
+use crate::threshold::verified::Verified;
 
 impl Cosigner {
     /// Takes over what the group has signed: the record rises to it, and who waits for this place or a lower one is answered.
     /// `None` if it is no signature of the group.
     pub(super) fn learn(&mut self, proof: &Proof, recorded: Recorded<'_>) -> Option<Asked> {
         let asked = Asked::parse(self.chain_id(), &proof.message).ok()?;
-        let signature = Signature::from_slice(&proof.signature).ok()?;
-        self.settings.group.verifying_key().verify_strict(&proof.message, &signature).ok()?;
-        self.take_over(&asked, proof, recorded);
+        let signature = <[u8; 64]>::try_from(proof.signature.as_slice()).ok()?;
+        let verified = Verified::new(self.settings.group.verifying_key(), &proof.message, signature)?;
+        self.take_over(&asked, &verified, recorded);
         Some(asked)
     }
 
-    fn take_over(&mut self, asked: &Asked, proof: &Proof, recorded: Recorded<'_>) {
+    fn take_over(&mut self, asked: &Asked, verified: &Verified, recorded: Recorded<'_>) {
         let place = Place::of_asked(asked);
         let other = self.last.as_ref().filter(|(last, _)| Place::of_asked(last) == place);
         if other.is_some_and(|(last, _)| !last.is_alike(self.chain_id(), asked)) {
@@ -33,17 +32,17 @@ impl Cosigner {
         if watermark.place() > recorded.watermark.place() {
             self.raise(watermark.clone());
         }
-        self.remember(asked, proof);
-        self.settle(asked, proof, &watermark);
+        self.remember(asked, verified);
+        self.settle(asked, verified, &watermark);
     }
 
     /// Keeps the highest signature, and measures jumps from it.
-    pub(super) fn remember(&mut self, asked: &Asked, proof: &Proof) {
+    pub(super) fn remember(&mut self, asked: &Asked, verified: &Verified) {
         let height = asked.hrs().height;
         self.anchor = self.anchor.max(Some(height));
         self.keep_anchor();
         if self.last.as_ref().is_none_or(|(last, _)| Place::of_asked(last) < Place::of_asked(asked)) {
-            self.last = Some((asked.clone(), proof.clone()));
+            self.last = Some((asked.clone(), verified.clone()));
         }
     }
 
@@ -69,7 +68,7 @@ impl Cosigner {
     }
 
     /// Answers those who wait for this message, and refuses those who wait for another one here or for anything below.
-    fn settle(&mut self, asked: &Asked, proof: &Proof, watermark: &Watermark) {
+    fn settle(&mut self, asked: &Asked, verified: &Verified, watermark: &Watermark) {
         let place = Place::of_asked(asked);
         let waiting: Vec<(u64, Asked)> = self
             .asks
@@ -79,7 +78,7 @@ impl Cosigner {
             .collect();
         for (id, wanted) in waiting {
             let result = if wanted.is_alike(self.chain_id(), asked) {
-                answered(asked, proof, false).ok_or(AskError::NoQuorum("a bad signature".into()))
+                Ok(answered(asked, verified, false))
             } else {
                 Err(AskError::Refused(refusal(self, &wanted, watermark)))
             };
@@ -89,21 +88,26 @@ impl Cosigner {
 
     /// What is known to have been signed that speaks against a message.
     pub(super) fn proof_against(&self, subject: &Subject) -> Option<Proof> {
-        let (last, proof) = self.last.as_ref()?;
+        let (last, _) = self.last.as_ref()?;
         let wanted = subject.read(self.chain_id(), self.settings.raw).ok()?.guarded?;
-        (Place::of_asked(last) >= Place::of_asked(&wanted)).then(|| proof.clone())
+        (Place::of_asked(last) >= Place::of_asked(&wanted)).then(|| self.last_proof()).flatten()
+    }
+
+    /// The highest signature of the group that is known, for others.
+    pub(super) fn last_proof(&self) -> Option<Proof> {
+        let (last, verified) = self.last.as_ref()?;
+        Some(Proof { message: last.bytes().to_vec(), signature: verified.signature().to_vec() })
     }
 
     /// The signature that is known already of a message, but perhaps for its timestamp.
     pub(super) fn known(&self, wanted: &Asked) -> Option<Answered> {
-        let (last, proof) = self.last.as_ref()?;
-        wanted.is_alike(self.chain_id(), last).then(|| answered(last, proof, true)).flatten()
+        let (last, verified) = self.last.as_ref()?;
+        wanted.is_alike(self.chain_id(), last).then(|| answered(last, verified, true))
     }
 }
 
-fn answered(asked: &Asked, proof: &Proof, replayed: bool) -> Option<Answered> {
-    let signature = <[u8; 64]>::try_from(proof.signature.as_slice()).ok()?;
-    Some(Answered { signature, timestamp: Some(asked.timestamp()), replayed })
+fn answered(asked: &Asked, verified: &Verified, replayed: bool) -> Answered {
+    Answered { signature: verified.clone(), timestamp: Some(asked.timestamp()), replayed }
 }
 
 /// The guard's own words on a message that the group has signed past.

@@ -31,9 +31,10 @@ use tokio::time::Instant;
 use super::asked::{Asked, Subject};
 use super::group::{Group, Shape};
 use super::incarnation::Lives;
-use super::message::{Place, Proof, Reply, Request};
+use super::message::{Place, Reply, Request};
 use super::nonces::Stock;
 use super::rounds::{MemberId, NonceMaker};
+use super::verified::Verified;
 use crate::chain::RawSigning;
 use crate::guard::{Guard, JumpLimit, Recorded, Refusal, Verdict, Watermark};
 use crate::seams::Entropy;
@@ -86,7 +87,7 @@ pub struct Cosigner {
     anchor: Option<Height>,
     allowed_jump: Option<Height>,
     /// The highest signature of the group that is known.
-    last: Option<(Asked, Proof)>,
+    last: Option<(Asked, Verified)>,
     peers: BTreeMap<MemberId, Peer>,
     inbound: BTreeMap<ConnId, Inbound>,
     /// For each peer the highest place for which it has given us a share.

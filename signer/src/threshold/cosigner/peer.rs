@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use frost_ed25519::round1::SigningCommitments;
 use tokio::time::Instant;
 
 use super::PeerStatus;
 use super::effect::ConnId;
+use crate::threshold::commitments;
+use crate::threshold::frost::SigningCommitments;
 use crate::threshold::incarnation::Incarnation;
 use crate::threshold::message::Place;
 use crate::threshold::nonces::{LIFETIME, POOL};
@@ -88,8 +89,7 @@ impl Peer {
         let Some(at) = self.pool.iter().position(|promised| promised.commitments.is_none()) else {
             return true;
         };
-        let read =
-            self.pool.get(at).and_then(|promised| SigningCommitments::deserialize(&promised.bytes).ok());
+        let read = self.pool.get(at).and_then(|promised| commitments::read(&promised.bytes));
         match (read, self.pool.get_mut(at)) {
             (Some(commitments), Some(promised)) => promised.commitments = Some(commitments),
             _ => drop(self.pool.remove(at)),
@@ -108,7 +108,7 @@ impl Peer {
 
     pub(super) fn take(&mut self) -> Option<Commitment> {
         while let Some(Promised { nonce, commitments, bytes, .. }) = self.pool.pop_front() {
-            if let Some(commitments) = commitments.or_else(|| SigningCommitments::deserialize(&bytes).ok()) {
+            if let Some(commitments) = commitments.or_else(|| commitments::read(&bytes)) {
                 return Some(Commitment { nonce, commitments, bytes });
             }
         }

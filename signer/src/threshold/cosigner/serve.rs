@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use frost_ed25519::round1::{SigningCommitments, SigningNonces};
-use frost_ed25519::round2::SignatureShare;
 use tokio::time::Instant;
 
 use super::Cosigner;
@@ -11,10 +9,12 @@ use super::ask::Origin;
 use super::effect::{ConnId, Effect, Note, ShareFailure, ShareJob, Ticket};
 use crate::guard::{Recorded, Refusal};
 use crate::threshold::asked::Subject;
+use crate::threshold::commitments;
+use crate::threshold::frost::{SigningCommitments, SigningNonces};
 use crate::threshold::incarnation::Incarnation;
 use crate::threshold::message::{Claim, Hello, Place, Reply, Request, Signer, VERSION, Welcome, Why};
 use crate::threshold::nonces::NoncePool;
-use crate::threshold::rounds::{Commitments, MemberId, NonceMaker};
+use crate::threshold::rounds::{Commitments, MemberId, NonceMaker, SignedShare};
 
 /// How many forwarded wishes of one peer wait at once; a validator has two or three.
 const MOST_WISHES: usize = 64;
@@ -131,7 +131,7 @@ impl Cosigner {
             guard: Claim::of(recorded.watermark),
             seen_of_you: self.seen.get(&member).copied().unwrap_or_default(),
             signed_by_you: self.heard.get(&member).copied().unwrap_or_default(),
-            proof: self.last.as_ref().map(|(_, proof)| proof.clone()),
+            proof: self.last_proof(),
         };
         self.reply(conn, Reply::Welcome(welcome));
         self.refill(now, conn);
@@ -184,8 +184,8 @@ impl Cosigner {
             if known.is_some_and(|known| signer.incarnation < *known) {
                 return Err(Why::Fenced(signer.member));
             }
-            let parsed = SigningCommitments::deserialize(&signer.commitments);
-            commitments.insert(signer.member, parsed.map_err(|_| malformed("commitments that are none"))?);
+            let read = commitments::read(&signer.commitments);
+            commitments.insert(signer.member, read.ok_or_else(|| malformed("commitments that are none"))?);
         }
         Ok(commitments)
     }
@@ -204,10 +204,10 @@ impl Cosigner {
         &mut self,
         conn: ConnId,
         request: u64,
-        share: Result<SignatureShare, ShareFailure>,
+        share: Result<SignedShare, ShareFailure>,
     ) {
         match share {
-            Ok(share) => self.reply(conn, Reply::Share { request, share: share.serialize() }),
+            Ok(signed) => self.reply(conn, Reply::Share { request, share: signed.share.serialize() }),
             Err(failure) => {
                 let why = Why::Malformed(failure.to_string());
                 self.reply(conn, Reply::Refused { request, why, proof: None });

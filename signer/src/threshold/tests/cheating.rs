@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use curve25519_dalek::constants::EIGHT_TORSION;
+use curve25519_dalek::edwards::CompressedEdwardsY;
+
 use super::rig::{Rig, chain, prevote};
 use super::signing::shape;
 use crate::chain::RawSigning;
 use crate::record::Permit;
 use crate::seams::Entropy;
 use crate::threshold::asked::{Asked, Subject};
+use crate::threshold::commitments;
 use crate::threshold::cosigner::{ConnId, Effect, Event, Note};
 use crate::threshold::deal::subsets;
+use crate::threshold::frost;
 use crate::threshold::group::Shape;
 use crate::threshold::incarnation::Incarnation;
 use crate::threshold::message::{Hello, Place, Reply, Request, Signer, VERSION, Why};
@@ -78,11 +83,11 @@ impl Cheat {
         let entropy: Rc<dyn Entropy> = Rc::new(rig.random.clone());
         let (own, public) = NonceMaker::new(Rc::clone(&key), entropy).fresh();
         let mut commitments = Commitments::from([(self.member, public)]);
-        let mut signers = vec![self.signer(rig, None, public.serialize().expect("bytes"))];
+        let mut signers = vec![self.signer(rig, None, commitments::write(&public).expect("bytes"))];
         let mut nonces = BTreeMap::new();
         for node in with {
             let (nonce, bytes) = self.nonces.get_mut(node).and_then(Vec::pop).expect("nonces");
-            let parsed = frost_ed25519::round1::SigningCommitments::deserialize(&bytes).expect("commitments");
+            let parsed = commitments::read(&bytes).expect("commitments");
             commitments.insert(rig.nodes[*node].member, parsed);
             signers.push(self.signer(rig, Some(*node), bytes));
             nonces.insert(*node, nonce);
@@ -96,7 +101,7 @@ impl Cheat {
             for reply in self.say(rig, node, request) {
                 match reply {
                     Reply::Share { share, .. } => {
-                        let share = frost_ed25519::round2::SignatureShare::deserialize(&share);
+                        let share = frost::SignatureShare::deserialize(&share);
                         shares.insert(member, share.expect("a share"));
                     }
                     Reply::Refused { why, .. } => return Err(why),
@@ -106,10 +111,10 @@ impl Cheat {
         }
         // A cheat needs no permit.
         let package = named(&commitments, &bytes);
-        let share = frost_ed25519::round2::sign(&package, &own, &key).expect("its own share");
+        let share = frost_core::round2::sign(&package, &own, &key).expect("its own share");
         shares.insert(self.member, share);
         let group = &rig.group;
-        rounds::aggregate(group.package(), &commitments, &shares, &bytes).expect("good shares");
+        rounds::aggregate(group, &commitments, &shares, None, &bytes).expect("good shares");
         rig.witness(&Asked::parse(&chain(), &bytes).expect("a message"));
         Ok(())
     }
@@ -125,9 +130,9 @@ impl Cheat {
     }
 }
 
-fn named(commitments: &Commitments, bytes: &[u8]) -> frost_ed25519::SigningPackage {
+fn named(commitments: &Commitments, bytes: &[u8]) -> frost::SigningPackage {
     let named = commitments.iter().map(|(member, c)| (member.identifier().expect("a member"), *c));
-    frost_ed25519::SigningPackage::new(named.collect(), bytes)
+    frost::SigningPackage::new(named.collect(), bytes)
 }
 
 /// One cheat, who has one block signed, and then asks every set of `t - 1` others for another.
@@ -171,15 +176,43 @@ fn two_of_four_would_double_sign_without_any_fault() {
     assert!(rig.double_signed());
 }
 
+/// Another encoding of the same commitments: what is sent is an eighth of a point, and each point has eight.
+fn twisted(commitments: &[u8]) -> Vec<u8> {
+    let twist = |bytes: &[u8]| {
+        let eighth = CompressedEdwardsY::from_slice(bytes).expect("32 bytes").decompress().expect("a point");
+        (eighth + EIGHT_TORSION[3]).compress().to_bytes()
+    };
+    commitments.chunks(32).flat_map(twist).collect()
+}
+
+#[test]
+fn commitments_in_another_encoding_are_the_same_to_everybody() {
+    let mut rig = Rig::running(shape(3, 4), 6);
+    rig.tamper = Some(Box::new(|_, reply| {
+        if let Reply::Commitments(list) = reply {
+            list.iter_mut().step_by(2).for_each(|(_, bytes)| *bytes = twisted(bytes));
+        }
+    }));
+    for height in 1..40 {
+        rig.sign(0, &prevote(height, 1, 1)).expect("signed");
+    }
+    assert!(!rig.notes.iter().any(|(_, note)| matches!(note, Note::BadShare(_) | Note::Session(_))));
+}
+
 #[test]
 fn nonces_that_are_offered_twice_give_one_share() {
     let mut rig = Rig::running(shape(2, 3), 6);
     let mut cheat = Cheat::in_place_of(&mut rig, 0);
-    let again = cheat.nonces[&1].last().cloned().expect("nonces");
+    let (nonce, again) = cheat.nonces[&1].last().cloned().expect("nonces");
+    let other_encoding = twisted(&again);
+    assert_ne!(again, other_encoding);
+    assert_eq!(commitments::read(&again), commitments::read(&other_encoding));
     cheat.try_to_sign(&mut rig, &[1], &prevote(5, 1, 1)).expect("signed");
-    for subject in [prevote(5, 1, 1), prevote(6, 1, 1)] {
-        cheat.nonces.get_mut(&1).expect("nonces").push(again.clone());
-        assert_eq!(cheat.try_to_sign(&mut rig, &[1], &subject), Err(Why::Nonce));
+    for bytes in [again, other_encoding] {
+        for subject in [prevote(5, 1, 1), prevote(6, 1, 1)] {
+            cheat.nonces.get_mut(&1).expect("nonces").push((nonce, bytes.clone()));
+            assert_eq!(cheat.try_to_sign(&mut rig, &[1], &subject), Err(Why::Nonce));
+        }
     }
 }
 

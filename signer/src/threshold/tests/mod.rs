@@ -1,5 +1,6 @@
 //! A group in memory, against crashes, reordering, copies and cosigners that cheat.
 
+mod alike;
 mod cheating;
 mod crashes;
 mod rig;

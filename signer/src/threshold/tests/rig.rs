@@ -458,7 +458,7 @@ impl Rig {
             let asked = Asked::parse(&chain(), message).expect("a message");
             let timestamp = answered.timestamp.expect("of a message");
             let bytes = asked.question(&chain()).expect("a question").sign_bytes_at(timestamp);
-            let signature = ed25519_dalek::Signature::from_bytes(&answered.signature);
+            let signature = ed25519_dalek::Signature::from_bytes(&answered.signature.signature());
             self.group.verifying_key().verify_strict(&bytes, &signature).expect("a signature");
             self.witness(&asked);
         }

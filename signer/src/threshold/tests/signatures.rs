@@ -69,12 +69,14 @@ fn sign(dealt: &Dealt, permit: &Permit<'_>, random: &Random) -> [u8; 64] {
         commitments.insert(share.id(), public);
         nonces.insert(share.id(), (key, secret));
     }
-    let mut made = Shares::new();
+    let (mut made, mut known) = (Shares::new(), None);
     for (id, (key, nonces)) in nonces {
-        made.insert(id, rounds::sign_share(&key, nonces, &commitments, permit).expect("a share"));
+        let signed = rounds::sign_share(&key, nonces, &commitments, permit).expect("a share");
+        made.insert(id, signed.share);
+        known = Some(signed.group_commitment);
     }
-    let group = &dealt.group;
-    rounds::aggregate(group.package(), &commitments, &made, permit.bytes()).expect("a signature")
+    let made = rounds::aggregate(&dealt.group, &commitments, &made, known, permit.bytes());
+    made.expect("a signature").signature()
 }
 
 /// The rule of CometBFT (`crypto/ed25519`, v0.34.9 and later), which is ZIP-215: with the cofactor, and `s` below the order.

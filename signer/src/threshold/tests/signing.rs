@@ -38,7 +38,7 @@ fn several_validators_of_one_key_get_one_timestamp() {
     for node in [1, 2, 0] {
         let again = rig.sign(node, &prevote(5, 1, 101)).expect("signed");
         assert_eq!(again.timestamp, Some(Timestamp { seconds: 100, nanos: 0 }));
-        assert_eq!((again.signature, again.replayed), (first.signature, true));
+        assert_eq!((&again.signature, again.replayed), (&first.signature, true));
     }
     // At the same moment, too: they meet in the coordinator.
     let asks: Vec<u64> = (0..3).map(|node| rig.ask(node, &precommit(5, 1, 200 + node as i64))).collect();
@@ -71,7 +71,7 @@ fn extensions_are_signed_with_their_vote_in_the_same_round_trip() {
     let vote_ask = rig.ask(0, &precommit(9, 4, 1));
     let ask = rig.ask(0, &extension);
     rig.run_until("both", |rig| rig.answers.contains_key(&vote_ask) && rig.answers.contains_key(&ask));
-    let signature = rig.answers[&ask].clone().expect("signed").signature;
+    let signature = rig.answers[&ask].clone().expect("signed").signature.signature();
     let vote = monosign_protocol::message::Vote { extension: b"price".to_vec(), ..vote(2, 9, 4, 1) };
     let bytes = monosign_protocol::sign_bytes::vote_extension(super::rig::CHAIN, &vote);
     let signature = ed25519_dalek::Signature::from_bytes(&signature);
