@@ -64,6 +64,11 @@ fn setup_asks_for_the_serial_number_and_erases_nothing_without_it() {
         assert!(!home.path("secrets").exists());
         assert!(yubihsm(&home, &device, &["keys", "list"]).must_succeed().stdout.contains(key), "{args:?}");
     }
+    // An object of newer firmware hides no key that would be lost.
+    device.device().set_unknown_object(true);
+    let refused = home.monosign_with_input(&setup, "").must_fail(3, &["nothing was erased"]);
+    assert!(refused.stdout.contains("1 of them signing keys"), "{}", refused.stdout);
+    device.device().set_unknown_object(false);
     home.monosign_with_input(&setup, "42\n").must_succeed();
     yubihsm(&home, &device, &["detect"]).must_fail(1, &["refuses the password"]);
     let listed = yubihsm(&home, &device, &[&["keys", "list"], &OPERATOR[..]].concat()).must_succeed().stdout;

@@ -219,6 +219,10 @@ impl Device {
             }
         }
         let mut out = Vec::new();
+        if self.has_unknown_object && id.is_none() && kind.is_none() {
+            // A symmetric key (yubihsm-shell `lib/yubihsm.h`, `YH_SYMMETRIC_KEY`), number 1.
+            out.extend([0, 1, 0x08, 0]);
+        }
         for ((type_, number), object) in self.objects.iter(call.domains) {
             if id.is_none_or(|id| id == *number) && kind.is_none_or(|kind| kind == *type_) {
                 out.extend(number.to_be_bytes());

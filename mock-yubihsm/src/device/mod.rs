@@ -45,6 +45,7 @@ pub struct Device {
     booted: Duration,
     /// Algorithms of newer firmware that the device claims to have.
     extra_algorithms: Vec<u8>,
+    has_unknown_object: bool,
     signs_wrongly: bool,
     signatures: u64,
     last_signed: Option<Signed>,
@@ -90,6 +91,7 @@ impl Device {
             now: Duration::ZERO,
             booted: Duration::ZERO,
             extra_algorithms: Vec::new(),
+            has_unknown_object: false,
             signs_wrongly: false,
             signatures: 0,
             last_signed: None,
@@ -151,6 +153,11 @@ impl Device {
     /// The device claims to have these algorithms too, as newer firmware does.
     pub fn set_extra_algorithms(&mut self, algorithms: Vec<u8>) {
         self.extra_algorithms = algorithms;
+    }
+
+    /// The device lists an object of a type that only newer firmware has, before all others.
+    pub fn set_unknown_object(&mut self, there: bool) {
+        self.has_unknown_object = there;
     }
 
     /// Logs a command that only newer firmware has, as if the authentication key `key` had sent it.
