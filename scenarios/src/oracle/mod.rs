@@ -324,8 +324,10 @@ impl Oracle {
         }
         // The network makes a signer refuse nothing, but it may keep cosigners apart.
         let is_sound = undisturbed || (!self.has_failures && self.group.is_none());
+        // Cosigners that have seen two messages of their group at one place sign nothing more, and must not.
+        let may_stop = self.group.is_some() && self.double_signs > 0;
         let above = above && self.is_above_records(hrs);
-        if above && !jumps && is_sound && request_is_sound(request) {
+        if above && !jumps && !may_stop && is_sound && request_is_sound(request) {
             let seen = format!("{hrs} is above all that was signed, and was refused: {error}");
             self.violated(Invariant::NoNeedlessRefusal, seen);
         }

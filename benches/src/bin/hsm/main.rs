@@ -13,7 +13,9 @@ use std::time::Duration;
 use clap::Parser;
 use hdrhistogram::Histogram;
 use monosign::backend::device::DeviceKey;
-use tokio::task::{LocalSet, spawn_local};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use tokio::runtime::LocalOptions;
+use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 /// Measure what our layers add to a signature on a device.
@@ -48,8 +50,9 @@ fn main() -> anyhow::Result<()> {
     if std::env::var_os(TOKEN).is_none() && softhsm::is_installed() {
         return again_with_a_token();
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, run(&options))
+    // As the signer runs.
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build_local(LocalOptions::default())?.block_on(run(&options))
 }
 
 /// SoftHSM finds its tokens by the environment, which a program cannot change for itself.
@@ -70,18 +73,13 @@ async fn run(options: &Options) -> anyhow::Result<()> {
         load.split(' ').next().unwrap_or("?")
     );
 
-    let mut rig = yubi::Rig::new().await?;
-    let (bare, ours) = (&mut rig.bare, &rig.key);
-    compare("yubihsm", options.samples, YUBIHSM_BUDGET, |message| bare.sign(message), ours).await?;
-    let (bare, ours) = (&mut rig.bare, &rig.witnessed);
-    compare(
-        "yubihsm with audit = detect",
-        options.samples,
-        f64::INFINITY,
-        |message| bare.sign(message),
-        ours,
-    )
-    .await?;
+    // Threads that wake each other across processors cost more or less as the scheduler happens to place them, the bare call's too.
+    let everywhere = sched_getaffinity(None)?;
+    sched_setaffinity(None, &one_of(&everywhere))?;
+    overhead_of_yubihsm("yubihsm, on one processor", options.samples).await?;
+    sched_setaffinity(None, &everywhere)?;
+    overhead_of_yubihsm("yubihsm", options.samples).await?;
+    overhead_of_witness(options.samples).await?;
 
     match std::env::var_os(TOKEN) {
         Some(_) => {
@@ -95,6 +93,27 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     tokio::time::timeout(Duration::from_secs(10), rig.keys[0].until_ready()).await?;
     twenty_chains(&rig, options.rounds).await?;
     too_many(&rig).await
+}
+
+async fn overhead_of_yubihsm(name: &str, samples: u64) -> anyhow::Result<()> {
+    let mut rig = yubi::Rig::new(false).await?;
+    let (bare, ours) = (&mut rig.bare, &rig.key);
+    compare(name, samples, YUBIHSM_BUDGET, |message| bare.sign(message), ours).await
+}
+
+async fn overhead_of_witness(samples: u64) -> anyhow::Result<()> {
+    let mut rig = yubi::Rig::new(true).await?;
+    let (bare, ours) = (&mut rig.bare, &rig.key);
+    compare("yubihsm with audit = detect", samples, f64::INFINITY, |message| bare.sign(message), ours).await
+}
+
+/// The first of some processors.
+fn one_of(all: &CpuSet) -> CpuSet {
+    let mut one = CpuSet::new();
+    if let Some(first) = (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)) {
+        one.set(first);
+    }
+    one
 }
 
 /// The bare call and ours, in turns.

@@ -31,31 +31,34 @@ impl Bare {
     }
 }
 
-/// One mock without latency, bare and behind our layers; and another one whose log is watched.
+/// One mock without latency, bare; and another one behind our layers, whose log may be watched.
 pub(crate) struct Rig {
     pub(crate) bare: Bare,
     pub(crate) key: DeviceKey,
-    pub(crate) witnessed: DeviceKey,
     _connectors: [Connector; 2],
     _dir: tempfile::TempDir,
 }
 
 impl Rig {
-    pub(crate) async fn new() -> anyhow::Result<Self> {
+    pub(crate) async fn new(watched: bool) -> anyhow::Result<Self> {
         let connector = mock(Latency::None)?;
         let bare = Bare(client(&connector)?);
         put_key(&bare.0, KEY)?;
-        let key = own(&connector, None).await?.key(KEY, public_key());
 
-        let watched = mock(Latency::None)?;
-        let admin = client(&watched)?;
+        let ours = mock(Latency::None)?;
+        let admin = client(&ours)?;
         put_key(&admin, KEY)?;
-        admin.set_command_audit_option(Code::SignEddsa, AuditOption::On)?;
-        let log = read_log(&admin)?;
         std::fs::create_dir_all("target/bench")?;
         let dir = tempfile::tempdir_in("target/bench")?;
-        let witnessed = own(&watched, Some((&dir, log))).await?.key(KEY, public_key());
-        Ok(Self { bare, key, witnessed, _connectors: [connector, watched], _dir: dir })
+        let watch = match watched {
+            true => {
+                admin.set_command_audit_option(Code::SignEddsa, AuditOption::On)?;
+                Some((&dir, read_log(&admin)?))
+            }
+            false => None,
+        };
+        let key = own(&ours, watch).await?.key(KEY, public_key());
+        Ok(Self { bare, key, _connectors: [connector, ours], _dir: dir })
     }
 }
 

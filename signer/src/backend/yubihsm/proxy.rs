@@ -10,9 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
-
 /// A listener on loopback that passes requests on to a connector.
 pub struct Proxy {
     address: SocketAddr,
@@ -34,9 +31,6 @@ struct Shared {
 
 /// The longest request or answer, head and body. A frame of the device has 2 KiB, or 3 with the newest firmware.
 const MAX_MESSAGE: usize = 16 * 1024;
-/// How often an answer is looked for before the thread sleeps: some 50 us, in which a connector on this machine has one that it need not ask
-/// the device for.
-const LOOKS: usize = 128;
 /// What a device answers when it opens a session: Create Session, with the bit of an answer.
 const SESSION_CREATED: u8 = 0x83;
 
@@ -156,19 +150,8 @@ fn ask(
         None => connect(shared)?,
     };
     (&connector).write_all(request)?;
-    look_for_answer(&connector);
     let answer = read_whole(&connector, buffer, answer_len)?;
     Ok((connector, answer.ok_or(io::ErrorKind::UnexpectedEof)?))
-}
-
-/// Returns when there is something to read, or after [`LOOKS`]. A thread that sleeps is woken late, by as much as all else here takes.
-fn look_for_answer(connector: &TcpStream) {
-    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    for _ in 0..LOOKS {
-        if !matches!(recv(connector, &mut [0], flags), Err(Errno::AGAIN)) {
-            return;
-        }
-    }
 }
 
 fn connect(shared: &Shared) -> io::Result<TcpStream> {
