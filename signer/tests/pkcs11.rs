@@ -128,9 +128,7 @@ fn a_worker_that_hangs_or_dies_is_replaced_and_ends_with_its_signer() {
         let token = Token::new(&node.addr());
         token.make_record();
         let mut signer = token.start();
-        signer.logs("key 0x0000 is there").await;
-        let mut conversation = node.converse(CHAIN).await;
-        conversation.signs_prevote(1).await;
+        let mut conversation = node.converse_once(CHAIN, &signer, "key 0x0000 is there").await;
         let first = worker_of(&signer).await;
         let command = fs::read(format!("/proc/{}/cmdline", first.as_raw_nonzero())).expect("its command");
         assert!(!String::from_utf8_lossy(&command).contains("987654"), "a PIN that all users can read");
@@ -142,8 +140,7 @@ fn a_worker_that_hangs_or_dies_is_replaced_and_ends_with_its_signer() {
         let request = conversation.request(3, 0, Step::Prevote);
         let error = conversation.refuses(&request).await.description.to_string();
         assert!(error.contains("no answer in time"), "{error}");
-        let is_back = || (signer.log().matches(": ready").count() > 1).then_some(());
-        rig::poll("another worker", is_back).await;
+        signer.logs_again(": ready").await;
         conversation.signs(&request).await;
         let third = worker_of(&signer).await;
         signer.kill();
@@ -164,16 +161,13 @@ fn a_token_taken_away_and_put_back_signs_again() {
         let token = Token::new(&node.addr());
         token.make_record();
         let signer = token.start();
-        signer.logs("key 0x0000 is there").await;
-        let mut conversation = node.converse(CHAIN).await;
-        conversation.signs_prevote(1).await;
+        let mut conversation = node.converse_once(CHAIN, &signer, "key 0x0000 is there").await;
         let (there, away) = (token.home.path("tokens"), token.home.path("away"));
         fs::rename(&there, &away).expect("taken away");
         let request = conversation.request(2, 0, Step::Prevote);
         conversation.refuses(&request).await;
         fs::rename(&away, &there).expect("put back");
-        let is_back = || (signer.log().matches(": ready").count() > 1).then_some(());
-        rig::poll("the token to come back", is_back).await;
+        signer.logs_again(": ready").await;
         conversation.signs(&request).await;
     });
 }
@@ -210,26 +204,18 @@ fn a_key_deleted_under_a_running_signer_is_waited_for_and_nothing_is_recorded_fo
         let token = Token::new(&node.addr());
         token.make_record();
         let signer = token.start();
-        signer.logs("key 0x0000 is there").await;
-        let mut conversation = node.converse(CHAIN).await;
-        conversation.signs_prevote(1).await;
+        let mut conversation = node.converse_once(CHAIN, &signer, "key 0x0000 is there").await;
         delete(&token, "consensus");
         let first = conversation.request(2, 0, Step::Prevote);
         let error = conversation.refuses(&first).await.description.to_string();
         assert!(error.contains("there is no Ed25519 key with label `consensus` and id `01`"), "{error}");
         signer.logs("key 0x0000: there is no Ed25519 key").await;
-        let recorded = token.home.watermark(CHAIN);
-        assert_eq!(recorded, (2, 0, 2));
-        for height in 3..6 {
-            let request = conversation.request(height, 0, Step::Prevote);
-            let error = conversation.refuses(&request).await.description.to_string();
-            assert!(error.contains("key 0x0000: there is no Ed25519 key with label `consensus`"), "{error}");
-            assert_eq!(token.home.watermark(CHAIN), recorded);
-        }
+        assert_eq!(token.home.watermark(CHAIN), (2, 0, 2));
+        let words = "key 0x0000: there is no Ed25519 key with label `consensus`";
+        conversation.records_nothing(&token.home, CHAIN, words).await;
         let file = format!("{CHAIN}.key");
         token.pkcs11(&["keys", "import", &file, "--label", "consensus"]).must_succeed();
-        let is_back = || (signer.log().matches("key 0x0000 is there").count() > 1).then_some(());
-        rig::poll("the key to come back", is_back).await;
+        signer.logs_again("key 0x0000 is there").await;
         conversation.signs(&first).await;
         conversation.signs_prevote(3).await;
     });

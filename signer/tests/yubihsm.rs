@@ -109,9 +109,7 @@ fn survives_a_power_cycle_a_lost_answer_and_a_pulled_plug() {
         let home = home(&node.addr(), &[&device]);
         home.make_record(CHAIN);
         let signer = home.start();
-        signer.logs("key 0x0001 is there").await;
-        let mut conversation = node.converse(CHAIN).await;
-        conversation.signs_prevote(1).await;
+        let mut conversation = node.converse_once(CHAIN, &signer, "key 0x0001 is there").await;
         device.set(Fault::Once(Once::PowerCycle));
         conversation.signs_prevote(2).await;
         device.set(Fault::Once(Once::LoseAnswer));
@@ -125,9 +123,7 @@ fn survives_a_power_cycle_a_lost_answer_and_a_pulled_plug() {
         conversation.refuses(&later).await;
         assert_eq!(home.watermark(CHAIN), watermark);
         device.set(Fault::Lasting(Lasting::Unplug, false));
-        // The first time was at the start.
-        let is_back = || (signer.log().matches(": ready").count() > 1).then_some(());
-        rig::poll("the device to come back", is_back).await;
+        signer.logs_again(": ready").await;
         conversation.signs(&request).await;
     });
 }
@@ -139,24 +135,15 @@ fn a_deleted_key_is_waited_for_and_nothing_is_recorded_for_it_any_more() {
         let home = home(&node.addr(), &[&device]);
         home.make_record(CHAIN);
         let signer = home.start();
-        signer.logs("key 0x0001 is there").await;
-        let mut conversation = node.converse(CHAIN).await;
-        conversation.signs_prevote(1).await;
+        let mut conversation = node.converse_once(CHAIN, &signer, "key 0x0001 is there").await;
         administrator(&device).delete_object(KEY, Type::AsymmetricKey).expect("deleted");
         let first = conversation.request(2, 0, Step::Prevote);
         conversation.refuses(&first).await;
         signer.logs("key 0x0001: it has no key 0x0001").await;
-        let recorded = home.watermark(CHAIN);
-        assert_eq!(recorded, (2, 0, 2));
-        for height in 3..6 {
-            let request = conversation.request(height, 0, Step::Prevote);
-            let error = conversation.refuses(&request).await.description.to_string();
-            assert!(error.contains("key 0x0001: it has no key 0x0001"), "{error}");
-            assert_eq!(home.watermark(CHAIN), recorded);
-        }
+        assert_eq!(home.watermark(CHAIN), (2, 0, 2));
+        conversation.records_nothing(&home, CHAIN, "key 0x0001: it has no key 0x0001").await;
         put(&administrator(&device), &signing_key(CHAIN));
-        let is_back = || (signer.log().matches("key 0x0001 is there").count() > 1).then_some(());
-        rig::poll("the key to come back", is_back).await;
+        signer.logs_again("key 0x0001 is there").await;
         conversation.signs(&first).await;
     });
 }

@@ -1,22 +1,17 @@
 //! Keepalive, which turmoil's TCP lacks: who only listens on a connection learns that its other end is gone.
 //!
-//! Times are those of the production sockets (`monosign::seams`): asked after 15 s of silence and every 5 s from then on; four questions
-//! without an answer end the connection. A kernel that does not know it, or not any more, ends it at once.
+//! Times are those of the production sockets ([`KEEPALIVE`]). A kernel that does not know the connection, or not any more, ends it at once.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
+use monosign::seams::KEEPALIVE;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::hosts::{Hosts, Power};
-
-const IDLE: Duration = Duration::from_secs(15);
-const BETWEEN_PROBES: Duration = Duration::from_secs(5);
-const PROBES: u32 = 4;
 
 /// What the kernels of both ends call a connection: the dialer's address and the listener's.
 pub(super) type Pair = (SocketAddr, SocketAddr);
@@ -42,7 +37,7 @@ impl Keepalive {
             pair,
             heard: Instant::now(),
             unanswered: 0,
-            timer: Box::pin(sleep(IDLE)),
+            timer: Box::pin(sleep(KEEPALIVE.idle)),
         }
     }
 
@@ -56,7 +51,7 @@ impl Keepalive {
     pub(super) fn poll_dead(&mut self, cx: &mut Context<'_>) -> Poll<io::ErrorKind> {
         loop {
             ready!(self.timer.as_mut().poll(cx));
-            let next = match self.heard + IDLE {
+            let next = match self.heard + KEEPALIVE.idle {
                 idle if Instant::now() < idle => idle,
                 _ => match self.probe() {
                     Ok(next) => next,
@@ -72,17 +67,17 @@ impl Keepalive {
         let hosts = &self.hosts;
         let is_cut = hosts.is_cut(&self.from, &self.to) || hosts.is_cut(&self.to, &self.from);
         if is_cut || hosts.power(&self.to) == Power::Off {
-            if self.unanswered == PROBES {
+            if self.unanswered == KEEPALIVE.probes {
                 return Err(io::ErrorKind::TimedOut);
             }
             self.unanswered += 1;
-            return Ok(Instant::now() + BETWEEN_PROBES);
+            return Ok(Instant::now() + KEEPALIVE.between);
         }
         if !hosts.has_accepted(&self.pair) {
             return Err(io::ErrorKind::ConnectionReset);
         }
         self.heard();
-        Ok(self.heard + IDLE)
+        Ok(self.heard + KEEPALIVE.idle)
     }
 }
 

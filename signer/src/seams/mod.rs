@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 pub use disk::{Disk, DiskFile, Open, Secret, StdDisk};
 pub use entropy::{Entropy, OsEntropy};
-pub use net::{Listen, Net, Stream, TokioNet};
+pub use net::{KEEPALIVE, Keepalive, Listen, Net, Stream, TokioNet};
 
 /// A future of the single thread that the signer runs on.
 pub type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;

@@ -119,16 +119,30 @@ fn not_ourselves(stream: TcpStream) -> io::Result<TcpStream> {
 
 const PER_ADDRESS: Duration = Duration::from_secs(1);
 
+/// When a silent connection is asked whether its other end is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// After so much silence, for the first time.
+    pub idle: Duration,
+    /// And so long after each question without an answer.
+    pub between: Duration,
+    /// So many questions without an answer end it.
+    pub probes: u32,
+}
+
+/// What production sockets have: a node whose machine is gone is noticed within a minute, also while waiting as a standby.
+pub const KEEPALIVE: Keepalive =
+    Keepalive { idle: Duration::from_secs(15), between: Duration::from_secs(5), probes: 4 };
+
 /// No Nagle: an answer of several sealed frames must not wait for the node's delayed acknowledgement (40 ms).
-/// Keepalive: a node whose machine is gone is noticed within a minute, also while waiting as a standby.
 fn set_options(stream: &TcpStream) -> io::Result<()> {
     use rustix::net::sockopt;
 
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, Duration::from_secs(15))?;
-    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(5))?;
-    sockopt::set_tcp_keepcnt(stream, 4)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE.idle)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE.between)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVE.probes)?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use mock_validator::show::{Options, show};
 use monosign_protocol::message::{BlockId, Message, RemoteSignerError, Timestamp};
 use monosign_protocol::{Dialect, Height, Hrs, Round, Step};
 
-use super::{DEADLINE, POLL, signing_key, within_deadline};
+use super::{DEADLINE, Home, POLL, Signer, signing_key, within_deadline};
 
 /// A listening node.
 pub(crate) struct NodeSide {
@@ -86,6 +86,14 @@ impl NodeSide {
     pub(crate) async fn converse(&self, chain: &str) -> Conversation {
         Conversation::new(self.accept().await, chain)
     }
+
+    /// The same, once the signer has logged that it is ready, and has signed at height 1.
+    pub(crate) async fn converse_once(&self, chain: &str, signer: &Signer, ready: &str) -> Conversation {
+        signer.logs(ready).await;
+        let mut conversation = self.converse(chain).await;
+        conversation.signs_prevote(1).await;
+        conversation
+    }
 }
 
 /// A connection on which a node of v0.38 without extensions asks for a chain's signatures.
@@ -147,6 +155,17 @@ impl Conversation {
     pub(crate) async fn signs_prevote(&mut self, height: i64) -> Signed {
         let request = self.request(height, 0, Step::Prevote);
         self.signs(&request).await
+    }
+
+    /// Three heights are refused with these words, and the record stays where it is.
+    pub(crate) async fn records_nothing(&mut self, home: &Home, chain: &str, words: &str) {
+        let recorded = home.watermark(chain);
+        for height in recorded.0 + 1..recorded.0 + 4 {
+            let request = self.request(height, 0, Step::Prevote);
+            let error = self.refuses(&request).await.description.to_string();
+            assert!(error.contains(words), "{error}");
+            assert_eq!(home.watermark(chain), recorded);
+        }
     }
 
     pub(crate) async fn shows_key(&mut self) -> VerifyingKey {

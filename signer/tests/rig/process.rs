@@ -94,6 +94,12 @@ impl Signer {
         poll(&format!("`{text}` in the log"), line).await
     }
 
+    /// Waits until `text` is in the log a second time: the first was at the start.
+    pub(crate) async fn logs_again(&self, text: &str) {
+        let again = || (self.log().matches(text).count() > 1).then_some(());
+        poll(&format!("`{text}` in the log again"), again).await;
+    }
+
     /// Resident memory, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
         resident_kib(&PathBuf::from(format!("/proc/{}/status", self.id())))

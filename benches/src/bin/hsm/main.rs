@@ -76,10 +76,10 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     // Threads that wake each other across processors cost more or less as the scheduler happens to place them, the bare call's too.
     let everywhere = sched_getaffinity(None)?;
     sched_setaffinity(None, &one_of(&everywhere))?;
-    overhead_of_yubihsm("yubihsm, on one processor", options.samples).await?;
+    yubihsm("yubihsm, on one processor", options.samples, YUBIHSM_BUDGET, false).await?;
     sched_setaffinity(None, &everywhere)?;
-    overhead_of_yubihsm("yubihsm", options.samples).await?;
-    overhead_of_witness(options.samples).await?;
+    yubihsm("yubihsm", options.samples, YUBIHSM_BUDGET, false).await?;
+    yubihsm("yubihsm with audit = detect", options.samples, f64::INFINITY, true).await?;
 
     match std::env::var_os(TOKEN) {
         Some(_) => {
@@ -95,16 +95,10 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     too_many(&rig).await
 }
 
-async fn overhead_of_yubihsm(name: &str, samples: u64) -> anyhow::Result<()> {
-    let mut rig = yubi::Rig::new(false).await?;
+async fn yubihsm(name: &str, samples: u64, budget: f64, watched: bool) -> anyhow::Result<()> {
+    let mut rig = yubi::Rig::new(watched).await?;
     let (bare, ours) = (&mut rig.bare, &rig.key);
-    compare(name, samples, YUBIHSM_BUDGET, |message| bare.sign(message), ours).await
-}
-
-async fn overhead_of_witness(samples: u64) -> anyhow::Result<()> {
-    let mut rig = yubi::Rig::new(true).await?;
-    let (bare, ours) = (&mut rig.bare, &rig.key);
-    compare("yubihsm with audit = detect", samples, f64::INFINITY, |message| bare.sign(message), ours).await
+    compare(name, samples, budget, |message| bare.sign(message), ours).await
 }
 
 /// The first of some processors.

@@ -243,9 +243,9 @@ impl Cosigner {
             Ticket::Peer { conn, request } => self.on_peer_shared(conn, request, share),
             Ticket::Own { session } => match share {
                 Ok(SignedShare { share, group_commitment }) => {
-                    self.sessions
-                        .entry(session)
-                        .and_modify(|session| session.group_commitment = Some(group_commitment));
+                    if let Some(of_session) = self.sessions.get_mut(&session) {
+                        of_session.group_commitment = Some(group_commitment);
+                    }
                     self.add_share(now, session, self.settings.me, share);
                 }
                 // The record has risen past it: the guard has the last word.
