@@ -10,9 +10,9 @@ use crate::planted::{self, Ended, Options};
 /// Arguments of `scenarios planted`.
 #[derive(Debug, Args)]
 pub(super) struct PlantedArgs {
-    /// Try every third mistake only, beginning with that of this number modulo 3.
+    /// Try six mistakes only, others for each number: counting N up tries all of them.
     #[arg(long, value_name = "N", conflicts_with = "only")]
-    third: Option<usize>,
+    turn: Option<usize>,
     /// Try these mistakes only: file names in scenarios/planted, without `.patch`, with or without the number.
     #[arg(long, value_name = "NAME", num_args = 1..)]
     only: Vec<String>,
@@ -25,7 +25,7 @@ pub(super) struct PlantedArgs {
 
 pub(super) fn run(args: &PlantedArgs, out: &mut dyn Write) -> anyhow::Result<Verdict> {
     let jobs = args.jobs.jobs.map(usize::from);
-    let options = Options { third: args.third, only: args.only.clone(), trust_tree: args.trust_tree, jobs };
+    let options = Options { turn: args.turn, only: args.only.clone(), trust_tree: args.trust_tree, jobs };
     Ok(match planted::run(&options, out)? {
         Ended::AllCaught => Verdict::Held,
         Ended::Missed => Verdict::Violated,

@@ -23,8 +23,8 @@ use tree::Tree;
 /// Which mistakes are tried, and how.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Every third one only, beginning with the one of this number modulo 3, so that three commits in a row try all.
-    pub third: Option<usize>,
+    /// Six at most, which are others for the next number, so that commits in a row try all.
+    pub turn: Option<usize>,
     /// These only, by name, with or without the number. None means all.
     pub only: Vec<String>,
     /// Whether the tree without any mistake is known to pass, as where all of it was just run.
@@ -41,6 +41,9 @@ pub enum Ended {
     /// One was not.
     Missed,
 }
+
+/// How many mistakes a turn has: each takes a build, and a commit's CI has other things to do.
+const EACH_TURN: usize = 6;
 
 /// Tries the mistakes that are planted in this repository, and tells of each as it is done.
 ///
@@ -80,10 +83,11 @@ impl Options {
                 bail!("there is no planted mistake `{name}`: see scenarios/planted");
             }
         }
-        let is_third = |n: usize| self.third.is_none_or(|third| n % 3 == third % 3);
+        let turns = all.len().div_ceil(EACH_TURN).max(1);
+        let is_in_turn = |n: usize| self.turn.is_none_or(|turn| n % turns == turn % turns);
         let is_named =
             |patch: &Patch| self.only.is_empty() || self.only.iter().any(|name| patch.is_called(name));
-        let chosen = all.into_iter().enumerate().filter(|(n, patch)| is_third(*n) && is_named(patch));
+        let chosen = all.into_iter().enumerate().filter(|(n, patch)| is_in_turn(*n) && is_named(patch));
         Ok(chosen.map(|(_, patch)| patch).collect())
     }
 }

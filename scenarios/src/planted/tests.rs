@@ -19,15 +19,17 @@ fn every_mistake_can_be_planted_in_this_tree() {
 }
 
 #[test]
-fn mistakes_are_numbered_and_three_thirds_are_all_of_them() {
+fn mistakes_are_numbered_and_tried_six_at_a_time_until_all_were() {
     let all = planted();
     for (n, patch) in (1..).zip(&all) {
         assert!(patch.name.starts_with(&format!("{n:02}-")), "{} is number {n}", patch.name);
     }
-    let third = |n| Options { third: Some(n), ..Options::default() }.choose(planted()).unwrap();
-    let names: BTreeSet<_> = (0..3).flat_map(third).map(|patch| patch.name).collect();
+    let turn = |n| Options { turn: Some(n), ..Options::default() }.choose(planted()).unwrap();
+    let turns = all.len().div_ceil(6);
+    assert!((0..turns).all(|n| (1..=6).contains(&turn(n).len())));
+    let names: BTreeSet<_> = (7..7 + turns).flat_map(turn).map(|patch| patch.name).collect();
     assert_eq!(names.len(), all.len());
-    assert_eq!(third(4), third(1));
+    assert_eq!(turn(turns + 1), turn(1));
 }
 
 #[test]
