@@ -2,7 +2,7 @@
 
 mod devices;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::backend::Backend;
 use crate::backend::softsign::unlock::{self, KeyFileError, Loaded, UnlockEnv};
 use crate::backend::softsign::vault::Vault;
-use crate::chain::{Chain, ChainHandle, InvalidPublicKey};
+use crate::chain::{Chain, ChainHandle, InvalidPublicKey, Stopped};
 use crate::config::{ChainConfig, Config, KeyConfig, PinnedPeer, ThresholdConfig, ValidatorConfig};
 use crate::link::{Link, LinkSettings, Protection};
 use crate::ops::private_file::{self, PrivateFileError};
@@ -115,14 +115,18 @@ pub struct Signer {
     /// Until when chains wait for their devices at the start.
     first_look: Option<Instant>,
     links: Vec<RunningLink>,
+    /// The chains that were served, and can sign nothing more.
+    stopped: BTreeSet<ChainId>,
+    /// Whether sealed keys can be unlocked: false where nobody could give their passphrases.
+    unlockable: bool,
     ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
 }
 
 /// A task that ended by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Ended {
-    /// A chain's owner: only a defect ends it.
-    Chain(ChainId),
+    /// A chain's owner, or its cosigner: it can sign nothing more.
+    Chain(ChainId, Stopped),
     /// A link that does not reconnect, or one that a defect ended.
     Link,
 }
@@ -131,6 +135,16 @@ struct RunningChain {
     handle: ChainHandle,
     key: RunningKey,
     config: ChainConfig,
+}
+
+impl RunningChain {
+    /// Its key, if it is sealed.
+    fn sealed(&self) -> Option<Rc<Vault>> {
+        match &self.key {
+            RunningKey::Vault(vault) => vault.ready().is_err().then(|| Rc::clone(vault)),
+            RunningKey::Device | RunningKey::Cosigner(..) => None,
+        }
+    }
 }
 
 /// What signs for a chain.
@@ -158,7 +172,16 @@ impl Signer {
     /// A signer that serves nothing yet. It must live within a [`tokio::task::LocalSet`].
     pub fn new(seams: Seams) -> Self {
         let (chains, devices) = (BTreeMap::new(), Devices::new(Rc::clone(&seams.disk)));
-        Self { seams, chains, devices, first_look: None, links: Vec::new(), ended: mpsc::unbounded_channel() }
+        Self {
+            seams,
+            chains,
+            devices,
+            first_look: None,
+            links: Vec::new(),
+            stopped: BTreeSet::new(),
+            unlockable: true,
+            ended: mpsc::unbounded_channel(),
+        }
     }
 
     /// Opens a chain's key and record and serves it.
@@ -199,8 +222,8 @@ impl Signer {
         let (group, running, owner) = threshold::run::start(cosigner, keeper, config.rules.raw, mesh);
         let (chain, handle, queue) =
             Chain::of_group(chain_id.clone(), public_key, config.rules, group.clone())?;
-        self.watch(owner, Ended::Chain(chain_id.clone()));
-        self.watch(spawn_local(chain.run(queue)), Ended::Chain(chain_id.clone()));
+        self.watch_chain(owner, chain_id);
+        self.watch_chain(spawn_local(chain.run(queue)), chain_id);
         tracing::info!(%chain_id, %public_key, cosigner = me.0, last_signed = %watermark,
             "cosigning chain {chain_id} as cosigner {me} on {}, last signed h/r/s {watermark}", share.listen);
         tracing::info!(%chain_id, "{profile}");
@@ -226,7 +249,7 @@ impl Signer {
         let (chain_id, public_key, ready) = (&config.id, backend.public_key(), backend.ready());
         let watermark = record.watermark().to_string();
         let (chain, handle, queue) = Chain::new(record, backend, config.rules, Rc::clone(&self.seams.disk))?;
-        self.watch(spawn_local(chain.run(queue)), Ended::Chain(config.id.clone()));
+        self.watch_chain(spawn_local(chain.run(queue)), &config.id);
         tracing::info!(%chain_id, %public_key, last_signed = %watermark, "serving chain {chain_id}, last signed h/r/s {watermark}");
         if let Err(waits_for) = ready {
             tracing::warn!(%chain_id, "nothing is signed yet: {waits_for}");
@@ -256,40 +279,68 @@ impl Signer {
         let link = Link::new(settings, chain, self.seams.clone(), stopped);
         let link = spawn_local(link.run());
         let abort = link.abort_handle();
-        let task = self.watch(link, Ended::Link);
+        let task = self.watch_link(link);
         self.links.push(RunningLink { config: config.clone(), stop, task, abort });
         self.count();
         Ok(())
     }
 
-    /// Tells [`wait`](Self::wait) when a task ends.
-    fn watch(&self, task: JoinHandle<()>, what: Ended) -> JoinHandle<()> {
+    /// Tells [`wait`](Self::wait) when a link ends.
+    fn watch_link(&self, task: JoinHandle<()>) -> JoinHandle<()> {
         let ended = self.ended.0.clone();
         spawn_local(async move {
             if let Err(error) = task.await
                 && !error.is_cancelled()
             {
-                tracing::error!("an internal error ended a task: {error}");
+                tracing::error!("an internal error ended a link: {error}");
             }
-            let _ = ended.send(what);
+            let _ = ended.send(Ended::Link);
         })
     }
 
-    /// Returns when there is nothing left to serve: each chain has stopped by an internal error, or each link has ended and
+    /// Tells [`wait`](Self::wait) when a chain, or its cosigner, can sign nothing more.
+    fn watch_chain(&self, task: JoinHandle<Result<(), Stopped>>, id: &ChainId) {
+        let (ended, id) = (self.ended.0.clone(), id.clone());
+        spawn_local(async move {
+            let stopped = match task.await {
+                // Nobody holds it any more.
+                Ok(Ok(())) => return,
+                Ok(Err(stopped)) => stopped,
+                Err(error) => {
+                    Stopped(format!("an internal error ended it: {error}\nhint: start the signer anew"))
+                }
+            };
+            let _ = ended.send(Ended::Chain(id, stopped));
+        });
+    }
+
+    /// Whether sealed keys can be unlocked from now on. While they cannot, their chains are none that can be served.
+    pub fn set_unlockable(&mut self, unlockable: bool) {
+        self.unlockable = unlockable;
+    }
+
+    /// Whether nothing can be served any more.
+    fn is_over(&self) -> bool {
+        let is_hopeless = |chain: &RunningChain| !self.unlockable && chain.sealed().is_some();
+        self.chains.values().all(is_hopeless) || (self.links.is_empty() && self.cosigners().is_empty())
+    }
+
+    /// Returns when there is nothing left to serve: no chain can sign any more, or each link has ended and
     /// does not reconnect, and no other cosigner needs this one. A chain that stops takes its links with it, so that its validators see a signer that is gone, and
-    /// not one that refuses.
+    /// not one that refuses: another one may stand by. What they had asked is answered first.
     pub async fn wait(&mut self) {
         while let Some(ended) = self.ended.1.recv().await {
-            if let Ended::Chain(id) = ended {
-                tracing::error!(chain_id = %id, "chain {id} has stopped after an internal error: restart the signer");
-                self.chains.remove(&id);
+            if let Ended::Chain(id, why) = ended
+                && self.chains.remove(&id).is_some()
+            {
+                tracing::error!(chain_id = %id, "chain {id} has stopped: {why}");
                 let (orphans, others) = self.links.drain(..).partition(|link| link.config.chain_id == id);
                 self.links = others;
+                self.stopped.insert(id);
                 end(orphans).await;
             }
             self.links.retain(|link| !link.task.is_finished());
-            let serves_cosigners = !self.cosigners().is_empty();
-            if self.chains.is_empty() || (self.links.is_empty() && !serves_cosigners) {
+            if self.is_over() {
                 return;
             }
         }
@@ -311,7 +362,8 @@ impl Signer {
 
     fn reload_chain(&mut self, new: &ChainConfig, report: &mut Vec<String>) {
         let Some(running) = self.chains.get_mut(&new.id) else {
-            report.push(format!("chain `{}` is new: it needs a restart", new.id));
+            let what = if self.stopped.contains(&new.id) { "has stopped" } else { "is new" };
+            report.push(format!("chain `{}` {what}: it needs a restart", new.id));
             return;
         };
         if running.config.record != new.record || !running.config.key.is_same(&new.key) {
@@ -357,10 +409,7 @@ impl Signer {
 
     /// The chains whose keys are sealed, with their vaults.
     pub fn sealed(&self) -> Vec<(ChainId, Rc<Vault>)> {
-        let vault = |(id, chain): (&ChainId, &RunningChain)| match &chain.key {
-            RunningKey::Vault(vault) => vault.ready().is_err().then(|| (id.clone(), Rc::clone(vault))),
-            RunningKey::Device | RunningKey::Cosigner(..) => None,
-        };
+        let vault = |(id, chain): (&ChainId, &RunningChain)| Some((id.clone(), chain.sealed()?));
         self.chains.iter().filter_map(vault).collect()
     }
 

@@ -41,6 +41,16 @@ impl Event {
         Self { subject, result: Err(error) }
     }
 
+    /// Why nothing was signed, with what to do about it.
+    pub(super) fn failure(&self) -> Option<String> {
+        let error = self.result.as_ref().err()?;
+        let hint = match error {
+            SignError::Record(error) => error.hint(),
+            _ => "see the lines above",
+        };
+        Some(format!("{error}\nhint: {hint}; then start the signer anew"))
+    }
+
     pub(super) fn log(&self, chain_id: &ChainId, peer: &str, latency: Duration) {
         let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         match (&self.result, &self.subject) {

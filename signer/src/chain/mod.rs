@@ -7,7 +7,8 @@
 //!
 //! * votes and proposals are signed only as the durable record holds them;
 //! * a signature is released only after it was verified under the chain's public key;
-//! * after a failed write to the record the chain signs nothing more until the signer is started anew;
+//! * after a failed write to the record the chain signs nothing more until the signer is started anew: its task answers what was asked,
+//!   and ends with the reason;
 //! * a request that nobody waits for any more is not begun.
 
 mod answer;
@@ -15,7 +16,7 @@ mod group;
 mod log;
 mod sole;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -68,7 +69,13 @@ pub struct Chain {
     /// The signature of no bytes at all: what v2.0-rc wants for an empty extension without replay protection.
     signature_of_nothing: Option<[u8; 64]>,
     dropped: Rc<Cell<u64>>,
+    stopped: Rc<OnceCell<Stopped>>,
 }
+
+/// Why the task of a chain, or of its cosigner, has ended: it signs nothing more until the signer is started anew. Others go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Stopped(pub String);
 
 /// How long a node waits for a signature before it takes the connection for dead (CometBFT v0.38
 /// `privval/signer_listener_endpoint.go`, `defaultTimeoutReadWriteSeconds`).
@@ -89,6 +96,7 @@ pub struct ChainHandle {
     public_key: PublicKey,
     jobs: mpsc::Sender<Job>,
     dropped: Rc<Cell<u64>>,
+    stopped: Rc<OnceCell<Stopped>>,
 }
 
 enum Job {
@@ -129,8 +137,8 @@ pub enum ReloadError {
     /// Its queue is full, as when its disk hangs.
     #[error("busy, try again")]
     Busy,
-    /// It has stopped after an internal error.
-    #[error("it has stopped after an internal error: restart the signer")]
+    /// It has stopped.
+    #[error("it has stopped: start the signer anew")]
     Stopped,
 }
 
@@ -180,14 +188,18 @@ impl Chain {
         let verifying_key =
             VerifyingKey::from_bytes(public_key.as_bytes()).map_err(|_| InvalidPublicKey(public_key))?;
         let (jobs, queue) = mpsc::channel(64);
-        let dropped = Rc::<Cell<u64>>::default();
-        let handle = ChainHandle { id: id.clone(), public_key, jobs, dropped: Rc::clone(&dropped) };
-        let chain = Self { id, rules, signing, verifying_key, signature_of_nothing: None, dropped };
+        let (dropped, stopped) = (Rc::<Cell<u64>>::default(), Rc::<OnceCell<Stopped>>::default());
+        let (jobs_dropped, why) = (Rc::clone(&dropped), Rc::clone(&stopped));
+        let handle = ChainHandle { id: id.clone(), public_key, jobs, dropped: jobs_dropped, stopped: why };
+        let chain = Self { id, rules, signing, verifying_key, signature_of_nothing: None, dropped, stopped };
         Ok((chain, handle, ChainQueue(queue)))
     }
 
     /// Answers requests in the order they come, until every handle is gone.
-    pub async fn run(mut self, mut queue: ChainQueue) {
+    ///
+    /// # Errors
+    /// [`Stopped`] if it can sign nothing more. What was asked last is answered, and what waits is refused.
+    pub async fn run(mut self, mut queue: ChainQueue) -> Result<(), Stopped> {
         while let Some(job) = queue.0.recv().await {
             match job {
                 Job::Sign { request, peer, arrived, answer }
@@ -199,11 +211,18 @@ impl Chain {
                 }
                 Job::Sign { request, peer, arrived, answer } => {
                     let (message, event) = self.answer(&request).await;
+                    let end = event.failure().filter(|_| self.has_failed()).map(Stopped);
+                    if let Some(end) = &end {
+                        let _ = self.stopped.set(end.clone());
+                    }
                     // A connection that is gone asks again when it is back, and is answered by replay.
                     let _ = answer.send(message);
                     // The answer goes out before its log line is made.
                     tokio::task::yield_now().await;
                     event.log(&self.id, &peer, arrived.elapsed());
+                    if let Some(end) = end {
+                        return Err(end);
+                    }
                 }
                 Job::Reload(rules) => {
                     self.rules = rules;
@@ -212,6 +231,15 @@ impl Chain {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing can be signed any more, whoever asks. A group's cosigner has a task of its own, which ends by itself.
+    fn has_failed(&self) -> bool {
+        match &self.signing {
+            Signing::Sole(sole) => sole.has_failed(),
+            Signing::Group(_) => false,
         }
     }
 
@@ -313,7 +341,11 @@ impl ChainHandle {
     pub async fn ask(&self, request: Box<Message>, peer: Rc<str>) -> Message {
         let (answer, answered) = oneshot::channel();
         let fallback = answer::arm_of(&request);
-        let gone = || refused(fallback, "this chain has stopped after an internal error: restart the signer");
+        let gone = || {
+            let why = self.stopped.get().and_then(|stopped| stopped.0.lines().next());
+            let why = why.unwrap_or("an internal error ended it: restart the signer");
+            refused(fallback, format!("this chain has stopped: {why}"))
+        };
         let job = Job::Sign { request, peer, arrived: Instant::now(), answer };
         if self.jobs.send(job).await.is_err() {
             return gone();

@@ -26,6 +26,11 @@ impl Sole {
         Self { record, backend, disk, signature: None }
     }
 
+    /// Whether it gives no permit any more, until the record is opened anew.
+    pub(super) fn has_failed(&self) -> bool {
+        self.record.has_failed()
+    }
+
     pub(super) fn ready(&self) -> Result<(), BackendError> {
         self.backend.ready()
     }

@@ -9,7 +9,7 @@ use monosign_protocol::message::{
     BlockId, PartSetHeader, RawRequest, SignVoteRequest, SignedVoteResponse, Text,
 };
 use monosign_protocol::{Height, Round, sign_bytes};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use super::*;
 use crate::backend::softsign::vault::Vault;
@@ -146,6 +146,7 @@ struct Rig {
     world: Rc<World>,
     backend: Rc<Witness>,
     chain: ChainHandle,
+    running: JoinHandle<Result<(), Stopped>>,
 }
 
 fn rules(raw: RawSigning) -> Rules {
@@ -179,8 +180,8 @@ impl Rig {
             Rc::new(Witness { vault, world: world_of_key, lies, sealed, distrusted, takes, max_message });
         let (chain, handle, queue) =
             Chain::new(record, Rc::clone(&backend) as _, rules(raw), disk).expect("a good key");
-        spawn_local(chain.run(queue));
-        Self { world, backend, chain: handle }
+        let running = spawn_local(chain.run(queue));
+        Self { world, backend, chain: handle, running }
     }
 
     async fn ask(&self, vote: &Vote) -> SignedVoteResponse {
@@ -275,9 +276,39 @@ fn after_a_failed_sync_nothing_is_signed_ever_again() {
         rig.refuses(&vote(6, 1, 1), "the disk is broken").await;
         rig.world.fail_sync.set(false);
         for height in [5, 6, 7] {
-            rig.refuses(&vote(height, 1, 1), "failed").await;
+            rig.refuses(&vote(height, 1, 1), "has stopped").await;
         }
         assert!(!rig.log().contains(&Happened::Signed));
+    });
+}
+
+#[test]
+fn a_chain_that_can_sign_nothing_more_answers_what_was_asked_and_ends_with_the_reason() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.world.fail_sync.set(true);
+        let (first, second) = (vote(6, 1, 1), vote(7, 1, 1));
+        let asked = tokio::join!(rig.ask(&first), rig.ask(&second));
+        for answer in [asked.0, asked.1] {
+            let error = answer.error.expect("a refusal").description.to_string();
+            assert!(error.contains("the disk is broken") && !error.contains('\n'), "{error}");
+        }
+        let Stopped(why) = rig.running.await.expect("no panic").expect_err("it has ended");
+        assert!(why.contains("the disk is broken") && why.contains("\nhint: "), "{why}");
+        assert!(why.ends_with("; then start the signer anew"), "{why}");
+    });
+}
+
+#[test]
+fn a_chain_that_refuses_for_another_reason_goes_on() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.backend.sealed.set(true);
+        rig.refuses(&vote(5, 1, 1), "sealed").await;
+        rig.backend.sealed.set(false);
+        rig.signs(&vote(5, 1, 1)).await;
+        rig.refuses(&vote(5, 1, 2), "attempted double sign").await;
+        assert!(!rig.running.is_finished());
     });
 }
 

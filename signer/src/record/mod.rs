@@ -318,6 +318,11 @@ impl Record {
         is_alike.then(|| Permit::alike(question.sign_bytes()))
     }
 
+    /// Whether it is of no use any more: what the disk holds is not known.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Where the record lies.
     pub fn path(&self) -> &Path {
         &self.path

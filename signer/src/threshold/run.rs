@@ -21,7 +21,7 @@ use super::keeper::Keeper;
 use super::message::{Reply, Request, encode};
 use super::rounds::MemberId;
 use super::transport::Transport;
-use crate::chain::{RawSigning, Rules};
+use crate::chain::{RawSigning, Rules, Stopped};
 use crate::config::Endpoint;
 use crate::seams::{Listen, Net, Stream};
 
@@ -113,13 +113,13 @@ impl Drop for RunningGroup {
 }
 
 /// Starts a cosigner. It must be called within a [`tokio::task::LocalSet`]. Returns the handle, the guard that keeps it running and
-/// the task that ends only by a defect.
+/// the task, which ends when the cosigner can never sign again.
 pub fn start(
     cosigner: Cosigner,
     keeper: Keeper,
     raw: RawSigning,
     mesh: Mesh,
-) -> (GroupHandle, RunningGroup, JoinHandle<()>) {
+) -> (GroupHandle, RunningGroup, JoinHandle<Result<(), Stopped>>) {
     let (jobs, queue) = mpsc::channel(64);
     let (events, happened) = mpsc::channel(1024);
     let (stopped, stop) = watch::channel(false);
@@ -141,6 +141,7 @@ pub fn start(
         answers: BTreeMap::new(),
         next: 0,
         stopped,
+        failed: None,
         chain_id,
     };
     let owner = spawn_local(runner.run(queue, happened));
@@ -285,11 +286,19 @@ struct Runner {
     answers: BTreeMap<u64, oneshot::Sender<Result<Answered, AskError>>>,
     next: u64,
     stopped: watch::Sender<bool>,
+    /// What a new start may put right.
+    failed: Option<Stopped>,
     chain_id: String,
 }
 
 impl Runner {
-    async fn run(mut self, mut jobs: mpsc::Receiver<Job>, mut happened: mpsc::Receiver<Happened>) {
+    /// Ends when nobody holds the cosigner any more, and by a failure that a new start may put right. A cosigner that must not go on
+    /// until its operator has looked stays, and refuses: another start would only fence the other one off.
+    async fn run(
+        mut self,
+        mut jobs: mpsc::Receiver<Job>,
+        mut happened: mpsc::Receiver<Happened>,
+    ) -> Result<(), Stopped> {
         loop {
             let deadline = self.cosigner.deadline();
             let due = async {
@@ -303,7 +312,7 @@ impl Runner {
                 Some(happened) = happened.recv() => self.event(happened),
                 job = jobs.recv() => match job {
                     Some(job) => self.job(job),
-                    None => return,
+                    None => return Ok(()),
                 },
                 () = due => Some(Event::Time),
                 // Only when nothing else is to be done.
@@ -315,6 +324,9 @@ impl Runner {
             };
             if let Some(event) = event {
                 self.handle(event).await;
+            }
+            if let Some(failed) = self.failed.take() {
+                return Err(failed);
             }
         }
     }
@@ -438,7 +450,7 @@ impl Runner {
         false
     }
 
-    /// None of the effects that were to follow may be carried out: the cosigner stops, which answers everybody.
+    /// None of the effects that were to follow may be carried out: the cosigner stops, which answers everybody, and its task ends.
     fn fail(&mut self, reason: String) {
         while let Some(effect) = self.cosigner.poll_effect() {
             if let Effect::Answer { ask, .. } = effect
@@ -447,6 +459,7 @@ impl Runner {
                 let _ = answer.send(Err(AskError::Stopped(reason.clone())));
             }
         }
+        self.failed = Some(Stopped(reason.clone()));
         self.cosigner.stop(reason);
     }
 
