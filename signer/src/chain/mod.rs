@@ -211,7 +211,7 @@ impl Chain {
                 }
                 Job::Sign { request, peer, arrived, answer } => {
                     let (message, event) = self.answer(&request).await;
-                    let end = event.failure().filter(|_| self.has_failed()).map(Stopped);
+                    let end = self.has_failed().then(|| event.failure()).flatten().map(Stopped);
                     if let Some(end) = &end {
                         let _ = self.stopped.set(end.clone());
                     }
