@@ -100,6 +100,7 @@ impl Shared {
                     lock(&self.device).power_cycle();
                 }
             }
+            Fault::Lasting(Lasting::ListHosts, on) => faults.lists_hosts = on,
             Fault::Lasting(Lasting::SignWrongly, on) => lock(&self.device).set_signs_wrongly(on),
         }
         self.changed.notify_all();
@@ -115,8 +116,7 @@ impl Shared {
             (faults.once.pop_front(), faults.split, faults.unplugged, faults.delay)
         };
         if unplugged {
-            // assume: what a connector without a device answers.
-            return Some(Reply { status: "503 Service Unavailable", body: Vec::new(), split });
+            return Some(Reply::error("500 Internal Server Error"));
         }
         if once == Some(Once::LoseRequest) {
             return None;
@@ -136,13 +136,45 @@ impl Shared {
             Some(Once::Truncate) => body.truncate(body.len() - 1),
             _ => {}
         }
-        Some(Reply { status: "200 OK", body, split })
+        Some(Reply { status: "200 OK", content: BYTES, body, split })
     }
 
-    fn status(&self) -> Vec<u8> {
-        // assume: the fields of yubihsm-connector 3, of which nobody here reads any.
+    fn status(&self, address: SocketAddr) -> Reply {
         let status = if lock(&self.faults).unplugged { "NO_DEVICE" } else { "OK" };
-        format!("status={status}\nserial=*\nversion=3.0.4\npid={}\n", std::process::id()).into_bytes()
+        let (id, ip, port) = (std::process::id(), address.ip(), address.port());
+        let body = format!("status={status}\nserial=*\nversion=3.0.5\npid={id}\naddress={ip}\nport={port}\n");
+        Reply { status: "200 OK", content: TEXT, body: body.into_bytes(), split: false }
+    }
+
+    /// What a frame is answered, by the rules of yubihsm-connector 3 (`api.go`). `None` ends the connection.
+    fn api(&self, request: &Request) -> Option<Reply> {
+        // With the three bytes that the connector lets pass above what the device takes.
+        let longest = lock(&self.device).firmware().max_frame() + 3;
+        match request.body.len() {
+            3.. if request.body.len() <= longest => self.exchange(&request.body),
+            _ => Some(Reply::error("400 Bad Request")),
+        }
+    }
+
+    /// Whether the connector refuses a host that is not on its list (`--enable-host-header-allowlist`).
+    fn refuses(&self, request: &Request) -> bool {
+        let host = match request.host.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => host,
+            _ => &request.host,
+        };
+        lock(&self.faults).lists_hosts && !["localhost", "localhost.", "127.0.0.1", "[::1]"].contains(&host)
+    }
+}
+
+/// What bodies are.
+const BYTES: &str = "application/octet-stream";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+impl Reply {
+    /// As Go's `http.Error`: the words of the status, and a line feed.
+    fn error(status: &'static str) -> Self {
+        let words = status.split_once(' ').map_or("", |(_, words)| words);
+        Self { status, content: TEXT, body: format!("{words}\n").into_bytes(), split: false }
     }
 }
 
@@ -158,6 +190,7 @@ fn guess(request: &[u8]) -> u8 {
 
 struct Reply {
     status: &'static str,
+    content: &'static str,
     body: Vec<u8>,
     split: bool,
 }
@@ -185,13 +218,20 @@ fn serve(mut stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     let mut buffer = Vec::new();
     while let Some(request) = read(stream, &mut buffer)? {
         let reply = match (request.method.as_str(), request.path.as_str()) {
-            ("POST", "/connector/api") => match shared.exchange(&request.body) {
+            ("POST", path) if path.starts_with("/mock/") => control(shared, &path["/mock/".len()..]),
+            _ if shared.refuses(&request) => Reply::error("403 Forbidden"),
+            ("POST", "/connector/api") => match shared.api(&request) {
                 Some(reply) => reply,
                 None => return Ok(()),
             },
-            ("GET", "/connector/status") => Reply { status: "200 OK", body: shared.status(), split: false },
-            ("POST", path) if path.starts_with("/mock/") => control(shared, &path["/mock/".len()..]),
-            _ => Reply { status: "404 Not Found", body: Vec::new(), split: false },
+            ("GET", "/connector/status") => shared.status(stream.local_addr()?),
+            (_, "/connector/api" | "/connector/status") => Reply::error("405 Method Not Allowed"),
+            _ => Reply {
+                status: "404 Not Found",
+                content: TEXT,
+                body: b"404 page not found\n".to_vec(),
+                split: false,
+            },
         };
         write(&mut stream, &reply)?;
     }
@@ -202,10 +242,11 @@ fn control(shared: &Shared, name: &str) -> Reply {
     match name.parse() {
         Ok(fault) => {
             shared.set(fault);
-            Reply { status: "200 OK", body: Vec::new(), split: false }
+            Reply { status: "200 OK", content: TEXT, body: Vec::new(), split: false }
         }
         Err(error) => {
-            Reply { status: "400 Bad Request", body: format!("{error}\n").into_bytes(), split: false }
+            let body = format!("{error}\n").into_bytes();
+            Reply { status: "400 Bad Request", content: TEXT, body, split: false }
         }
     }
 }
@@ -213,6 +254,7 @@ fn control(shared: &Shared, name: &str) -> Reply {
 struct Request {
     method: String,
     path: String,
+    host: String,
     body: Vec<u8>,
 }
 
@@ -240,21 +282,24 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Request, usize)>> {
     let mut head = httparse::Request::new(&mut headers);
     let parsed = head.parse(bytes).map_err(io::Error::other)?;
     let httparse::Status::Complete(start) = parsed else { return Ok(None) };
-    let len = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-    let len =
-        len.and_then(|header| std::str::from_utf8(header.value).ok()).and_then(|text| text.parse().ok());
+    let header = |name: &str| {
+        let header = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+        std::str::from_utf8(header.value).ok()
+    };
+    let len = header("content-length").and_then(|text| text.parse().ok());
+    let host = header("host").unwrap_or_default().to_owned();
     let end = start + len.unwrap_or(0).min(MAX_REQUEST);
     let Some(body) = bytes.get(start..end) else { return Ok(None) };
     let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
-    let request = Request { method: text(head.method), path: text(head.path), body: body.to_vec() };
+    let request = Request { method: text(head.method), path: text(head.path), host, body: body.to_vec() };
     Ok(Some((request, end)))
 }
 
 fn write(stream: &mut impl Write, reply: &Reply) -> io::Result<()> {
     let len = reply.body.len();
     let head = format!(
-        "HTTP/1.1 {}\r\nContent-Type: application/octet-stream\r\nContent-Length: {len}\r\n\r\n",
-        reply.status
+        "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {len}\r\n\r\n",
+        reply.status, reply.content
     );
     if reply.split {
         stream.write_all(head.as_bytes())?;

@@ -28,6 +28,8 @@ pub enum Lasting {
     Unplug,
     /// A bit of each signature is wrong.
     SignWrongly,
+    /// The connector answers those hosts only that a real one has on its list.
+    ListHosts,
 }
 
 /// A fault and, for those that last, whether it begins or ends.
@@ -45,7 +47,7 @@ pub enum Fault {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is no fault\nhint: lose-request, lose-answer, truncate, power-cycle, split/on, hang/on, unplug/on, \
-     sign-wrongly/on (each also /off), delay/MILLISECONDS"
+     sign-wrongly/on, list-hosts/on (each also /off), delay/MILLISECONDS"
 )]
 pub struct UnknownFault(String);
 
@@ -70,6 +72,7 @@ impl FromStr for Fault {
             ("hang", _) => lasting(Lasting::Hang),
             ("unplug", _) => lasting(Lasting::Unplug),
             ("sign-wrongly", _) => lasting(Lasting::SignWrongly),
+            ("list-hosts", _) => lasting(Lasting::ListHosts),
             ("delay", _) => {
                 value.parse().map(|ms| Self::Delay(Duration::from_millis(ms))).map_err(|_| unknown())
             }
@@ -85,6 +88,7 @@ pub(crate) struct Faults {
     pub(crate) split: bool,
     pub(crate) hang: bool,
     pub(crate) unplugged: bool,
+    pub(crate) lists_hosts: bool,
     pub(crate) delay: Duration,
 }
 

@@ -12,8 +12,8 @@
 //! use std::time::Duration;
 //!
 //! let mut device = mock_yubihsm::Device::new(b"password", Box::new(|bytes| bytes.fill(7)));
-//! // An echo without a session is refused: error frame 0x7f, code 1, invalid command.
-//! assert_eq!(device.handle(Duration::ZERO, &[0x01, 0, 0]), [0x7f, 0, 1, 1]);
+//! // A list of objects without a session is refused: error frame 0x7f, code 1, invalid command.
+//! assert_eq!(device.handle(Duration::ZERO, &[0x48, 0, 0]), [0x7f, 0, 1, 1]);
 //! ```
 
 pub mod connector;

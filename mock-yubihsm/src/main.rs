@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
+use mock_yubihsm::device::Firmware;
 use mock_yubihsm::latency::Latency;
 use mock_yubihsm::{Connector, Device};
 
@@ -13,7 +14,7 @@ use mock_yubihsm::{Connector, Device};
 /// memory, unprotected, and gone when it ends.
 ///
 /// Faults: `curl -X POST http://ADDRESS/mock/FAULT` with lose-request, lose-answer, truncate, power-cycle, split/on, hang/on,
-/// unplug/on, sign-wrongly/on (each also /off), delay/MILLISECONDS.
+/// unplug/on, sign-wrongly/on, list-hosts/on (each also /off), delay/MILLISECONDS.
 #[derive(Parser)]
 #[command(name = "mock-yubihsm", version)]
 struct Cli {
@@ -23,6 +24,9 @@ struct Cli {
     /// The device's serial number.
     #[arg(long, value_name = "NUMBER", default_value_t = 12_345_678)]
     serial: u32,
+    /// The firmware: `2.2`, which audits nearly all commands by default, or `2.4`, which audits nothing.
+    #[arg(long, value_name = "VERSION", default_value = "2.4")]
+    firmware: Firmware,
     /// How long signatures take: `none`, `published` (115 to 146 ms), or milliseconds.
     #[arg(long, value_name = "MODEL", default_value = "published", value_parser = latency)]
     latency: Latency,
@@ -48,6 +52,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }),
     );
     device.set_serial(cli.serial);
+    device.set_firmware(cli.firmware);
     let connector = Connector::serve(cli.listen, device, cli.latency)
         .with_context(|| format!("cannot listen on `{}`", cli.listen))?;
     println!(

@@ -2,6 +2,7 @@
 
 mod rig;
 
+use mock_yubihsm::device::Firmware;
 use rig::{KEY, Rig};
 use yubihsm::audit::AuditOption;
 use yubihsm::command::Code;
@@ -26,6 +27,25 @@ fn nothing_is_audited_until_it_is_asked_for() {
     let log = client.get_log_entries().expect("log");
     assert_eq!(log.entries.iter().map(|entry| entry.item).collect::<Vec<_>>(), [1, 2]);
     assert_eq!((log.entries[0].cmd, log.entries[1].cmd), (Code::HsmInitialization, Code::Unknown));
+}
+
+#[test]
+fn firmware_before_2_3_1_audits_sessions_public_keys_and_the_reading_of_its_log() {
+    let rig = Rig::new();
+    rig.connector.device().set_firmware(Firmware::Old);
+    let client = rig.client();
+    let commands = |client: &Client| {
+        let log = client.get_log_entries().expect("log");
+        log.entries.iter().map(|entry| entry.cmd.to_u8()).collect::<Vec<_>>()
+    };
+    // As python-yubihsm's tests saw it on hardware: the reset, the boot, and the session.
+    assert_eq!(commands(&client), [0xff, 0x00, 0x03, 0x04]);
+    client.set_log_index(3).expect("marked as read");
+    client.get_public_key(KEY).expect_err("no key");
+    assert_eq!(commands(&client), [0x04, 0x67, 0x54]);
+    let options = client.get_commands_audit_options().expect("options");
+    let audited = options.iter().filter(|option| option.audit_option() == AuditOption::On).count();
+    assert_eq!((options.len(), audited), (53, 46));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod rig;
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use mock_yubihsm::device::Firmware;
 use rig::{KEY, Rig, SEED, put_key};
 use yubihsm::asymmetric::Algorithm;
 use yubihsm::device::ErrorKind;
@@ -41,6 +42,32 @@ fn tells_who_it_is_and_what_it_holds() {
     assert_eq!(info.capabilities, Capability::SIGN_EDDSA);
     let public = client.get_public_key(KEY).expect("public key").ed25519().expect("ed25519");
     assert_eq!(public.as_bytes(), &SigningKey::from_bytes(&SEED).verifying_key().to_bytes());
+}
+
+#[test]
+fn without_a_session_it_says_who_it_is_and_echoes_and_does_nothing_else() {
+    let rig = Rig::new();
+    assert_eq!(rig.raw(&[0x06, 0, 0])[..10], [0x86, 0, 14, 2, 4, 0, 0, 0xbc, 0x61, 0x4e]);
+    assert_eq!(rig.raw(&[0x06, 0, 1, 1]), *b"\x86\x00\x04MOCK");
+    assert_eq!(rig.raw(&[0x01, 0, 2, 7, 8]), [0x81, 0, 2, 7, 8]);
+    assert_eq!(rig.raw(&[0x48, 0, 0]), [0x7f, 0, 1, 1]);
+    rig.connector.device().set_firmware(Firmware::Old);
+    assert_eq!(rig.raw(&[0x06, 0, 0])[3..6], [2, 2, 0]);
+    assert_eq!(rig.raw(&[0x06, 0, 1, 1])[0], 0x7f, "it has one page");
+}
+
+#[test]
+fn the_longest_frame_depends_on_the_firmware() {
+    for (firmware, max) in [(Firmware::Old, 2048), (Firmware::New, 3136)] {
+        let rig = Rig::new();
+        rig.connector.device().set_firmware(firmware);
+        let echo = |len: usize| {
+            let data = len - 3;
+            let head = [0x01, (data >> 8) as u8, data as u8];
+            rig.raw(&[&head[..], &vec![7; data]].concat())[0]
+        };
+        assert_eq!((echo(max), echo(max + 1)), (0x81, 0x7f));
+    }
 }
 
 #[test]
@@ -169,8 +196,8 @@ fn no_input_outside_of_a_session_does_anything_or_panics() {
             let mut frame = vec![code, 0, len as u8];
             frame.resize(3 + len, code);
             let answer = rig.raw(&frame);
-            let opens = code == 0x03 && len == 10;
-            assert!(answer[0] == 0x7f || opens, "{frame:?} gave {answer:?}");
+            let does_no_harm = code == 0x01 || (code == 0x06 && len < 2) || (code == 0x03 && len == 10);
+            assert!(answer[0] == 0x7f || does_no_harm, "{frame:?} gave {answer:?}");
         }
     }
     assert_eq!(rig.connector.device().unread_log_entries(), 2, "the reset and the boot");

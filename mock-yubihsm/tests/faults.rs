@@ -83,3 +83,32 @@ fn faults_come_over_http_too() {
     let refused = post("/mock/explode");
     assert!(refused.starts_with("HTTP/1.1 400") && refused.contains("hint:"), "{refused}");
 }
+
+#[test]
+fn it_answers_over_http_what_the_connector_of_yubico_answers() {
+    let rig = Rig::new();
+    let ask = |head: &str, body: &[u8]| {
+        let mut stream = TcpStream::connect(rig.connector.address()).expect("connected");
+        write!(stream, "{head} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len()).expect("sent");
+        stream.write_all(body).expect("sent");
+        stream.shutdown(std::net::Shutdown::Write).expect("sent");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("answered");
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let api = |body: &[u8]| ask("POST /connector/api", body);
+    assert!(api(&[6, 0, 0]).starts_with("HTTP/1.1 200 OK"));
+    for wrong in [&[6, 0][..], &[0; 3140]] {
+        assert!(api(wrong).starts_with("HTTP/1.1 400 Bad Request"));
+    }
+    assert!(ask("GET /connector/api", &[]).starts_with("HTTP/1.1 405 Method Not Allowed"));
+    assert!(ask("GET /connector/status", &[]).contains("\r\n\r\nstatus=OK\nserial=*\n"));
+    rig.connector.set(Fault::Lasting(Lasting::Unplug, true));
+    let refused = api(&[6, 0, 0]);
+    assert!(refused.starts_with("HTTP/1.1 500 Internal Server Error"), "{refused}");
+    assert!(refused.ends_with("\r\n\r\nInternal Server Error\n"), "{refused}");
+    assert!(ask("GET /connector/status", &[]).contains("status=NO_DEVICE\n"));
+    rig.connector.set(Fault::Lasting(Lasting::Unplug, false));
+    rig.connector.set(Fault::Lasting(Lasting::ListHosts, true));
+    assert!(api(&[6, 0, 0]).starts_with("HTTP/1.1 403 Forbidden"));
+}

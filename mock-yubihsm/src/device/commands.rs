@@ -1,13 +1,13 @@
 //! What a session's commands do.
 
 use super::codes::{DeviceError, Type, algorithm, capability, command, origin};
-use super::frame::{MAX_FRAME, Reader};
+use super::frame::Reader;
 use super::log::CAPACITY;
 use super::objects::{Content, Ed25519, LABEL, Object, delete_capability};
-use super::{Call, Device, Signed, wrap};
+use super::{Call, Device, Firmware, Signed, wrap};
 
-/// assume: firmware 2.4.0.
-const FIRMWARE: [u8; 3] = [2, 4, 0];
+/// assume: any text.
+const PART_NUMBER: &[u8] = b"MOCK";
 const FORCE_AUDIT: u8 = 1;
 const COMMAND_AUDIT: u8 = 3;
 
@@ -59,7 +59,7 @@ impl Device {
         let fields = &mut fields;
         match code {
             command::ECHO => Ok(data.to_vec()),
-            command::DEVICE_INFO => Ok(self.info()),
+            command::DEVICE_INFO => self.info(data),
             command::STORAGE_INFO => Ok(self.storage()),
             command::CLOSE_SESSION | command::BLINK_DEVICE => Ok(Vec::new()),
             command::GET_PSEUDO_RANDOM => self.pseudo_random(call, fields),
@@ -88,15 +88,24 @@ impl Device {
             }
             command::RESET_DEVICE => {
                 call.needs(capability::RESET_DEVICE)?;
-                self.reset();
+                self.resets = true;
                 Ok(Vec::new())
             }
             _ => Err(DeviceError::InvalidCommand),
         }
     }
 
-    fn info(&self) -> Vec<u8> {
-        let mut out = FIRMWARE.to_vec();
+    /// The device in a few bytes. From 2.4.0 on there is a second page with the number of its chip, which python-yubihsm asks for.
+    pub(super) fn info(&self, page: &[u8]) -> Done {
+        match page {
+            [] | [0] => Ok(self.first_page()),
+            [1] if self.firmware == Firmware::New => Ok(PART_NUMBER.to_vec()),
+            _ => Err(DeviceError::InvalidData),
+        }
+    }
+
+    fn first_page(&self) -> Vec<u8> {
+        let mut out = self.firmware.version().to_vec();
         out.extend(self.serial.to_be_bytes());
         out.extend([CAPACITY as u8, self.log.used() as u8]);
         out.extend([
@@ -118,7 +127,7 @@ impl Device {
     fn pseudo_random(&mut self, call: &Call, fields: &mut Reader<'_>) -> Done {
         call.needs(capability::GET_PSEUDO_RANDOM)?;
         let len = usize::from(fields.u16()?);
-        if len > MAX_FRAME - 3 {
+        if len > self.firmware.max_frame() - 3 {
             return Err(DeviceError::InvalidData);
         }
         let mut out = vec![0; len];

@@ -2,8 +2,10 @@
 
 use super::codes::{DeviceError, command};
 
-/// The longest frame in either direction, data and all (firmware before 2.4).
-pub const MAX_FRAME: usize = 2048;
+/// The longest frame in either direction, data and all, of any firmware.
+pub const MAX_FRAME: usize = 3136;
+/// The same before firmware 2.4.0.
+pub(crate) const MAX_FRAME_BEFORE: usize = 2048;
 
 pub(crate) fn frame(code: u8, data: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(3 + data.len());
@@ -21,7 +23,7 @@ pub(crate) fn error(error: DeviceError) -> Vec<u8> {
     frame(command::ERROR, &[error as u8])
 }
 
-/// The command and the data of a frame.
+/// The command and the data of a frame. Whether it is too long for the device is for the device to say.
 pub(crate) fn parse(bytes: &[u8]) -> Result<(u8, &[u8]), DeviceError> {
     let [code, high, low, data @ ..] = bytes else { return Err(DeviceError::InvalidData) };
     if usize::from(u16::from_be_bytes([*high, *low])) != data.len() || bytes.len() > MAX_FRAME {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use sha2::{Digest as _, Sha256};
 
+use super::Firmware;
 use super::codes::{DeviceError, command};
 
 /// How many entries the log holds.
@@ -12,7 +13,35 @@ pub const CAPACITY: usize = 62;
 pub(crate) const NO_KEY: u16 = 0xffff;
 
 const OFF: u8 = 0;
+const ON: u8 = 1;
 const FIX: u8 = 2;
+
+/// Which commands there are is known to GET OPTION.
+const COMMANDS: std::ops::RangeInclusive<u8> = command::PUT_OPAQUE..=0x6c;
+/// What has an option of its own beside those.
+const MORE_COMMANDS: [u8; 10] = [
+    command::ECHO,
+    command::CREATE_SESSION,
+    command::AUTHENTICATE_SESSION,
+    command::SESSION_MESSAGE,
+    command::DEVICE_INFO,
+    0x07,
+    command::RESET_DEVICE,
+    0x09,
+    command::CLOSE_SESSION,
+    command::STORAGE_INFO,
+];
+/// What firmware before 2.3.1 does not audit by default (yubihsm 0.42.1 `mockhsm/audit.rs`; python-yubihsm
+/// `tests/device/test_logs.py` says that the others are).
+const NOT_AUDITED_BEFORE: [u8; 7] = [
+    command::ECHO,
+    command::SESSION_MESSAGE,
+    command::DEVICE_INFO,
+    0x07,
+    0x09,
+    command::GET_LOG_ENTRIES,
+    0x6c,
+];
 
 /// What an audited command did.
 pub(crate) struct Event {
@@ -47,8 +76,9 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// As after a factory reset: the marker of the reset, which is all ones, and nothing audited.
-    pub(crate) fn new(seed: [u8; 16]) -> Self {
+    /// As after a factory reset: the marker of the reset, which is all ones, and what the firmware audits by default: nothing
+    /// from 2.3.1 on, and before that nearly all.
+    pub(crate) fn new(seed: [u8; 16], firmware: Firmware) -> Self {
         let mut log = Self {
             entries: VecDeque::new(),
             last: 0,
@@ -57,7 +87,7 @@ impl Log {
             unlogged_boots: 0,
             unlogged_sessions: 0,
             force: OFF,
-            commands: BTreeMap::new(),
+            commands: COMMANDS.chain(MORE_COMMANDS).map(|code| (code, default_of(firmware, code))).collect(),
         };
         log.push([0xff; 14]);
         log
@@ -193,6 +223,13 @@ impl Log {
     }
 }
 
+fn default_of(firmware: Firmware, code: u8) -> u8 {
+    match firmware {
+        Firmware::Old if !NOT_AUDITED_BEFORE.contains(&code) => ON,
+        Firmware::Old | Firmware::New => OFF,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,7 +240,7 @@ mod tests {
     }
 
     fn audited(force: u8) -> Log {
-        let mut log = Log::new([0; 16]);
+        let mut log = Log::new([0; 16], Firmware::New);
         log.set_command(command::SIGN_EDDSA, FIX).unwrap();
         log.set_force(force).unwrap();
         log
@@ -239,6 +276,19 @@ mod tests {
         log.mark_read(2).unwrap();
         assert_eq!(log.used(), 3);
         assert_eq!(log.mark_read(1), Err(DeviceError::InvalidData), "never backwards");
+    }
+
+    #[test]
+    fn old_firmware_logs_that_its_log_was_read_into_the_place_that_this_makes() {
+        let mut log = Log::new([0; 16], Firmware::Old);
+        log.set_force(1).unwrap();
+        while !log.refuses(command::SIGN_EDDSA) {
+            log.record(&signed(), 0);
+        }
+        log.mark_read(1).unwrap();
+        let (command, result) = (command::SET_LOG_INDEX, command::SET_LOG_INDEX | 0x80);
+        log.record(&Event { command, result, ..signed() }, 0);
+        assert!(log.refuses(command::SIGN_EDDSA));
     }
 
     #[test]

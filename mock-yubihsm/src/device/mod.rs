@@ -3,8 +3,8 @@
 //! What always holds:
 //!
 //! * no clock and no entropy but what is handed in, so the same calls give the same bytes;
-//! * nothing but opening a session is done outside of a session, and nothing inside that the authentication key's
-//!   capabilities and domains do not allow;
+//! * outside of a session nothing is done but to open one, to echo and to say who it is, and nothing inside that the
+//!   authentication key's capabilities and domains do not allow;
 //! * an audited command is in the log before its answer leaves, or refused.
 
 pub(crate) mod channel;
@@ -16,13 +16,14 @@ mod objects;
 mod sessions;
 mod wrap;
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use sha2::Sha256;
 
 use channel::{Channel, SHORT};
 use codes::{DeviceError, command};
-use frame::Reader;
+use frame::{MAX_FRAME_BEFORE, Reader};
 use log::{Event, Log, NO_KEY};
 use objects::Objects;
 use sessions::Sessions;
@@ -31,12 +32,54 @@ pub use frame::MAX_FRAME;
 pub use log::CAPACITY as LOG_CAPACITY;
 pub use sessions::{IDLE, SESSIONS};
 
+/// Which firmware a device has. What matters here changed twice: 2.3.1 audits nothing by default, 2.4.0 takes longer frames.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Firmware {
+    /// 2.2.0: nearly all commands are audited by default, frames have 2048 bytes at the most.
+    Old,
+    /// 2.4.0: nothing is audited by default, frames have 3136 bytes at the most.
+    #[default]
+    New,
+}
+
+impl Firmware {
+    /// Its number.
+    pub fn version(self) -> [u8; 3] {
+        match self {
+            Self::Old => [2, 2, 0],
+            Self::New => [2, 4, 0],
+        }
+    }
+
+    /// The longest frame in either direction.
+    pub fn max_frame(self) -> usize {
+        match self {
+            Self::Old => MAX_FRAME_BEFORE,
+            Self::New => MAX_FRAME,
+        }
+    }
+}
+
+/// Reads `2.2` and `2.4`.
+impl FromStr for Firmware {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "2.2" => Ok(Self::Old),
+            "2.4" => Ok(Self::New),
+            _ => Err(format!("`{text}` is neither `2.2` nor `2.4`")),
+        }
+    }
+}
+
 /// Fills a buffer with random bytes.
 pub type Entropy = Box<dyn FnMut(&mut [u8]) + Send>;
 
 /// A YubiHSM 2.
 pub struct Device {
     serial: u32,
+    firmware: Firmware,
     objects: Objects,
     sessions: Sessions,
     log: Log,
@@ -47,6 +90,8 @@ pub struct Device {
     extra_algorithms: Vec<u8>,
     has_unknown_object: bool,
     signs_wrongly: bool,
+    /// A reset was asked for, and comes when that is answered (python-yubihsm takes an answer, and the end of the connection too).
+    resets: bool,
     signatures: u64,
     last_signed: Option<Signed>,
 }
@@ -81,9 +126,11 @@ impl Device {
 
     /// The same, with what [`authentication_key`] makes of the password: for who makes many devices.
     pub fn with_key(key: [u8; 32], mut entropy: Entropy) -> Self {
-        let log = factory_log(&mut entropy);
+        let firmware = Firmware::default();
+        let log = factory_log(&mut entropy, firmware);
         Self {
             serial: 12_345_678,
+            firmware,
             objects: Objects::factory(key),
             sessions: Sessions::default(),
             log,
@@ -93,6 +140,7 @@ impl Device {
             extra_algorithms: Vec::new(),
             has_unknown_object: false,
             signs_wrongly: false,
+            resets: false,
             signatures: 0,
             last_signed: None,
         }
@@ -103,16 +151,31 @@ impl Device {
         self.serial = serial;
     }
 
+    /// The firmware, which is the newer one unless set. With another one it comes from the factory with another log.
+    pub fn set_firmware(&mut self, firmware: Firmware) {
+        self.firmware = firmware;
+        self.log = factory_log(&mut self.entropy, firmware);
+    }
+
+    /// Which firmware it has.
+    pub fn firmware(&self) -> Firmware {
+        self.firmware
+    }
+
     /// Answers one frame. `now` is the time since any fixed moment, and never goes back.
     pub fn handle(&mut self, now: Duration, request: &[u8]) -> Vec<u8> {
         self.now = self.now.max(now);
         self.sessions.expire(self.now);
+        let is_too_long = request.len() > self.firmware.max_frame();
         let answer = frame::parse(request).and_then(|(code, data)| match code {
+            _ if is_too_long => Err(DeviceError::WrongLength),
             command::CREATE_SESSION => self.create_session(data),
             command::AUTHENTICATE_SESSION => self.authenticate_session(request, data),
             command::SESSION_MESSAGE => self.session_message(request, data),
-            // assume: everything else needs a session. (Echo and device info work without one on the real device, which the
-            // `yubihsm` crate never asks for.)
+            // Yubico's python-yubihsm begins with it. assume: audited or not, it is not logged, as echo is not.
+            command::DEVICE_INFO => Ok(frame::answer(code, &self.info(data)?)),
+            command::ECHO => Ok(frame::answer(code, data)),
+            // assume: everything else needs a session.
             _ => Err(DeviceError::InvalidCommand),
         });
         answer.unwrap_or_else(frame::error)
@@ -224,13 +287,12 @@ impl Device {
             other => other?,
         };
         let answer = self.command(key, &plain);
-        let sealed = match self.sessions.touch(id, self.now) {
-            Ok(session) => session.channel.seal(&answer),
-            // A reset has ended the session; its answer is lost with it.
-            Err(error) => return Err(error),
-        };
+        let sealed = self.sessions.touch(id, self.now)?.channel.seal(&answer);
         if plain.first() == Some(&command::CLOSE_SESSION) {
             self.sessions.close(id);
+        }
+        if std::mem::take(&mut self.resets) {
+            self.reset();
         }
         Ok(sealed)
     }
@@ -278,15 +340,15 @@ impl Device {
     fn reset(&mut self) {
         self.objects = Objects::factory(authentication_key(b"password"));
         self.sessions = Sessions::default();
-        self.log = factory_log(&mut self.entropy);
+        self.log = factory_log(&mut self.entropy, self.firmware);
         self.booted = self.now;
     }
 }
 
-fn factory_log(entropy: &mut Entropy) -> Log {
+fn factory_log(entropy: &mut Entropy, firmware: Firmware) -> Log {
     let mut seed = [0; 16];
     entropy(&mut seed);
-    let mut log = Log::new(seed);
+    let mut log = Log::new(seed, firmware);
     log.boot();
     log
 }
