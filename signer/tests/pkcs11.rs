@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
-use cryptoki::object::Attribute;
-use cryptoki::session::UserType;
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass};
+use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 use data_encoding::HEXLOWER;
 use monosign_protocol::{Round, Step};
@@ -21,10 +21,30 @@ const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 /// A home with a token of its own, and the test chain's key on it.
 struct Token {
     home: Home,
+    module: String,
 }
 
 impl Token {
     fn new(addr: &str) -> Self {
+        Self::with(addr, |_| MODULE.into())
+    }
+
+    /// Behind a library that prints, reads standard input and counts.
+    fn chatty(addr: &str) -> Self {
+        Self::with(addr, |home| {
+            let (module, trace) = (home.path("chatty.so"), home.path("trace"));
+            let text = |path: &Path| format!("\"{}\"", path.display());
+            let mut cc = Command::new("cc");
+            cc.args(["-shared", "-fPIC", "-w", "-o"]).arg(&module).arg("tests/pkcs11_modules/chatty.c");
+            cc.arg(format!("-DREAL={}", text(Path::new(MODULE))))
+                .arg(format!("-DTRACE={}", text(&trace)))
+                .arg("-ldl");
+            Finished::of(&mut cc).must_succeed();
+            module.display().to_string()
+        })
+    }
+
+    fn with(addr: &str, module: impl FnOnce(&Home) -> String) -> Self {
         assert!(Path::new(MODULE).exists(), "{MODULE} is missing: apt-get install softhsm2");
         let home = Home::new();
         fs::create_dir(home.path("tokens")).expect("a directory");
@@ -35,7 +55,8 @@ impl Token {
         );
         home.write("softhsm2.conf", config.as_bytes());
         home.write("pin", b"987654\n");
-        let token = Self { home };
+        let module = module(&home);
+        let token = Self { home, module: module.clone() };
         let mut init = Command::new("softhsm2-util");
         init.args(["--init-token", "--free", "--label", "val", "--so-pin", "12345678", "--pin", "987654"]);
         Finished::of(init.env("SOFTHSM2_CONF", token.conf())).must_succeed();
@@ -45,7 +66,7 @@ impl Token {
         let key = HEXLOWER.encode(signing_key(CHAIN).verifying_key().as_bytes());
         let text = format!(
             "[[chain]]\nid = \"{CHAIN}\"\nkey_format = {{ type = \"hex\" }}\nstate_file = \"{CHAIN}.record\"\n\n\
-             [[providers.pkcs11]]\nmodule = \"{MODULE}\"\ntoken_label = \"val\"\npin_file = \"pin\"\ntimeout_ms = 1000\n\
+             [[providers.pkcs11]]\nmodule = \"{module}\"\ntoken_label = \"val\"\npin_file = \"pin\"\ntimeout_ms = 1000\n\
              keys = [{{ chain_ids = [\"{CHAIN}\"], label = \"consensus\", id = \"01\", public_key = \"{key}\" }}]\n\n{}",
             validator_table(CHAIN, addr, "")
         );
@@ -62,8 +83,14 @@ impl Token {
     }
 
     fn pkcs11(&self, args: &[&str]) -> Finished {
-        let token = ["--module", MODULE, "--token-label", "val", "--pin-file", "pin"];
+        let token = ["--module", &self.module, "--token-label", "val", "--pin-file", "pin"];
         self.monosign(&[&["pkcs11"], args, &token].concat())
+    }
+
+    /// How often the library was asked for something, as it counted.
+    fn asked_for(&self, what: &str) -> usize {
+        let trace = fs::read_to_string(self.home.path("trace")).unwrap_or_default();
+        trace.lines().filter(|line| *line == what).count()
     }
 
     fn make_record(&self) {
@@ -134,6 +161,7 @@ fn a_worker_that_hangs_or_dies_is_replaced_and_ends_with_its_signer() {
         assert!(!String::from_utf8_lossy(&command).contains("987654"), "a PIN that all users can read");
         kill_process(first, Signal::KILL).expect("killed");
         conversation.signs_prevote(2).await;
+        signer.logs("its worker process has ended (signal: 9 (SIGKILL)): it was asked once more, and has answered").await;
         let second = worker_of(&signer).await;
         assert_ne!(first, second);
         kill_process(second, Signal::STOP).expect("stopped");
@@ -182,14 +210,19 @@ fn delete(token: &Token, label: &str) {
 /// The label for [`deletes_what_its_environment_names`].
 const DELETE: &str = "MONOSIGN_TEST_DELETE";
 
-#[test]
-fn deletes_what_its_environment_names() {
-    let Ok(label) = std::env::var(DELETE) else { return };
+fn logged_in() -> Session {
     let library = Pkcs11::new(MODULE).expect("SoftHSM 2");
     library.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).expect("initialized");
     let slot = library.get_slots_with_initialized_token().expect("slots")[0];
     let session = library.open_rw_session(slot).expect("a session");
     session.login(UserType::User, Some(&AuthPin::new("987654".into()))).expect("logged in");
+    session
+}
+
+#[test]
+fn deletes_what_its_environment_names() {
+    let Ok(label) = std::env::var(DELETE) else { return };
+    let session = logged_in();
     let found = session.find_objects(&[Attribute::Label(label.into())]).expect("objects");
     assert_eq!(found.len(), 2, "a private key and a public one");
     for object in found {
@@ -225,8 +258,9 @@ fn a_key_deleted_under_a_running_signer_is_waited_for_and_nothing_is_recorded_fo
 fn a_wrong_pin_is_tried_once() {
     run(async {
         let node = NodeSide::tcp().await;
-        let token = Token::new(&node.addr());
+        let token = Token::chatty(&node.addr());
         token.make_record();
+        let before = token.asked_for("C_Login");
         token.home.write("pin", b"not the pin");
         let mut command = token.home.command(&["start", "-c", "monosign.toml", "--log-level", "trace"]);
         command.env("SOFTHSM2_CONF", token.conf());
@@ -238,14 +272,138 @@ fn a_wrong_pin_is_tried_once() {
             let error = conversation.refuses(&request).await.description.to_string();
             assert!(error.contains("refuses the password"), "{error}");
         }
-        // Each attempt would be a worker's.
-        let children = format!("/proc/{0}/task/{0}/children", signer.id());
-        let workers = || fs::read_to_string(&children).is_ok_and(|children| children.trim().is_empty());
-        rig::poll("the worker to end", || workers().then_some(())).await;
+        assert_eq!(token.asked_for("C_Login") - before, 1, "each attempt counts, whichever worker makes it");
         assert_eq!(signer.log().matches("ERROR device").count(), 1);
         assert!(!signer.log().contains("not the pin"));
         assert_eq!(token.home.watermark(CHAIN), (0, 0, 0));
     });
+}
+
+#[test]
+fn what_a_library_prints_and_reads_is_not_taken_for_its_worker_and_does_not_flood_the_log() {
+    run(async {
+        let node = NodeSide::tcp().await;
+        let token = Token::chatty(&node.addr());
+        token.make_record();
+        let signer = token.start();
+        let mut conversation = node.converse_once(CHAIN, &signer, "key 0x0000 is there").await;
+        for height in 2..30 {
+            conversation.signs_prevote(height).await;
+        }
+        assert_eq!(token.asked_for("READ"), 0, "what is meant for the worker");
+        assert!(
+            signer.log().contains("its library says: Welcome to the library of a vendor"),
+            "{}",
+            signer.log()
+        );
+        assert!(signer.log().contains("its library says: debug: loaded"));
+        let lines = signer.log().matches("its library says").count();
+        assert!(lines <= 20, "{lines} lines of a library that printed thousands");
+        let length = token.asked_for("C_Sign length");
+        assert_eq!(
+            (token.asked_for("C_SignInit"), token.asked_for("C_Sign")),
+            (length, length),
+            "cryptoki 0.12.1"
+        );
+    });
+}
+
+#[test]
+fn what_a_library_prints_is_not_between_what_a_command_prints() {
+    let token = Token::chatty("unix://@nobody");
+    let key = HEXLOWER.encode(signing_key(CHAIN).verifying_key().as_bytes());
+    let shown = token.monosign(&["pubkey", "--format", "hex"]).must_succeed();
+    assert_eq!(shown.stdout.trim(), key);
+    assert!(shown.stderr.contains("Welcome to the library of a vendor"), "{}", shown.stderr);
+    let listed = token.pkcs11(&["keys", "list"]).must_succeed().stdout;
+    assert_eq!(listed, format!("id 01  {key}  label `consensus`\n"));
+}
+
+/// Makes an object in a process of its own, as [`delete`] deletes some.
+fn make(token: &Token, what: &str) {
+    let mut command = Command::new(std::env::current_exe().expect("this test"));
+    command.args(["--exact", "makes_what_its_environment_names"]).env("SOFTHSM2_CONF", token.conf());
+    Finished::of(command.env(MAKE, what)).must_succeed();
+}
+
+/// Which attribute the key for [`makes_what_its_environment_names`] has.
+const MAKE: &str = "MONOSIGN_TEST_MAKE";
+
+#[test]
+fn makes_what_its_environment_names() {
+    let Ok(what) = std::env::var(MAKE) else { return };
+    let session = logged_in();
+    let odd = match what.as_str() {
+        "always-authenticate" => Attribute::AlwaysAuthenticate(true),
+        _ => Attribute::Sign(false),
+    };
+    let key = signing_key(CHAIN);
+    let common = |class| {
+        let (label, id) = (Attribute::Label("consensus".into()), Attribute::Id(vec![1]));
+        let (kind, params) =
+            (Attribute::KeyType(KeyType::EC_EDWARDS), Attribute::EcParams(vec![6, 3, 0x2b, 0x65, 0x70]));
+        vec![Attribute::Class(class), kind, Attribute::Token(true), params, label, id]
+    };
+    let mut private = common(ObjectClass::PRIVATE_KEY);
+    private.extend([Attribute::Private(true), Attribute::Value(key.to_bytes().to_vec()), odd]);
+    session.create_object(&private).expect("made");
+    let mut public = common(ObjectClass::PUBLIC_KEY);
+    let point = [&[0x04, 0x20], key.verifying_key().as_bytes().as_slice()].concat();
+    public.extend([Attribute::Private(false), Attribute::EcPoint(point)]);
+    session.create_object(&public).expect("made");
+}
+
+#[test]
+fn a_key_that_cannot_sign_for_us_is_refused_before_anything_is_recorded() {
+    run(async {
+        for (what, words) in [
+            ("always-authenticate", "the key wants the PIN for each signature (CKA_ALWAYS_AUTHENTICATE)"),
+            ("no-sign", "the key may not sign (CKA_SIGN is false)"),
+        ] {
+            let node = NodeSide::tcp().await;
+            let token = Token::new(&node.addr());
+            token.make_record();
+            delete(&token, "consensus");
+            make(&token, what);
+            let checked = token.monosign(&["check", "--offline"]);
+            assert!(checked.stdout.contains(words), "{}", checked.stdout);
+            let signer = token.start();
+            signer.logs(words).await;
+            let mut conversation = node.converse(CHAIN).await;
+            conversation.records_nothing(&token.home, CHAIN, words).await;
+            assert_eq!(token.home.watermark(CHAIN), (0, 0, 0));
+        }
+    });
+}
+
+/// Prints what the private keys of the token may do, which a test reads that runs it.
+const SHOW: &str = "MONOSIGN_TEST_SHOW";
+
+#[test]
+fn shows_what_keys_may_do() {
+    let Ok(_) = std::env::var(SHOW) else { return };
+    let session = logged_in();
+    let asked = [
+        AttributeType::Sign,
+        AttributeType::Decrypt,
+        AttributeType::Unwrap,
+        AttributeType::SignRecover,
+        AttributeType::Derive,
+    ];
+    for key in session.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY)]).expect("keys") {
+        println!("may: {:?}", session.get_attributes(key, &asked).expect("attributes"));
+    }
+}
+
+#[test]
+fn keys_that_we_make_can_sign_and_nothing_else() {
+    let token = Token::new("unix://@nobody");
+    token.pkcs11(&["keys", "generate", "--label", "two", "--id", "02"]).must_succeed();
+    let mut command = Command::new(std::env::current_exe().expect("this test"));
+    command.args(["--exact", "shows_what_keys_may_do", "--nocapture"]).env("SOFTHSM2_CONF", token.conf());
+    let shown = Finished::of(command.env(SHOW, "yes")).must_succeed().stdout;
+    let only = "[Sign(true), Decrypt(false), Unwrap(false), SignRecover(false), Derive(false)]";
+    assert_eq!(shown.matches(only).count(), 2, "an imported and a generated one: {shown}");
 }
 
 #[test]

@@ -6,16 +6,21 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use data_encoding::HEXLOWER;
+use mock_yubihsm::device::Firmware;
 use mock_yubihsm::latency::Latency;
 use mock_yubihsm::{Connector, Device};
 use rig::{CHAIN, Conversation, Home, NodeSide, Signer, signing_key, validator_table};
 use yubihsm::audit::AuditOption;
 use yubihsm::command::Code;
 use yubihsm::object::Type;
-use yubihsm::{Capability, Client, Credentials, Domain, HttpConfig};
+use yubihsm::{Capability, Client, Credentials, Domain, HttpConfig, authentication};
 
 /// A device as it comes from the factory.
 fn device(serial: u32) -> Connector {
+    device_with(serial, Firmware::New)
+}
+
+fn device_with(serial: u32, firmware: Firmware) -> Connector {
     let mut count = serial as u8;
     let entropy = move |bytes: &mut [u8]| {
         for byte in bytes {
@@ -25,6 +30,7 @@ fn device(serial: u32) -> Connector {
     };
     let mut device = Device::new(b"password", Box::new(entropy));
     device.set_serial(serial);
+    device.set_firmware(firmware);
     Connector::serve(([127, 0, 0, 1], 0), device, Latency::None).expect("a free port")
 }
 
@@ -38,7 +44,11 @@ const VALIDATOR: [&str; 4] = ["--auth-key", "4", "--password-file", "secrets/val
 
 /// A device that was set up, with the passwords in `secrets`.
 fn set_up(home: &Home, serial: u32) -> Connector {
-    let device = device(serial);
+    set_up_with(home, serial, Firmware::New)
+}
+
+fn set_up_with(home: &Home, serial: u32, firmware: Firmware) -> Connector {
+    let device = device_with(serial, firmware);
     let args = ["setup", "--secrets", "secrets", "--erase", &serial.to_string()];
     yubihsm(home, &device, &args).must_succeed();
     device
@@ -95,9 +105,9 @@ fn setup_makes_roles_that_can_do_no_more_than_they_need_and_shows_no_secret() {
     let tested = yubihsm(&home, &device, &[&["test", "1"], &VALIDATOR[..]].concat()).must_succeed();
     assert!(tested.stdout.contains("10 signatures, all verified"), "{}", tested.stdout);
     assert_eq!(device.device().signatures(), 10);
-    // Reset and boot; options from the moment that they are audited; two attempts to make a key and eleven to sign, refused ones
+    // Reset and boot; that options are audited; two attempts to make a key and eleven to sign, refused ones
     // too; and nothing that opens sessions.
-    assert_eq!(device.device().unread_log_entries(), 2 + 4 + 2 + 11);
+    assert_eq!(device.device().unread_log_entries(), 2 + 1 + 2 + 11);
 }
 
 #[test]
@@ -138,10 +148,7 @@ fn setup_leaves_four_roles_and_a_wrap_key_with_these_rights_and_nothing_else() {
     let home = Home::new();
     let device = set_up(&home, 42);
     let admin = fs::read_to_string(home.path("secrets/admin.password")).expect("a password");
-    let address = device.address();
-    let config = HttpConfig { addr: address.ip().to_string(), port: address.port(), timeout_ms: 1000 };
-    let credentials = Credentials::from_password(1, admin.trim().as_bytes());
-    let client = Client::open(yubihsm::Connector::http(&config), credentials, false).expect("a session");
+    let client = client(&device, 1, admin.trim());
     let (all, none, one) = (Capability::all(), Capability::empty(), Domain::DOM1);
     let (sign, log) = (Capability::SIGN_EDDSA, Capability::GET_LOG_ENTRIES);
     let wrapped = Capability::EXPORT_WRAPPED | Capability::IMPORT_WRAPPED;
@@ -153,7 +160,7 @@ fn setup_leaves_four_roles_and_a_wrap_key_with_these_rights_and_nothing_else() {
         (1, role, Domain::all(), all, all),
         (2, role, one, operator, exportable),
         (3, role, one, log | Capability::GET_OPTION, none),
-        (4, role, one, sign | log, none),
+        (4, role, one, sign | log | Capability::GET_OPTION, none),
         (1, Type::WrapKey, one, wrapped, exportable),
     ];
     assert_eq!(client.list_objects(&[]).expect("objects").len(), expected.len());
@@ -163,6 +170,121 @@ fn setup_leaves_four_roles_and_a_wrap_key_with_these_rights_and_nothing_else() {
         assert_eq!((info.domains, info.capabilities, delegated), (domains, may, delegates), "{kind:?} {id}");
     }
     assert_eq!(client.get_command_audit_option(Code::SignEddsa).expect("an option"), AuditOption::Fix);
+}
+
+fn client(device: &Connector, auth_key: u16, password: &str) -> Client {
+    let address = device.address();
+    let config = HttpConfig { addr: address.ip().to_string(), port: address.port(), timeout_ms: 1000 };
+    let credentials = Credentials::from_password(auth_key, password.as_bytes());
+    Client::open(yubihsm::Connector::http(&config), credentials, false).expect("a session")
+}
+
+/// An administrator of a device that was set up.
+fn admin(home: &Home, device: &Connector) -> Client {
+    let password = fs::read_to_string(home.path("secrets/admin.password")).expect("a password");
+    client(device, 1, password.trim())
+}
+
+fn audited(client: &Client) -> Vec<u8> {
+    let options = client.get_commands_audit_options().expect("options");
+    let audited = options.into_iter().filter(|option| option.audit_option() != AuditOption::Off);
+    audited.map(|option| option.command_type().to_u8()).collect()
+}
+
+const AUDITED: [u8; 8] = [0x08, 0x44, 0x45, 0x46, 0x4b, 0x4f, 0x58, 0x6a];
+/// What firmware before 2.3.1 audits by default, and a signer asks itself.
+const OWN: [Code; 6] = [
+    Code::CreateSession,
+    Code::AuthenticateSession,
+    Code::GetObjectInfo,
+    Code::GetPublicKey,
+    Code::SetLogIndex,
+    Code::CloseSession,
+];
+
+#[test]
+fn setup_sets_what_is_audited_whatever_the_firmware_audits_by_default() {
+    for firmware in [Firmware::Old, Firmware::New] {
+        let home = Home::new();
+        let device = set_up_with(&home, 42, firmware);
+        assert_eq!(audited(&admin(&home, &device)), AUDITED, "{firmware:?}");
+    }
+}
+
+/// A configuration of this device for `audit`.
+fn watched(home: &Home, device: &Connector, auth_key: u16, password_file: &str) {
+    let config = format!(
+        "[[chain]]\nid = \"{CHAIN}\"\nstate_file = \"{CHAIN}.record\"\n[[providers.yubihsm]]\n\
+         adapter = {{ type = \"http\", addr = \"tcp://{}\" }}\nserial_number = \"42\"\naudit = \"detect\"\n\
+         auth = {{ key = {auth_key}, password_file = \"{password_file}\" }}\n\
+         keys = [{{ chain_ids = [\"{CHAIN}\"], key = 1 }}]\n{}",
+        device.address(),
+        validator_table(CHAIN, "unix://@nobody", "")
+    );
+    home.write("monosign.toml", config.as_bytes());
+}
+
+#[test]
+fn a_device_that_audits_what_the_signer_asks_itself_is_named_and_put_right_without_being_erased() {
+    let home = Home::new();
+    let device = set_up(&home, 42);
+    watched(&home, &device, 4, "secrets/validator.password");
+    yubihsm(&home, &device, &[&["keys", "generate", "1"], &OPERATOR[..]].concat()).must_succeed();
+    let made = || home.monosign(&["yubihsm", "audit", "init"]).must_succeed().stdout;
+    assert!(!made().contains("warning"));
+    let again = || {
+        fs::remove_file(home.path("yubihsm-0000000042.audit")).expect("an audit file");
+        made()
+    };
+    let client = admin(&home, &device);
+    for code in OWN {
+        client.set_command_audit_option(code, AuditOption::On).expect("set");
+    }
+    let own = "it audits 0x03, 0x04, 0x40, 0x4e, 0x54, 0x67, which the signer itself asks";
+    let warned = again();
+    assert!(warned.contains(own) && warned.contains("audit options --auth-key 1"), "{warned}");
+    // An authentication key that may not ask, as after tmkms's set-up: the log shows it.
+    let (may, none) = (Capability::SIGN_EDDSA | Capability::GET_LOG_ENTRIES, Capability::empty());
+    let (kind, key) =
+        (authentication::Algorithm::YubicoAes, authentication::Key::derive_from_password(b"role"));
+    client.put_authentication_key(9, "r".into(), Domain::DOM1, may, none, kind, key).expect("put");
+    home.write("role", b"role");
+    watched(&home, &device, 9, "role");
+    let warned = again();
+    assert!(warned.contains("it audits 0x03, 0x04, ") && warned.contains("0x54"), "{warned}");
+    // As the hint says, to the letter.
+    let options =
+        ["yubihsm", "audit", "options", "--auth-key", "1", "--password-file", "secrets/admin.password"];
+    let set = home.monosign(&options).must_succeed().stdout;
+    assert!(
+        set.contains("audits signatures, what makes and deletes objects, and resets, and nothing else"),
+        "{set}"
+    );
+    assert_eq!(audited(&client), AUDITED);
+    assert!(!again().contains("warning"));
+    assert!(
+        yubihsm(&home, &device, &[&["keys", "list"], &OPERATOR[..]].concat())
+            .must_succeed()
+            .stdout
+            .contains("0x0001")
+    );
+    // What is fixed stays, and the way on is another one.
+    client.set_command_audit_option(Code::GetPublicKey, AuditOption::Fix).expect("set");
+    home.monosign(&options).must_fail(1, &["it audits 0x54", "what is fixed ends with a reset"]);
+}
+
+#[test]
+fn the_witness_does_not_begin_on_a_device_that_audits_no_signatures() {
+    let (home, device) = (Home::new(), device(42));
+    yubihsm(&home, &device, &["keys", "generate", "1"]).must_succeed();
+    home.write("password", b"password");
+    watched(&home, &device, 1, "password");
+    let refused = home.monosign(&["yubihsm", "audit", "init"]);
+    refused.must_fail(1, &["it does not audit signatures (0x6a)", "audit options --auth-key 1"]);
+    assert!(!home.path("yubihsm-0000000042.audit").exists());
+    let options = ["yubihsm", "audit", "options", "--auth-key", "1", "--password-file", "password"];
+    home.monosign(&options).must_succeed();
+    home.monosign(&["yubihsm", "audit", "init"]).must_succeed();
 }
 
 #[test]
@@ -237,9 +359,13 @@ fn a_key_file_is_imported_and_shows_the_same_public_key() {
 
 #[test]
 fn the_selftest_finds_in_the_mock_what_the_mock_assumes() {
-    let (home, device) = (Home::new(), device(42));
-    let report = yubihsm(&home, &device, &["selftest", "--erase", "42"]).must_succeed().stdout;
-    assert!(report.contains("\n0 differ from what is assumed"), "{report}");
+    let report = |firmware| {
+        let (home, device) = (Home::new(), device_with(42, firmware));
+        let report = yubihsm(&home, &device, &["selftest", "--erase", "42"]).must_succeed().stdout;
+        assert!(report.contains("\n0 differ from what is assumed"), "{report}");
+        report
+    };
+    let (report, _) = (report(Firmware::New), report(Firmware::Old));
     // The mock's README says which line tries which guess.
     let readme = include_str!("../../mock-yubihsm/README.md");
     let guesses = readme.lines().skip_while(|line| !line.starts_with("| guess")).skip(2);

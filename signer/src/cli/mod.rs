@@ -31,6 +31,7 @@ use tokio::runtime::LocalOptions;
 use crate::backend::softsign::unlock::UnlockEnv;
 use crate::config::{ChainConfig, Config, ThresholdConfig};
 use crate::ops::private_file::PrivateFileError;
+use crate::ops::process;
 use crate::record::RecordError;
 use crate::seams::StdDisk;
 use crate::start::StartError;
@@ -145,8 +146,11 @@ impl From<std::io::Error> for Failure {
 /// Runs the command line of this process and says how it ended.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut out = std::io::stdout();
-    match run(cli, &mut out) {
+    match output(&cli.command).map_err(Failure::from).and_then(|mut out| {
+        let done = run(cli, &mut *out);
+        out.flush()?;
+        done
+    }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(message) = failure.message {
@@ -156,6 +160,16 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Where a command writes to. Some load a vendor's library into this process, which may print what it likes.
+fn output(command: &Command) -> std::io::Result<Box<dyn Write>> {
+    Ok(match command {
+        Command::Pkcs11(_) | Command::Pubkey(_) | Command::State(_) => {
+            Box::new(std::io::LineWriter::new(process::take_stdout()?))
+        }
+        _ => Box::new(std::io::stdout()),
+    })
 }
 
 fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {

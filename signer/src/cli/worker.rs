@@ -27,6 +27,7 @@ pub(super) fn run(args: &WorkerArgs) -> Result<(), Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
     process::harden().map_err(Failure::new)?;
     match args.command {
-        WorkerCommand::Pkcs11 => Ok(worker::run(io::stdin().lock(), io::stdout().lock())?),
+        // Before the library is there, which may use them as its own.
+        WorkerCommand::Pkcs11 => Ok(worker::run(process::take_stdin()?, process::take_stdout()?)?),
     }
 }

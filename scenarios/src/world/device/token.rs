@@ -12,8 +12,9 @@ use std::time::Duration;
 use ed25519_dalek::{Signer as _, SigningKey};
 use monosign::backend::device::{DeviceError, Driver, Reply, Request};
 use monosign::backend::pkcs11::worker::{Answer, Service, body_len};
-use monosign::backend::pkcs11::{Settings, Worker, Workers};
+use monosign::backend::pkcs11::{Settings, Worker, WorkerProcess, Workers};
 use monosign::pubkey::PublicKey;
+use monosign::seams::Local;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, spawn_local};
@@ -201,6 +202,12 @@ struct Killed(AbortHandle);
 impl Drop for Killed {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+impl WorkerProcess for Killed {
+    fn ended(&mut self) -> Local<'_, String> {
+        Box::pin(std::future::ready("its worker process has ended".into()))
     }
 }
 

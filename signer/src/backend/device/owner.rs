@@ -42,6 +42,8 @@ const SLOWEST_PROBE: Duration = Duration::from_secs(2);
 /// waste, so that an unsteady connection cannot lock everybody out.
 const SESSION_LIFE: Duration = Duration::from_secs(30);
 const SPENT_SESSIONS: usize = 10;
+/// How often it is told that something had to be asked for twice.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// A device, cheap to clone.
 #[derive(Clone)]
@@ -101,6 +103,9 @@ struct Owner {
     spent: VecDeque<Instant>,
     /// The device has refused for want of room in its log.
     log_is_full: bool,
+    /// When it was told last that something was asked for twice, and how often it was not told since.
+    told: Option<Instant>,
+    untold: u64,
 }
 
 impl Device {
@@ -122,6 +127,8 @@ impl Device {
             pause: FIRST_PROBE,
             spent: VecDeque::new(),
             log_is_full: false,
+            told: None,
+            untold: 0,
         };
         spawn_local(owner.run(queue));
         Self { shared, jobs }
@@ -302,9 +309,15 @@ impl Owner {
             _ => None,
         };
         let mut result = self.execute(request.clone()).await;
-        if matches!(result, Err(DeviceError::Lost { .. })) && self.may_open() {
+        if let Err(DeviceError::Lost { reason, .. }) = &result
+            && self.may_open()
+        {
             // As after a power cycle: the device may be well, and only our session is gone. The same bytes once more.
+            let reason = reason.clone();
             result = self.execute(request).await;
+            if result.is_ok() {
+                self.tell_of(&reason);
+            }
         }
         let _ = answer.send(result.map_err(|error| {
             let failed = match error {
@@ -314,6 +327,21 @@ impl Owner {
             self.note(&error, key);
             failed
         }));
+    }
+
+    /// What went well at the second attempt is told too, and not more often than anybody reads it.
+    fn tell_of(&mut self, lost: &str) {
+        if self.told.is_some_and(|at| at.elapsed() < TOLD_EVERY) {
+            self.untold += 1;
+            return;
+        }
+        let name = &self.shared.name;
+        let more = match std::mem::take(&mut self.untold) {
+            0 => String::new(),
+            untold => format!(" ({untold} times more since this was told last)"),
+        };
+        tracing::warn!(device = %name, "device {name}: {lost}: it was asked once more, and has answered{more}");
+        self.told = Some(Instant::now());
     }
 
     /// Asks, and keeps count of what it may cost.

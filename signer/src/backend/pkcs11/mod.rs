@@ -3,7 +3,10 @@
 //! A vendor's library cannot be interrupted or loaded anew, and has the memory of the process that loads it. So it runs in a child
 //! process of our own binary, `monosign worker pkcs11`, one for each token: [`ChildProcess`] is the owner's end of its pipes,
 //! [`worker`] the child's. A child that does not answer in time, or whose token failed, is killed, and the next request starts
-//! another.
+//! another. What the library prints goes to the log, and what it reads is empty: the pipes are the worker's alone.
+//!
+//! `cryptoki` 0.12.1 asks for the length of each signature first (`Session::sign`), and has nothing that takes a buffer: so C_Sign is called
+//! twice. A library that signs for the length already takes twice as long.
 
 mod child;
 mod token;
@@ -17,7 +20,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::device::Limits;
-pub use child::{ChildProcess, Worker, Workers};
+pub use child::{ChildProcess, Worker, WorkerProcess, Workers};
 pub use token::{Found, Token, TokenError, slots};
 
 /// A token, and how to be let in.

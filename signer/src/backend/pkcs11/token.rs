@@ -65,9 +65,46 @@ pub enum TokenError {
     /// The token refuses the PIN, or would lock if it did.
     #[error("{0}")]
     Pin(&'static str),
+    /// The token lets a key do more than it was told to.
+    #[error(
+        "the key is made, and the token lets it do more than sign: {0}\nhint: find out how the vendor limits what a key may do"
+    )]
+    MayMore(String),
     /// Anything else that the library says.
     #[error(transparent)]
     Library(#[from] Error),
+}
+
+/// What a signing key has no use for. What is left out here is as the vendor likes it.
+const MAY_NOT: [(AttributeType, &str); 4] = [
+    (AttributeType::Decrypt, "CKA_DECRYPT"),
+    (AttributeType::Unwrap, "CKA_UNWRAP"),
+    (AttributeType::SignRecover, "CKA_SIGN_RECOVER"),
+    (AttributeType::Derive, "CKA_DERIVE"),
+];
+
+/// Makes a private key that may do nothing of that. A token that does not take all of these attributes is told without, and shows afterwards
+/// what it has made of it.
+fn limited<T>(
+    private: &[Attribute],
+    make: impl Fn(&[Attribute]) -> Result<T, Error>,
+) -> Result<T, TokenError> {
+    let may_not = [
+        Attribute::Decrypt(false),
+        Attribute::Unwrap(false),
+        Attribute::SignRecover(false),
+        Attribute::Derive(false),
+    ];
+    match make(&[private, &may_not].concat()) {
+        Err(Error::Pkcs11(
+            RvError::AttributeTypeInvalid
+            | RvError::AttributeValueInvalid
+            | RvError::AttributeReadOnly
+            | RvError::TemplateInconsistent,
+            _,
+        )) => Ok(make(private)?),
+        made => Ok(made?),
+    }
 }
 
 /// DER of the object identifier 1.3.101.112, as RFC 8410 names the curve.
@@ -143,8 +180,29 @@ impl Token {
             label,
             id,
         ];
-        self.session.generate_key_pair(&Mechanism::EccEdwardsKeyPairGen, &public, &private)?;
-        Ok(())
+        let (_, made) = limited(&private, |private| {
+            self.session.generate_key_pair(&Mechanism::EccEdwardsKeyPairGen, &public, private)
+        })?;
+        self.must_only_sign(made)
+    }
+
+    /// What a token has made of what it was told.
+    fn must_only_sign(&self, key: ObjectHandle) -> Result<(), TokenError> {
+        let asked: Vec<_> = MAY_NOT.iter().map(|(attribute, _)| *attribute).collect();
+        let told = self.session.get_attributes(key, &asked)?;
+        let may = |attribute: &Attribute| {
+            matches!(
+                attribute,
+                Attribute::Decrypt(true)
+                    | Attribute::Unwrap(true)
+                    | Attribute::SignRecover(true)
+                    | Attribute::Derive(true)
+            )
+        };
+        let may: Vec<_> = told.iter().filter(|attribute| may(attribute)).collect();
+        let name = |found: &Attribute| MAY_NOT.iter().find(|(may_not, _)| *may_not == found.attribute_type());
+        let names: Vec<_> = may.iter().filter_map(|found| name(found)).map(|(_, name)| *name).collect();
+        if names.is_empty() { Ok(()) } else { Err(TokenError::MayMore(names.join(", "))) }
     }
 
     /// Puts a key there.
@@ -172,12 +230,12 @@ impl Token {
             Attribute::Sign(true),
             Attribute::Value(seed.to_vec()),
         ]);
-        self.session.create_object(&private)?;
+        let made = limited(&private, |private| self.session.create_object(private))?;
         let mut public = common(ObjectClass::PUBLIC_KEY);
         let point = [&[0x04, 0x20], public_key.as_bytes().as_slice()].concat();
         public.extend([Attribute::Private(false), Attribute::Verify(true), Attribute::EcPoint(point)]);
         self.session.create_object(&public)?;
-        Ok(())
+        self.must_only_sign(made)
     }
 
     fn key(&mut self, number: u16) -> Result<ObjectHandle, DeviceError> {
@@ -206,6 +264,26 @@ impl Token {
         one
     }
 
+    /// Whether the key signs for whoever has logged in, as far as the token tells: what would be refused at each signature is refused before
+    /// the first one.
+    fn must_sign(&self, key: ObjectHandle) -> Result<(), DeviceError> {
+        let asked = [AttributeType::AlwaysAuthenticate, AttributeType::Sign];
+        let told = self.session.get_attributes(key, &asked).map_err(|error| failed(&error))?;
+        let refused = |what: &str| Err(DeviceError::Refused(what.into()));
+        if told.contains(&Attribute::AlwaysAuthenticate(true)) {
+            return refused(
+                "the key wants the PIN for each signature (CKA_ALWAYS_AUTHENTICATE), and nobody is there to give it\n\
+                 hint: make a key without it: `monosign pkcs11 keys generate` does",
+            );
+        }
+        if told.contains(&Attribute::Sign(false)) {
+            return refused(
+                "the key may not sign (CKA_SIGN is false)\nhint: name another key by its label and id",
+            );
+        }
+        Ok(())
+    }
+
     fn matching(&self, class: ObjectClass, name: &KeyName) -> Result<Vec<ObjectHandle>, DeviceError> {
         let mut template = vec![Attribute::Class(class), Attribute::KeyType(KeyType::EC_EDWARDS)];
         template.extend(name.label.iter().map(|label| Attribute::Label(label.clone().into())));
@@ -216,6 +294,7 @@ impl Token {
     /// Whether a key is there is what is asked, so it is looked for: a handle outlives its key.
     fn public_key(&mut self, number: u16) -> Result<PublicKey, DeviceError> {
         let private = self.find(number)?;
+        self.must_sign(private)?;
         self.point(private, &self.keys[usize::from(number)])
     }
 

@@ -144,6 +144,16 @@ impl LogEntry {
         self.u16_at(0)
     }
 
+    /// The command.
+    pub fn command(&self) -> u8 {
+        self.bytes[2]
+    }
+
+    /// The key that the command was about.
+    pub fn target(&self) -> u16 {
+        self.u16_at(7)
+    }
+
     fn u16_at(&self, at: usize) -> u16 {
         u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]])
     }

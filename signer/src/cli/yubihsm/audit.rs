@@ -5,8 +5,8 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
 
-use super::Failure;
-use super::session::DeviceArgs;
+use super::session::{DeviceArgs, told};
+use super::{Failure, options};
 use crate::backend::yubihsm::witness::LogEntry;
 use crate::backend::yubihsm::{Audit, AuditFileError, Witnessed, read_log};
 use crate::cli::block_on;
@@ -25,6 +25,8 @@ enum AuditCommand {
     Init(LogArgs),
     /// Show the device's log.
     Show(LogArgs),
+    /// Set which commands the device audits, as `setup` does, and erase nothing. It takes the administrator: --auth-key 1.
+    Options(LogArgs),
 }
 
 #[derive(Debug, Args)]
@@ -37,8 +39,31 @@ pub(super) fn run(args: &AuditArgs, out: &mut dyn Write) -> Result<(), Failure> 
     match &args.command {
         AuditCommand::Init(args) => init(&args.device, out),
         AuditCommand::Show(args) => show(&args.device, out),
+        AuditCommand::Options(args) => set_options(&args.device, out),
     }
 }
+
+fn set_options(device: &DeviceArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let provider = device.provider()?;
+    let session = device.open_provider(&provider)?;
+    options::set_all(session.client()).map_err(|error| told(&error))?;
+    let wrong =
+        options::wrong(session.client(), device.auth_key(&provider), KEY).map_err(Failure::new)?.told();
+    if let Some(first) = wrong.first() {
+        let what = first.split("\nhint:").next().unwrap_or(first);
+        return Err(Failure::new(format!(
+            "{what}\nhint: what is fixed ends with a reset: `monosign yubihsm setup` erases the device and sets it up anew"
+        )));
+    }
+    Ok(writeln!(
+        out,
+        "{} audits signatures, what makes and deletes objects, and resets, and nothing else",
+        provider.name()
+    )?)
+}
+
+/// A key to ask for where there is none in particular: that it is not there is logged as well.
+const KEY: u16 = 1;
 
 fn init(device: &DeviceArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let provider = device.provider()?;
@@ -47,7 +72,17 @@ fn init(device: &DeviceArgs, out: &mut dyn Write) -> Result<(), Failure> {
             "the device's `audit` is off\nhint: audit = \"detect\" in its [[providers.yubihsm]]",
         ));
     }
-    let log = read_log(device.open_provider(&provider)?.client()).map_err(Failure::new)?;
+    let session = device.open_provider(&provider)?;
+    let key = provider.keys.first().copied().unwrap_or(KEY);
+    let wrong = options::wrong(session.client(), device.auth_key(&provider), key).map_err(Failure::new)?;
+    let name = provider.name();
+    if wrong.blind {
+        return Err(Failure::new(format!("device {name}: {}", wrong.told().join("\n"))));
+    }
+    for told in wrong.told() {
+        writeln!(out, "warning: device {name}: {told}")?;
+    }
+    let log = read_log(session.client()).map_err(Failure::new)?;
     let (seams, path) = (Seams::production(), &provider.audit_file);
     block_on(Witnessed::init(&*seams.disk, path, &log))?.map_err(|error| match error {
         AuditFileError::Exists(_) => Failure::for_safety(error),

@@ -2,6 +2,7 @@
 
 mod audit;
 mod keys;
+pub(super) mod options;
 mod roles;
 mod selftest;
 mod session;

@@ -1,6 +1,5 @@
 //! The four roles of a device that was set up: tmkms's numbers, and no more rights than each needs.
 
-use yubihsm::command::Code;
 use yubihsm::{Capability, Domain};
 
 /// Who may do what.
@@ -31,7 +30,8 @@ pub(super) fn roles() -> [Role; 4] {
         | Capability::GET_PSEUDO_RANDOM
         | Capability::GET_LOG_ENTRIES;
     let auditor = Capability::GET_LOG_ENTRIES | Capability::GET_OPTION;
-    let validator = Capability::SIGN_EDDSA | Capability::GET_LOG_ENTRIES;
+    // Options it only reads, to say what is wrong with them.
+    let validator = Capability::SIGN_EDDSA | auditor;
     let none = Capability::empty();
     let role =
         |id, name, domains, capabilities, delegated| Role { id, name, domains, capabilities, delegated };
@@ -42,15 +42,3 @@ pub(super) fn roles() -> [Role; 4] {
         role(4, "validator", DOMAIN, validator, none),
     ]
 }
-
-/// What goes into the audit log from then on, beside signatures, which cannot be taken out again. Never what opens sessions or
-/// reads the log: with force audit, that would lock the device (yubihsm-shell pull request 509).
-pub(super) const AUDITED: [Code; 7] = [
-    Code::PutAsymmetricKey,
-    Code::GenerateAsymmetricKey,
-    Code::PutAuthenticationKey,
-    Code::ImportWrapped,
-    Code::SetOption,
-    Code::DeleteObject,
-    Code::ResetDevice,
-];

@@ -14,7 +14,7 @@ use yubihsm::{Capability, Client, Domain, wrap};
 
 use super::roles::{DOMAIN, Role};
 use super::session::{DeviceArgs, Session, open, told};
-use super::{Failure, setup};
+use super::{Failure, options, setup};
 use crate::backend::yubihsm::MAX_MESSAGE;
 use crate::config::YubihsmProvider;
 
@@ -54,7 +54,7 @@ pub(super) fn run(args: &SelftestArgs, out: &mut dyn Write) -> Result<(), Failur
     writeln!(out, "\nmonosign {} yubihsm selftest", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "serial number {}, firmware {}", info.serial, info.firmware)?;
     let mut different = 0;
-    for trial in trials() {
+    for trial in trials(audits_by_default(&info.firmware)) {
         let seen = (trial.see)(session.client());
         let seen = seen.unwrap_or_else(|error| format!("error: {error}"));
         different += u32::from(told_of(trial.what, trial.assumed, &seen, out)?);
@@ -81,13 +81,32 @@ fn told_of(what: &str, assumed: &str, seen: &str, out: &mut dyn Write) -> Result
     Ok(differs)
 }
 
+/// Firmware before 2.3.1 does.
+fn audits_by_default(firmware: &str) -> bool {
+    let numbers: Vec<u8> = firmware.split('.').filter_map(|number| number.parse().ok()).collect();
+    numbers < vec![2, 3, 1]
+}
+
 /// In this order: some build on what those before them left.
-fn trials() -> Vec<Trial> {
+fn trials(audits: bool) -> Vec<Trial> {
     let trial = |what, assumed, see| Trial { what, assumed, see };
+    let (log, option, commands) = match audits {
+        false => ("1: HsmInitialization, 2: Unknown", "Off", "none"),
+        true => (
+            "1: HsmInitialization, 2: Unknown, 3: CreateSession, 4: AuthenticateSession",
+            "On",
+            "46, with 0x03, 0x04, 0x40, 0x54 and 0x67",
+        ),
+    };
     vec![
-        trial("entries in the log after a reset", "1: HsmInitialization, 2: Unknown", entries),
-        trial("audit of signatures by default", "Off", |client| {
+        trial("entries in the log after a reset", log, entries),
+        trial("audit of signatures by default", option, |client| {
             Ok(format!("{:?}", client.get_command_audit_option(Code::SignEddsa)?))
+        }),
+        trial("commands that are audited by default", commands, audited),
+        trial("commands that are audited after all were set", "8", |client| {
+            options::set_all(client)?;
+            Ok(audited_codes(client)?.len().to_string())
         }),
         trial("force audit by default", "Off", |client| {
             Ok(format!("{:?}", client.get_force_audit_option()?))
@@ -122,7 +141,6 @@ fn trials() -> Vec<Trial> {
             Ok(if same { "the same public key" } else { "another public key" }.into())
         }),
         trial("entry of a signature", "length 122, session key 1, target key 257", |client| {
-            client.set_command_audit_option(Code::SignEddsa, AuditOption::On)?;
             client.sign_ed25519(KEY, vec![1; 120])?;
             let log = client.get_log_entries()?;
             let entry = log.entries.last();
@@ -199,6 +217,22 @@ fn entries(client: &Client) -> Seen {
     let entries: Vec<_> =
         log.entries.iter().map(|entry| format!("{}: {:?}", entry.item, entry.cmd)).collect();
     Ok(entries.join(", "))
+}
+
+fn audited_codes(client: &Client) -> Result<Vec<u8>, yubihsm::client::Error> {
+    let options = client.get_commands_audit_options()?;
+    let audited = options.into_iter().filter(|option| option.audit_option() != AuditOption::Off);
+    Ok(audited.map(|option| option.command_type().to_u8()).collect())
+}
+
+fn audited(client: &Client) -> Seen {
+    let codes = audited_codes(client)?;
+    let own = [0x03, 0x04, 0x40, 0x54, 0x67].iter().all(|code| codes.contains(code));
+    Ok(match (codes.len(), own) {
+        (0, _) => "none".into(),
+        (count, true) => format!("{count}, with 0x03, 0x04, 0x40, 0x54 and 0x67"),
+        (count, false) => format!("{count}: {codes:02x?}"),
+    })
 }
 
 /// After a lost answer the same bytes are asked for again: what comes must be what was lost.

@@ -136,9 +136,14 @@ impl DeviceArgs {
     }
 
     pub(super) fn open_provider(&self, provider: &YubihsmProvider) -> Result<Session, Failure> {
-        let auth_key = self.auth_key.unwrap_or(provider.auth_key);
+        let auth_key = self.auth_key(provider);
         let password = self.password(provider, auth_key)?;
         open(provider, auth_key, password)
+    }
+
+    /// As whom.
+    pub(super) fn auth_key(&self, provider: &YubihsmProvider) -> u16 {
+        self.auth_key.unwrap_or(provider.auth_key)
     }
 
     fn password(&self, provider: &YubihsmProvider, auth_key: u16) -> Result<SecretString, Failure> {

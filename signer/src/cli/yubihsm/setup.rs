@@ -10,14 +10,13 @@ use clap::Args;
 use data_encoding::{BASE32_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 use secrecy::{ExposeSecret as _, SecretString};
 use yubihsm::audit::AuditOption;
-use yubihsm::command::Code;
 use yubihsm::object::{Filter, Type};
 use yubihsm::{Capability, Domain, authentication, wrap};
 use zeroize::Zeroizing;
 
-use super::roles::{AUDITED, DOMAIN, EXPORTABLE, Role, WRAP_KEY, roles};
+use super::roles::{DOMAIN, EXPORTABLE, Role, WRAP_KEY, roles};
 use super::session::{DeviceArgs, Session, open, serial_is_typed, told};
-use super::{Failure, session};
+use super::{Failure, options, session};
 use crate::backend::yubihsm::Adapter;
 use crate::config::YubihsmProvider;
 use crate::ops::private_file::{self, create_private};
@@ -199,10 +198,7 @@ pub(super) fn put_role(session: &Session, role: &Role, password: &SecretString) 
 
 fn audit(admin: &Session, force: bool) -> Result<(), Failure> {
     let client = admin.client();
-    for code in AUDITED {
-        client.set_command_audit_option(code, AuditOption::On).map_err(|error| told(&error))?;
-    }
-    client.set_command_audit_option(Code::SignEddsa, AuditOption::Fix).map_err(|error| told(&error))?;
+    options::set_all(client).map_err(|error| told(&error))?;
     if force {
         client.set_force_audit_option(AuditOption::On).map_err(|error| told(&error))?;
     }
