@@ -4,6 +4,7 @@
 //! check and thrown away. The operator's key and record are not opened.
 
 mod changes;
+mod diff;
 mod releases;
 mod report;
 mod trial;
@@ -13,6 +14,7 @@ use std::io::Write;
 
 use clap::Args;
 use monosign_protocol::{ChainId, Dialect};
+use zeroize::Zeroizing;
 
 use super::{ConfigArgs, Failure, block_on};
 use crate::config::Config;
@@ -42,8 +44,10 @@ pub(super) struct CheckUpgradeArgs {
 
 pub(super) fn run(args: &CheckUpgradeArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let config = args.config.load()?;
-    let text = fs::read_to_string(&config.path).map_err(Failure::new)?;
-    let plan = Plan::new(&text, &config, args.to).map_err(Failure::new)?;
+    let text = Zeroizing::new(fs::read_to_string(&config.path).map_err(Failure::new)?);
+    // Not the parser's own words, which quote the text. It was TOML a moment ago.
+    let changed = |_| Failure::new(format!("`{}` was changed meanwhile: try again", config.path.display()));
+    let plan = Plan::new(&text, &config, args.to).map_err(changed)?;
     let changed = Config::parse(&plan.changed(), &config.path).map_err(Failure::new)?;
     let chains: Vec<_> =
         changed.chains.iter().filter(|chain| args.chain.as_ref().is_none_or(|id| *id == chain.id)).collect();

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{Failure, softsign, state};
 use crate::config::{Addr, Config, PinnedPeer, TemplateChain, template};
+use crate::ops::access::{self, Trust};
 use crate::ops::private_file::create_private;
 use crate::seams::{Entropy, OsEntropy};
 use crate::start::read_identity;
@@ -65,13 +66,19 @@ pub(super) fn run(args: &InitArgs, out: &mut dyn Write) -> Result<(), Failure> {
         Some(key) => import(args, &config, key, out)?,
         None => next_steps(&dir, &args.chain, out)?,
     }
+    // A directory that was there before keeps its mode.
+    let held = [&dir, &dir.join("secrets"), &dir.join("state"), &config];
+    let found: Vec<_> = held.into_iter().filter_map(|path| access::changeable(path, Trust::Nobody)).collect();
+    if let Some(told) = access::told(&found) {
+        writeln!(out, "\nwarning: the signer will refuse to start, as {told}")?;
+    }
     writeln!(out, "\nOn the validator, in config.toml:  priv_validator_laddr = \"{}\"", laddr(&addr, &dir)?)?;
     writeln!(out, "Then:  monosign check -c {0}  and  monosign start -c {0}", config.display())?;
     Ok(())
 }
 
 fn import(args: &InitArgs, config: &Path, key: &Path, out: &mut dyn Write) -> Result<(), Failure> {
-    let chain = Config::load(config).map_err(Failure::new)?.chains.remove(0);
+    let chain = Config::load(config)?.chains.remove(0);
     let source = chain.key.softsign().ok_or_else(|| Failure::new("the key is not in a file"))?;
     let output = &source.path;
     if is_there(output) {
@@ -145,7 +152,7 @@ fn is_there(path: &Path) -> bool {
 }
 
 fn create_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(content).and_then(|()| file.sync_all()).inspect_err(|_| {
         // Ours, new and incomplete: it would be in the way of the next try.
         let _ = fs::remove_file(path);

@@ -5,6 +5,7 @@
 mod check;
 mod check_upgrade;
 mod completions;
+mod custody;
 mod demo;
 mod device_key;
 mod init;
@@ -29,9 +30,9 @@ use monosign_protocol::ChainId;
 use tokio::runtime::LocalOptions;
 
 use crate::backend::softsign::unlock::UnlockEnv;
-use crate::config::{ChainConfig, Config, ThresholdConfig};
+use crate::config::{ChainConfig, Config, ConfigError, ThresholdConfig};
 use crate::ops::private_file::PrivateFileError;
-use crate::ops::process;
+use crate::ops::{process, redact};
 use crate::record::RecordError;
 use crate::seams::StdDisk;
 use crate::start::StartError;
@@ -113,6 +114,12 @@ impl Failure {
     }
 }
 
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        if error.is_for_safety() { Self::for_safety(error) } else { Self::new(error) }
+    }
+}
+
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         if error.is_for_safety() { Self::for_safety(error) } else { Self::new(error) }
@@ -145,7 +152,10 @@ impl From<std::io::Error> for Failure {
 
 /// Runs the command line of this process and says how it ended.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     match output(&cli.command).map_err(Failure::from).and_then(|mut out| {
         let done = run(cli, &mut *out);
         out.flush()?;
@@ -170,6 +180,20 @@ fn output(command: &Command) -> std::io::Result<Box<dyn Write>> {
         }
         _ => Box::new(std::io::stdout()),
     })
+}
+
+/// What clap says of the arguments, which it quotes, but not if a secret is among them.
+fn usage(error: &clap::Error) -> ExitCode {
+    if std::env::args().any(|arg| redact::holds_identity(&arg)) && error.use_stderr() {
+        let _ = writeln!(
+            std::io::stderr(),
+            "error: an age identity was given on the command line, where others can read it\nhint: a recipient is `age1…`; an \
+             identity belongs into a file"
+        );
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
@@ -211,7 +235,7 @@ impl ConfigArgs {
                 .find(|path| path.exists())
                 .ok_or_else(|| Failure::usage("no configuration here\nhint: name it with -c FILE"))?,
         };
-        Config::load(&path).map_err(Failure::new)
+        Ok(Config::load(&path)?)
     }
 }
 

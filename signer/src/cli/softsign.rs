@@ -18,6 +18,7 @@ use crate::backend::softsign::unlock::{
 use crate::consensus_key::ConsensusKey;
 use crate::import::key::{self, KeyForm, PlainFormat};
 use crate::ops::private_file::{self, PrivateFileError};
+use crate::ops::redact;
 use crate::pubkey::PublicKey;
 
 mod error;
@@ -400,6 +401,9 @@ fn read_recipients(
     if value.starts_with("age1") {
         recipients.push(value.parse().map_err(|_| SoftsignError::BadRecipient { value: value.to_owned() })?);
         return Ok(());
+    }
+    if redact::holds_identity(value) {
+        return Err(SoftsignError::IdentityGiven);
     }
     let path = Path::new(value);
     let content = private_file::read_wiping(path)?;

@@ -8,8 +8,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format::debug_fn;
 
-use super::{ConfigArgs, Failure, block_on, threshold, unlock, unlock_env};
+use super::{ConfigArgs, Failure, block_on, custody, threshold, unlock, unlock_env};
 use crate::config::Config;
+use crate::ops::access::{self, Changeable, Trust};
 use crate::ops::log_sink::LogSink;
 use crate::ops::process;
 use crate::seams::Seams;
@@ -101,10 +102,16 @@ async fn start(config: &Config) -> Result<Signer, Failure> {
     if config.validators.is_empty() && !serves_cosigners {
         return Err(Failure::new(format!("`{}` has no [[validator]] to sign for", config.path.display())));
     }
+    refuse(&custody::of_config(config, Trust::Nobody))?;
     let env = unlock_env();
     let mut signer = Signer::new(Seams::production());
     let mut failures = Vec::new();
     for chain in &config.chains {
+        if let Some(told) = access::told(&custody::of_chain(chain, Trust::Nobody)) {
+            tracing::error!(chain_id = %chain.id, "chain {} is not served: {told}", chain.id);
+            failures.push(Failure { message: None, ..Failure::for_safety("") });
+            continue;
+        }
         if let Some(source) = chain.key.softsign().filter(|source| source.allow_plaintext) {
             tracing::warn!(chain_id = %chain.id, "allow_plaintext_key is set: whoever reads {} can sign", source.path.display());
         }
@@ -117,6 +124,12 @@ async fn start(config: &Config) -> Result<Signer, Failure> {
         return Err(gravest(failures, "the configuration has no [[chain]]"));
     }
     for validator in &config.validators {
+        if let Some(told) = access::told(&custody::of_validator(validator, Trust::Nobody)) {
+            let (chain_id, peer) = (&validator.chain_id, &validator.addr);
+            tracing::error!(%chain_id, %peer, "validator {peer} is not served: {told}");
+            failures.push(Failure { message: None, ..Failure::for_safety("") });
+            continue;
+        }
         if let Err(error) = signer.start_link(validator) {
             let (chain_id, peer) = (&validator.chain_id, &validator.addr);
             tracing::error!(%chain_id, %peer, "validator {peer} is not served: {error}");
@@ -133,9 +146,22 @@ fn gravest(failures: Vec<Failure>, otherwise: &str) -> Failure {
     failures.into_iter().max_by_key(|failure| failure.code).unwrap_or_else(|| Failure::new(otherwise))
 }
 
+/// What others can change is not gone by.
+fn refuse(found: &[Changeable]) -> Result<(), Failure> {
+    access::told(found).map_or(Ok(()), |told| Err(Failure::for_safety(told)))
+}
+
 async fn reload(signer: &mut Signer, old: &Config) {
-    match Config::load(&old.path) {
-        Err(error) => tracing::error!("SIGHUP: {error}: everything stays as it is"),
+    let read = Config::load(&old.path).map_err(Failure::from);
+    let read = read.and_then(|config| {
+        refuse(&custody::of_all(&config, Trust::Nobody))?;
+        Ok(config)
+    });
+    match read {
+        Err(error) => {
+            let error = error.message.unwrap_or_default();
+            tracing::error!("SIGHUP: everything stays as it is: {error}");
+        }
         Ok(config) => {
             tracing::info!("SIGHUP: reading {} again", config.path.display());
             for line in config.warnings.iter().cloned().chain(signer.reload(&config).await) {

@@ -12,19 +12,23 @@ mod threshold;
 mod yubihsm;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use monosign_protocol::dialect::InvalidDialect;
 use monosign_protocol::{ChainId, Dialect, Height};
+use zeroize::Zeroizing;
 
 use crate::backend::softsign::unlock::KeySource;
 use crate::chain::{RawSigning, Rules};
 use crate::guard::JumpLimit;
 use crate::import::key::PlainFormat;
+use crate::ops::private_file::{self, PrivateFileError};
+use crate::ops::redact::{self, FilePath};
+use crate::ops::secret_source::SecretSource;
 pub use endpoint::{Addr, Endpoint, InvalidAddr, PinnedPeer};
 pub use key::{DeviceKey, KeyConfig, Pkcs11Key, Pkcs11Provider, YubihsmKey, YubihsmProvider};
 pub use schema::KeyFormat;
@@ -96,14 +100,17 @@ pub enum ConfigError {
         /// Why.
         source: io::Error,
     },
-    /// The file is not TOML, or has a key or value that does not exist.
-    #[error("`{}`: {source}", path.display())]
+    /// The file is not TOML, or has a key or value that does not exist. The parser's own error is not kept: it holds the text.
+    #[error("`{}`: {what}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where and what.
-        source: Box<toml::de::Error>,
+        /// Where and what, without anything of the file.
+        what: String,
     },
+    /// A password stands in it, and others can read it.
+    #[error("{0}: a password stands in it")]
+    Exposed(#[from] PrivateFileError),
     /// A value contradicts itself or another.
     #[error("`{}`: {table}: {what}", path.display())]
     Invalid {
@@ -114,6 +121,13 @@ pub enum ConfigError {
         /// What is wrong with it.
         what: String,
     },
+}
+
+impl ConfigError {
+    /// Whether it was refused for safety, which the exit code tells.
+    pub fn is_for_safety(&self) -> bool {
+        matches!(self, Self::Exposed(error) if error.is_for_safety())
+    }
 }
 
 /// How far above the record a request may be, unless the file says otherwise: two days of one-second blocks, near enough.
@@ -129,9 +143,15 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with file, line or table, and field.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        Self::parse(&text, path)
+        let unreadable = |source| ConfigError::Read { path: path.into(), source };
+        let mut file = File::open(path).map_err(unreadable)?;
+        let mut text = Zeroizing::new(String::new());
+        file.read_to_string(&mut text).map_err(unreadable)?;
+        let config = Self::parse(&text, path)?;
+        if config.holds_a_secret() {
+            private_file::must_be_private(path, &file)?;
+        }
+        Ok(config)
     }
 
     /// Checks the text of a file that lies at `path`.
@@ -140,7 +160,7 @@ impl Config {
     /// As [`load`](Self::load).
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let file: schema::File = toml::from_str(text)
-            .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })?;
+            .map_err(|error| ConfigError::Parse { path: path.into(), what: redact::toml(text, &error) })?;
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut resolver = Resolver { dir, warnings: Vec::new() };
         let resolved = resolver.config(file, path);
@@ -151,6 +171,11 @@ impl Config {
         })?;
         config.warnings = resolver.warnings;
         Ok(config)
+    }
+
+    /// Whether a password stands in the file itself.
+    fn holds_a_secret(&self) -> bool {
+        self.yubihsm.iter().any(|device| matches!(device.password, SecretSource::Inline(_)))
     }
 
     /// The settings of a chain.
@@ -201,12 +226,12 @@ impl Resolver<'_> {
             .map(|validator| self.validator(validator, &chains))
             .collect::<Result<Vec<_>, _>>()?;
         check_no_twins(&validators)?;
-        let admin_socket = self.path(file.admin_socket.unwrap_or_else(|| "monosign.sock".into()));
+        let admin_socket = self.path(file.admin_socket.unwrap_or_else(|| FilePath("monosign.sock".into())));
         let warnings = Vec::new();
         Ok(Config { path: path.into(), chains, validators, yubihsm, pkcs11, admin_socket, warnings })
     }
 
-    fn path(&self, path: PathBuf) -> PathBuf {
+    fn path(&self, FilePath(path): FilePath) -> PathBuf {
         self.dir.join(path)
     }
 
@@ -218,7 +243,7 @@ impl Resolver<'_> {
     ) -> Result<(ChainKeys, Devices), Invalid> {
         let mut keys = BTreeMap::new();
         for provider in providers.softsign {
-            let table = format!("[[providers.softsign]] {}", provider.path.display());
+            let table = format!("[[providers.softsign]] {}", provider.path.0.display());
             let source = self.key_source(&provider).map_err(|what| Invalid::new(&table, what))?;
             for id in provider.chain_ids {
                 add_key(&mut keys, id, KeyConfig::Softsign(source.clone()), &table, chains)?;
@@ -245,7 +270,7 @@ impl Resolver<'_> {
         }
         pkcs11::check_tokens(&tokens)?;
         for provider in providers.threshold {
-            let table = format!("[[providers.threshold]] {}", provider.share.display());
+            let table = format!("[[providers.threshold]] {}", provider.share.0.display());
             let (id, share) = self.share(provider).map_err(|what| Invalid::new(&table, what))?;
             threshold::check_listen(&share, &keys).map_err(|what| Invalid::new(&table, what))?;
             add_key(&mut keys, id, KeyConfig::Threshold(Box::new(share)), &table, chains)?;
@@ -288,7 +313,8 @@ impl Resolver<'_> {
                 "it has no key: name it in the chain_ids of a [[providers.softsign]], yubihsm, pkcs11 or threshold";
             Invalid::new(&table, what)
         })?;
-        let record = chain.state_file.unwrap_or_else(|| format!("{id}_priv_validator_state.json").into());
+        let record =
+            chain.state_file.unwrap_or_else(|| FilePath(format!("{id}_priv_validator_state.json").into()));
         let jump_limit = match chain.max_height_jump.unwrap_or(DEFAULT_MAX_HEIGHT_JUMP) {
             0 => JumpLimit::Off,
             heights => JumpLimit::Heights(heights),

@@ -1,8 +1,9 @@
 //! The file as it is written: `tmkms.toml`, and what monosign adds to it.
 
-use std::path::PathBuf;
-
+use secrecy::SecretString;
 use serde::Deserialize;
+
+use crate::ops::redact::FilePath;
 
 /// A whole file. Unknown keys are errors, so that a typo never switches anything off.
 #[derive(Debug, Deserialize)]
@@ -14,7 +15,7 @@ pub(super) struct File {
     pub(super) validator: Vec<Validator>,
     #[serde(default)]
     pub(super) providers: Providers,
-    pub(super) admin_socket: Option<PathBuf>,
+    pub(super) admin_socket: Option<FilePath>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -22,7 +23,7 @@ pub(super) struct File {
 pub(super) struct Chain {
     pub(super) id: String,
     pub(super) key_format: Option<KeyFormat>,
-    pub(super) state_file: Option<PathBuf>,
+    pub(super) state_file: Option<FilePath>,
     pub(super) max_height_jump: Option<u64>,
     #[serde(default)]
     pub(super) sign_bytes: bool,
@@ -59,7 +60,7 @@ pub enum KeyFormat {
 pub(super) struct Validator {
     pub(super) chain_id: String,
     pub(super) addr: String,
-    pub(super) secret_key: Option<PathBuf>,
+    pub(super) secret_key: Option<FilePath>,
     pub(super) protocol_version: Option<String>,
     #[serde(default = "yes")]
     pub(super) reconnect: bool,
@@ -94,14 +95,14 @@ pub(super) struct Providers {
 #[serde(deny_unknown_fields)]
 pub(super) struct Softsign {
     pub(super) chain_ids: Vec<String>,
-    pub(super) path: PathBuf,
+    pub(super) path: FilePath,
     pub(super) key_type: Option<String>,
     pub(super) key_format: Option<String>,
     #[serde(default)]
     pub(super) allow_plaintext_key: bool,
     pub(super) credential: Option<String>,
-    pub(super) identity_file: Option<PathBuf>,
-    pub(super) passphrase_file: Option<PathBuf>,
+    pub(super) identity_file: Option<FilePath>,
+    pub(super) passphrase_file: Option<FilePath>,
 }
 
 /// A device; tmkms has one at the most.
@@ -114,7 +115,7 @@ pub(super) struct Yubihsm {
     pub(super) keys: Vec<YubihsmKey>,
     pub(super) serial_number: Option<String>,
     pub(super) audit: Option<YubihsmAudit>,
-    pub(super) audit_file: Option<PathBuf>,
+    pub(super) audit_file: Option<FilePath>,
     /// tmkms: shares the device over HTTP.
     pub(super) connector_server: Option<toml::Value>,
 }
@@ -138,8 +139,9 @@ pub(super) enum YubihsmAudit {
 #[serde(deny_unknown_fields)]
 pub(super) struct YubihsmAuth {
     pub(super) key: u16,
-    pub(super) password: Option<String>,
-    pub(super) password_file: Option<PathBuf>,
+    #[serde(default, deserialize_with = "secret")]
+    pub(super) password: Option<SecretString>,
+    pub(super) password_file: Option<FilePath>,
     pub(super) password_env: Option<String>,
     pub(super) credential: Option<String>,
 }
@@ -163,9 +165,9 @@ pub(super) struct YubihsmKey {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pkcs11 {
-    pub(super) module: PathBuf,
+    pub(super) module: FilePath,
     pub(super) token_label: String,
-    pub(super) pin_file: Option<PathBuf>,
+    pub(super) pin_file: Option<FilePath>,
     pub(super) pin_env: Option<String>,
     pub(super) credential: Option<String>,
     pub(super) timeout_ms: Option<u64>,
@@ -189,10 +191,10 @@ pub(super) struct Pkcs11Key {
 pub(super) struct Threshold {
     /// One chain: its group file names it.
     pub(super) chain_ids: Vec<String>,
-    pub(super) group: PathBuf,
-    pub(super) share: PathBuf,
+    pub(super) group: FilePath,
+    pub(super) share: FilePath,
     pub(super) credential: Option<String>,
-    pub(super) identity_file: Option<PathBuf>,
+    pub(super) identity_file: Option<FilePath>,
     pub(super) listen: String,
     #[serde(default)]
     pub(super) rejoin: Rejoin,
@@ -216,6 +218,10 @@ pub(super) enum Rejoin {
 pub(super) struct Peer {
     pub(super) id: u16,
     pub(super) addr: String,
+}
+
+fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(SecretString::from))
 }
 
 fn yes() -> bool {

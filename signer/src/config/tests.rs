@@ -158,6 +158,94 @@ fn a_password_in_the_file_is_taken_and_never_shown() {
     assert!(!format!("{:?}", parse(&text).expect("valid")).contains("hunter2"));
 }
 
+/// Whatever is wrong with the line of a password or with any other, no eight characters of the password are told.
+#[test]
+fn no_mistake_in_the_file_has_its_password_told() {
+    const SECRET: &str = "Hq7-wZ2xK9vTr4Lp";
+    let secret_is_told = |text: &str| (0..=SECRET.len() - 8).any(|n| text.contains(&SECRET[n..n + 8]));
+    let auth = "auth = { key = 4, password_file = \"pw\" }";
+    let (mut tried, mut refused) = (0, 0);
+    for form in [
+        format!("auth = {{ key = 4, password = \"{SECRET}\" }}"),
+        format!("auth = {{ password = '{SECRET}', key = 4 }}"),
+        format!("auth.key = 4\nauth.password = \"{SECRET}\""),
+        format!("auth = {{ key = 4, password = \"\"\"\n{SECRET}\n\"\"\" }}"),
+        format!("auth = {{ key = 4, password = {SECRET} }}"),
+        format!("auth = {{ key = 4, {SECRET} = \"password\" }}"),
+        format!("auth = {{ key = \"{SECRET}\", password = 4 }}"),
+        format!("auth = {{ key = 4, password = [\"{SECRET}\"] }}"),
+        format!("auth = {{ key = 4, password = {{ {SECRET} = 1 }} }}"),
+        format!("auth = {{ key = 4, password_env = \"{SECRET}\" }}"),
+        format!("auth = {{ key = 4, credential = \"{SECRET}\" }}"),
+        format!("auth = \"{SECRET}\""),
+        format!("password = \"{SECRET}\"\nauth = {{ key = 4 }}"),
+    ] {
+        let good = on_yubihsm(&YUBIHSM.replace(auth, &form));
+        let mut broken = vec![good.clone()];
+        let begin = good
+            .find("serial")
+            .expect("the table's end")
+            .min(good.find("[[providers.yubihsm").expect("its start"));
+        for (at, _) in good.char_indices().filter(|(at, _)| *at >= begin) {
+            broken.push(good[..at].to_owned());
+            broken.push(format!("{}{}", &good[..at], &good[at + 1..]));
+            for wrong in ["\"", "'", "\\", "=", "{", "]", ",", "\n", ".", "\"x\" ", "\u{0}"] {
+                broken.push(format!("{}{wrong}{}", &good[..at], &good[at..]));
+            }
+        }
+        // Lines twice, away, and under another table.
+        let lines: Vec<_> = good.lines().collect();
+        for n in 0..lines.len() {
+            let mut twice = lines.clone();
+            twice.insert(n, lines[n]);
+            broken.push(twice.join("\n"));
+            twice.drain(n..n + 2);
+            broken.push(twice.join("\n"));
+            twice.insert((n * 7) % (lines.len() - 1), lines[n]);
+            broken.push(twice.join("\n"));
+        }
+        for text in broken {
+            tried += 1;
+            if let Err(error) = parse(&text) {
+                refused += 1;
+                let told = format!("{error} {error:?}");
+                assert!(!secret_is_told(&told), "{told}\nis said of\n{text}");
+            }
+        }
+    }
+    assert!(refused > 10_000, "{refused} of {tried}");
+}
+
+#[test]
+fn mistakes_are_told_by_place_setting_and_what_is_expected() {
+    let with = |auth: &str| on_yubihsm(&YUBIHSM.replace("password_file = \"pw\"", auth));
+    for (text, expected) in [
+        (
+            with("pasword = \"hunter2\""),
+            "line 13, column 19, in `providers.yubihsm.auth`: unknown field, expected one of `key`, `password`",
+        ),
+        (
+            with("password = 12345678"),
+            "line 13, column 30, in `providers.yubihsm.auth.password`: invalid type: integer, expected a string",
+        ),
+        (
+            MINIMAL.replace("id = \"cosmoshub-4\"\nkey", "idd = \"a\"\nkey"),
+            "line 3, column 1, in `chain`: unknown field `idd`, expected one of `id`",
+        ),
+        (MINIMAL.replace("secrets/hub.key", &"07".repeat(32)), "looks like a key itself"),
+        (
+            on_yubihsm(&YUBIHSM.replace("tcp://127", "http://user:hunter2@127")),
+            "has a user or a password in it",
+        ),
+    ] {
+        let message = error(&text);
+        assert!(
+            message.contains(expected) && !message.contains("hunter2"),
+            "`{expected}` expected in `{message}`"
+        );
+    }
+}
+
 #[test]
 fn resolves_paths_against_the_file_and_fills_in_defaults() {
     let config = parse(MINIMAL).expect("valid");

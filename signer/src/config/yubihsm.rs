@@ -1,11 +1,11 @@
 //! `[[providers.yubihsm]]`: tmkms's table as it is, once for each device.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ChainKey, DeviceKey, Invalid, KeyConfig, Resolver, YubihsmKey, YubihsmProvider, schema};
 use crate::backend::yubihsm::{Adapter, Audit, TIMEOUT};
+use crate::ops::redact::FilePath;
 use crate::ops::secret_source::SecretSource;
 
 impl Resolver<'_> {
@@ -65,7 +65,7 @@ impl Resolver<'_> {
 
     fn password(&self, auth: &schema::YubihsmAuth) -> Result<SecretSource, Invalid> {
         let sources = [
-            auth.password.clone().map(|password| SecretSource::Inline(password.into())),
+            auth.password.clone().map(SecretSource::Inline),
             auth.password_file.clone().map(|path| SecretSource::File(self.path(path))),
             auth.password_env.clone().map(SecretSource::Env),
             auth.credential.clone().map(SecretSource::Credential),
@@ -111,14 +111,19 @@ fn audit(audit: &schema::YubihsmAudit) -> Audit {
     }
 }
 
-fn audit_file(serial: Option<&str>) -> PathBuf {
-    format!("yubihsm-{}.audit", serial.unwrap_or("device")).into()
+fn audit_file(serial: Option<&str>) -> FilePath {
+    FilePath(format!("yubihsm-{}.audit", serial.unwrap_or("device")).into())
 }
 
 fn adapter(adapter: &schema::YubihsmAdapter) -> Result<(Adapter, Duration), String> {
     let (adapter, timeout_ms) = match adapter {
         schema::YubihsmAdapter::Usb { timeout_ms } => (Adapter::Usb, timeout_ms),
         schema::YubihsmAdapter::Http { addr, timeout_ms } => {
+            if addr.contains('@') {
+                return Err(
+                    "adapter: addr has a user or a password in it: tcp://HOST:PORT is expected".into()
+                );
+            }
             let bad = || format!("adapter: `{addr}` is no address: tcp://HOST:PORT is expected");
             let rest = addr.strip_prefix("tcp://").or_else(|| addr.strip_prefix("http://")).unwrap_or(addr);
             let (host, port) = rest.trim_end_matches('/').rsplit_once(':').ok_or_else(bad)?;

@@ -1,6 +1,6 @@
 //! Files that hold secrets: read only if nobody else can, written once and never over another file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -9,18 +9,19 @@ use rustix::fs::OFlags;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::access;
+
 /// More than any key, identity or passphrase file has, in bytes.
 const MAX_LENGTH: usize = 64 * 1024;
 
-/// Reads a file that only its owner can read or write.
+/// Reads a file that only its owner can read or write; or root's, that this process reads as one of its group (see [`access`]).
 ///
 /// A symbolic link is followed; what it points to is what must be private. The content is wiped on drop.
 ///
 /// # Errors
-/// If the file can't be read, is no regular file, is larger than 64 KiB, or if its group or others have any
-/// permission on it.
+/// If the file can't be read, is no regular file, is larger than 64 KiB, or if others have any permission on it.
 pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
-    read(path, Some(0o077))
+    read(path, Some(access::is_private))
 }
 
 /// Reads a secret out of systemd's credentials directory.
@@ -31,7 +32,7 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, PrivateFileError>
 /// # Errors
 /// As [`read_private`], but permissions of the group are allowed.
 pub fn read_credential(path: &Path) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
-    read(path, Some(0o007))
+    read(path, Some(|metadata| metadata.mode() & 0o007 == 0))
 }
 
 /// Reads a small regular file whoever may read it, into a buffer that is wiped on drop.
@@ -64,6 +65,15 @@ pub fn is_exposed(path: &Path) -> io::Result<bool> {
     Ok(std::fs::metadata(path)?.mode() & 0o077 != 0)
 }
 
+/// Refuses a file that holds a secret and that others can read. It is open, so it is the one that was read.
+///
+/// # Errors
+/// [`PrivateFileError::Exposed`].
+pub fn must_be_private(path: &Path, file: &File) -> Result<(), PrivateFileError> {
+    let metadata = file.metadata().map_err(|error| PrivateFileError::read(path, &error))?;
+    if access::is_private(&metadata) { Ok(()) } else { Err(PrivateFileError::exposed(path, &metadata)) }
+}
+
 /// Writes a new file with mode 0600, and syncs it and its directory.
 ///
 /// # Errors
@@ -84,7 +94,10 @@ pub fn create_private(path: &Path, content: &[u8]) -> Result<(), PrivateFileErro
     })
 }
 
-fn read(path: &Path, forbidden: Option<u32>) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
+fn read(
+    path: &Path,
+    is_private: Option<fn(&Metadata) -> bool>,
+) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
     // Not to hang on a pipe that somebody put in the place of the file.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new()
@@ -97,9 +110,8 @@ fn read(path: &Path, forbidden: Option<u32>) -> Result<Zeroizing<Vec<u8>>, Priva
     if !metadata.is_file() {
         return Err(PrivateFileError::NotAFile { path: path.to_owned() });
     }
-    let mode = metadata.mode() & 0o7777;
-    if forbidden.is_some_and(|forbidden| mode & forbidden != 0) {
-        return Err(PrivateFileError::Exposed { path: path.to_owned(), mode });
+    if is_private.is_some_and(|is_private| !is_private(&metadata)) {
+        return Err(PrivateFileError::exposed(path, &metadata));
     }
     read_all(path, file)
 }
@@ -129,7 +141,7 @@ fn write_synced(mut file: File, path: &Path, content: &[u8]) -> io::Result<()> {
 pub enum PrivateFileError {
     /// Group or others have permissions on the file.
     #[error(
-        "`{path}` is open to other users (mode {mode:04o})\nhint: run `chmod 600 {path}`, and think about who read it",
+        "`{path}` is open to other users (mode {mode:04o})\nhint: {way_on}",
         path = path.display()
     )]
     Exposed {
@@ -137,6 +149,8 @@ pub enum PrivateFileError {
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+        /// What makes it private.
+        way_on: String,
     },
     /// A directory, pipe, socket or device.
     #[error("`{path}` is not a regular file\nhint: give the path of the file itself", path = path.display())]
@@ -191,6 +205,11 @@ impl PrivateFileError {
         matches!(self, Self::Read { kind: io::ErrorKind::NotFound, .. })
     }
 
+    fn exposed(path: &Path, metadata: &Metadata) -> Self {
+        let way_on = access::way_to_privacy(path, metadata);
+        Self::Exposed { path: path.to_owned(), mode: metadata.mode() & 0o7777, way_on }
+    }
+
     fn read(path: &Path, error: &io::Error) -> Self {
         Self::Read { path: path.to_owned(), reason: error.to_string(), kind: error.kind() }
     }
@@ -227,7 +246,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for mode in [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o644] {
             let path = written(&directory, mode);
-            assert_eq!(read_private(&path), Err(PrivateFileError::Exposed { path: path.clone(), mode }));
+            let error = read_private(&path).unwrap_err();
+            assert!(matches!(&error, PrivateFileError::Exposed { mode: found, .. } if *found == mode));
+            assert!(error.to_string().ends_with(&format!(
+                "hint: run `chmod 600 {}`, and think about who read it",
+                path.display()
+            )));
             assert!(is_exposed(&path).unwrap());
             assert!(read_wiping(&path).is_ok());
         }

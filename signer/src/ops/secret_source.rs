@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use thiserror::Error;
 
 use super::private_file::{self, PrivateFileError};
+use super::redact;
 use crate::backend::softsign::unlock::UnlockEnv;
 
 /// One of four places. The secret itself is read when it is needed.
@@ -78,13 +79,19 @@ pub enum SecretError {
     #[error("`{}` is not one line of text\nhint: it holds the password and nothing else", .0.display())]
     NotALine(PathBuf),
     /// There is no such variable, or it is empty.
-    #[error("the environment variable `{0}` is not set\nhint: export it, or use password_file")]
+    #[error("the environment variable{} is not set, or empty\nhint: export it, or name a file in its place", named(.0))]
     NoVariable(String),
     /// There are no credentials.
     #[error(
-        "there is no systemd credential `{0}`: $CREDENTIALS_DIRECTORY is not set\nhint: LoadCredentialEncrypted={0}:FILE in the unit"
+        "there is no systemd credential{}: $CREDENTIALS_DIRECTORY is not set\nhint: LoadCredentialEncrypted={}:FILE in the unit",
+        named(.0), redact::name(.0).unwrap_or("NAME")
     )]
     NoCredential(String),
+}
+
+/// What the configuration names, unless it may be the secret itself.
+fn named(name: &str) -> String {
+    redact::name(name).map_or_else(|| " that the configuration names".into(), |name| format!(" `{name}`"))
 }
 
 impl SecretError {

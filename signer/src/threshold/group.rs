@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frost::{self, PublicKeyPackage, VerifyingShare};
 use super::rounds::MemberId;
+use crate::ops::redact;
 use crate::pubkey::PublicKey;
 
 /// The most members that a group has: each signature takes work and messages for each signer.
@@ -164,8 +165,8 @@ pub enum GroupError {
     #[error("its members are not numbered from 1, each once, with an identity of its own")]
     Members,
     /// A value is no point of the curve.
-    #[error("`{0}` is no valid public key or verifying share")]
-    Point(String),
+    #[error("its `{0}` is no valid point of the curve")]
+    Point(&'static str),
     /// The shares do not add up to the public key.
     #[error(
         "its verifying shares do not belong to its public key\nhint: take the group file of the same split as the shares"
@@ -234,7 +235,7 @@ impl Group {
     /// # Errors
     /// [`GroupError`].
     pub fn parse(text: &[u8]) -> Result<Self, GroupError> {
-        let file: File = serde_json::from_slice(text).map_err(|e| GroupError::Form(e.to_string()))?;
+        let file: File = serde_json::from_slice(text).map_err(|e| GroupError::Form(redact::json(&e)))?;
         if file.monosign_group != 1 {
             return Err(GroupError::NewerVersion(file.monosign_group));
         }
@@ -245,17 +246,17 @@ impl Group {
         let mut shares = BTreeMap::new();
         for member in file.members {
             let identifier = member.id.identifier().ok_or(GroupError::Members)?;
-            let identity = key_bytes(&member.identity)?;
-            VerifyingKey::from_bytes(&identity).map_err(|_| GroupError::Point(member.identity.clone()))?;
+            let identity = key_bytes("identity", &member.identity)?;
+            VerifyingKey::from_bytes(&identity).map_err(|_| GroupError::Point("identity"))?;
             if identities.insert(member.id, identity).is_some() {
                 return Err(GroupError::Members);
             }
-            let share = VerifyingShare::deserialize(&key_bytes(&member.verifying_share)?)
-                .map_err(|_| GroupError::Point(member.verifying_share.clone()))?;
+            let share = VerifyingShare::deserialize(&key_bytes("verifying_share", &member.verifying_share)?)
+                .map_err(|_| GroupError::Point("verifying_share"))?;
             shares.insert(identifier, share);
         }
-        let key = frost::VerifyingKey::deserialize(&key_bytes(&file.public_key)?)
-            .map_err(|_| GroupError::Point(file.public_key.clone()))?;
+        let key = frost::VerifyingKey::deserialize(&key_bytes("public_key", &file.public_key)?)
+            .map_err(|_| GroupError::Point("public_key"))?;
         let package = PublicKeyPackage::new(shares, key, Some(file.threshold));
         Self::new(chain_id, shape, file.epoch, identities, package)
     }
@@ -363,9 +364,10 @@ fn at_zero(points: &[(MemberId, EdwardsPoint)]) -> Option<EdwardsPoint> {
     Some(sum)
 }
 
-fn key_bytes(text: &str) -> Result<[u8; 32], GroupError> {
+/// The value is not told: a share may have been put in its place.
+fn key_bytes(field: &'static str, text: &str) -> Result<[u8; 32], GroupError> {
     let bytes = BASE64.decode(text.as_bytes()).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-    bytes.ok_or_else(|| GroupError::Point(text.into()))
+    bytes.ok_or(GroupError::Point(field))
 }
 
 #[cfg(test)]

@@ -234,7 +234,7 @@ fn credential_path(source: &KeySource, env: &UnlockEnv) -> Result<Option<PathBuf
     let Some(name) = name else { return Ok(None) };
     // systemd's own rule, and nothing that leads out of the directory.
     if name.is_empty() || name.contains('/') || name == "." || name == ".." {
-        return Err(KeyFileError::BadCredentialName { name: name.to_owned() });
+        return Err(KeyFileError::BadCredentialName);
     }
     Ok(env.credentials_directory.as_ref().map(|directory| directory.join(name)))
 }
@@ -375,14 +375,11 @@ pub enum KeyFileError {
         /// The setting that would fit.
         needs: &'static str,
     },
-    /// A credential's name is a file name.
+    /// A credential's name is a file name. What was given is not told: it may be the secret itself.
     #[error(
-        "`{name}` is no name of a systemd credential\nhint: use the name given in `LoadCredentialEncrypted=NAME:…`"
+        "`credential` holds no name of a systemd credential\nhint: use the name given in `LoadCredentialEncrypted=NAME:…`"
     )]
-    BadCredentialName {
-        /// The name.
-        name: String,
-    },
+    BadCredentialName,
 }
 
 impl KeyFileError {

@@ -6,6 +6,7 @@ use monosign_protocol::Dialect;
 use serde::Serialize;
 use toml_edit::{DocumentMut, Item, Table, value};
 
+use super::diff;
 use crate::config::{ChainConfig, Config, PinnedPeer, ValidatorConfig};
 
 /// Changes to a configuration, and what comes of them.
@@ -55,12 +56,9 @@ impl Plan {
         self.document.to_string()
     }
 
-    /// The changes as a diff that `patch` takes; empty if there are none.
+    /// The changes as a diff that `patch` takes; empty if there are none. See [`diff`].
     pub(super) fn diff(&self, path: &Path) -> String {
-        let after = self.changed();
-        let diff = similar::TextDiff::from_lines(self.before.as_str(), &after);
-        let name = path.display().to_string();
-        diff.unified_diff().header(&name, &name).to_string()
+        diff::unified(&self.before, &self.changed(), path)
     }
 
     fn chain(&mut self, n: usize, chain: &ChainConfig, to: Dialect) {

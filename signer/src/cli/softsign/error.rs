@@ -61,6 +61,11 @@ pub enum SoftsignError {
         /// What was given.
         value: String,
     },
+    /// An age identity on the command line, where other users of the machine and the shell's history see it.
+    #[error(
+        "an age identity was given on the command line, where others can read it\nhint: give the file that holds it, and think about who read it"
+    )]
+    IdentityGiven,
     /// An empty passphrase protects nothing.
     #[error("the passphrase is empty\nhint: give one of several random words")]
     EmptyPassphrase,

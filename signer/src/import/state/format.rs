@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 use data_encoding::{BASE64, HEXUPPER};
 use serde::Deserialize;
 
+use crate::ops::redact;
+
 use super::{ForeignState, SignedBlock, StateDialect, StateError, Step};
 
 pub(super) fn parse(content: &[u8], dialect: Option<StateDialect>) -> Result<ForeignState, StateError> {
     let file: StateJson = serde_json::from_slice(content)
-        .map_err(|error| StateError::Malformed { reason: error.to_string() })?;
+        .map_err(|error| StateError::Malformed { reason: redact::json(&error) })?;
     let dialect = match dialect {
         Some(dialect) => file.check(dialect)?,
         None => file.recognise()?,

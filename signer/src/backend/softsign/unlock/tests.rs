@@ -127,7 +127,7 @@ fn credential_name_can_be_configured_and_leads_nowhere_else() {
     setup.opens();
     for name in ["../outside", "", ".", "..", "/etc/passwd"] {
         setup.source.credential = Some(name.into());
-        assert_eq!(setup.load().unwrap_err(), KeyFileError::BadCredentialName { name: name.into() });
+        assert_eq!(setup.load().unwrap_err(), KeyFileError::BadCredentialName);
     }
 }
 
@@ -161,7 +161,8 @@ fn secrets_open_to_other_users_are_refused_wherever_they_are() {
     for path in [setup.source.path.clone(), beside.clone()] {
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         let error = setup.load().unwrap_err();
-        assert_eq!(error, KeyFileError::File(PrivateFileError::Exposed { path: path.clone(), mode: 0o640 }));
+        let exposed = |found: &PrivateFileError| matches!(found, PrivateFileError::Exposed { path: of, mode: 0o640, .. } if *of == path);
+        assert!(matches!(&error, KeyFileError::File(found) if exposed(found)), "{error}");
         assert!(StartError::from(error).is_for_safety());
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     }
