@@ -1,7 +1,7 @@
 //! What a run may come by. Each is hit somewhere in the whole set of scenarios, or the set does not test what it seems to.
 
 /// The names of all counters.
-pub const ALL: [&str; 107] = [
+pub const ALL: [&str; 110] = [
     "another device took over",
     "answered again",
     "answered again after a restart",
@@ -46,6 +46,7 @@ pub const ALL: [&str; 107] = [
     "double sign by a clone",
     "double sign by a group",
     "earlier life turned away",
+    "frames as long as may be",
     "handshake failed",
     "height jump refused",
     "key and state cloned",
@@ -62,6 +63,7 @@ pub const ALL: [&str; 107] = [
     "key device's sessions all in use",
     "key not on the device",
     "kill between write and sync",
+    "last of all lives claimed",
     "malicious cosigner got a signature",
     "malicious cosigner was refused",
     "missing key not asked for",
@@ -80,6 +82,7 @@ pub const ALL: [&str; 107] = [
     "old disk restored",
     "one message signed with two timestamps",
     "ping",
+    "pings without end",
     "power cut between write and sync",
     "power cut tore a write",
     "refused",

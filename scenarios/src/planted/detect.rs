@@ -25,7 +25,7 @@ pub(super) enum Stage {
     Explore,
     /// The same events in two processes.
     Determinism,
-    /// Recorded data of real nodes, and the tests of guard, record and session: what simulator and production code have in common, no
+    /// Recorded data of real nodes, and the tests of guard, record, session and of what groups bear: what simulator and production code have in common, no
     /// simulation of both shows, nor what no node ever does.
     Vectors,
 }
@@ -46,6 +46,21 @@ pub(super) struct Detector<'a> {
 }
 
 const PROFILE: &str = "planted";
+
+/// Which tests [`Stage::Vectors`] runs. Of groups those that need no worlds of their own, which take long without optimization.
+const FILTERS: &[&str] = &[
+    "vectors",
+    "guard::",
+    "record::",
+    "session::",
+    "threshold::incarnation",
+    "threshold::inbox",
+    "threshold::nonces",
+    "threshold::rounds",
+    "threshold::strangers",
+    "threshold::tests::rogue",
+    "threshold::tls",
+];
 
 /// What two hosts do in another order shows only in the few worlds where both do it.
 const DETERMINISM_SEEDS: &str = "200";
@@ -156,7 +171,7 @@ impl<'a> Detector<'a> {
         if self.logged(name, &mut test(&["--no-run"]))? != Some(0) {
             bail!("the tests of `{name}` do not compile: see {}", self.log(name).display());
         }
-        match self.logged(name, &mut test(&["--", "vectors", "guard::", "record::", "session::"]))? {
+        match self.logged(name, &mut test(&[&["--"], FILTERS].concat()))? {
             Some(0) => Ok(None),
             _ => {
                 let log = fs::read_to_string(self.log(name))?;

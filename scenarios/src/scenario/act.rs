@@ -360,6 +360,28 @@ pub enum Cheat {
     /// As a coordinator without a guard of its own, it asks every set of the others for different blocks, for messages of another
     /// chain and for bytes that are none, and adds its own share.
     OtherBlocks,
+    /// As a coordinator, it pings without end.
+    PingFlood,
+    /// As a coordinator, it asks for shares of messages as long as a frame may be, one after the other.
+    LongFrames,
+    /// As a coordinator, it asks for shares far ahead of the chain, so that the others sign nothing before the chain is there.
+    AheadOfTheChain,
+    /// It says that it was started more often than can be counted.
+    LaterLives,
+}
+
+impl Cheat {
+    /// Whether it is not the cosigner's own process that does so, but another with its share.
+    pub fn is_another_program(self) -> bool {
+        match self {
+            Self::BadShare | Self::ReplayedCommitment | Self::NonceTwice => false,
+            Self::OtherBlocks
+            | Self::PingFlood
+            | Self::LongFrames
+            | Self::AheadOfTheChain
+            | Self::LaterLives => true,
+        }
+    }
 }
 
 impl Act {

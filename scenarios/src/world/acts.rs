@@ -374,10 +374,10 @@ impl World<'_> {
         }
     }
 
-    /// A cosigner cheats from now on, or no more. One that asks for other blocks is another program.
+    /// A cosigner cheats from now on, or no more.
     fn cheat(&mut self, host: &str, how: Option<Cheat>) {
         let Some(signer) = self.signer(host) else { return };
-        let is_other_program = how == Some(Cheat::OtherBlocks) || signer.cheats(Cheat::OtherBlocks);
+        let is_other_program = how.into_iter().chain(signer.cheat()).any(Cheat::is_another_program);
         if is_other_program {
             self.kill(host);
             self.oracle.borrow_mut().is_compromised(host);

@@ -1,5 +1,6 @@
 //! A malicious cosigner: it has a share, the identity of its connections and no guard. It asks every set of the others that is large
-//! enough for different blocks at one place, and completes with its own share what it gets. Several of them share what they have.
+//! enough for different blocks at one place, and completes with its own share what it gets. Several of them share what they have. Or it
+//! keeps the others from signing, as far as they let it.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -25,22 +26,48 @@ use monosign_protocol::message::{BlockId, PartSetHeader, Timestamp, Vote};
 use monosign_protocol::sign_bytes;
 use monosign_protocol::{ChainId, Height};
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::signer_host::{RECORD, SignerHost};
+use crate::scenario::Cheat;
 
 /// How often it tries.
 const EVERY: Duration = Duration::from_secs(2);
 /// How long it waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How often it writes when it floods.
+const GUSH: Duration = Duration::from_millis(10);
+/// How many pings it writes then.
+const PINGS: usize = 100;
+/// How far ahead of the chain it asks.
+const AHEAD: [i64; 3] = [100_000, 50_000, 2000];
 
 /// A malicious process, until it is killed.
-pub(super) async fn run(host: &Rc<SignerHost>, config: &Config, seams: &Seams) -> turmoil::Result {
+pub(super) async fn run(
+    host: &Rc<SignerHost>,
+    config: &Config,
+    seams: &Seams,
+    how: Cheat,
+) -> turmoil::Result {
     let rogue = Rogue::new(host, config, seams).await?;
     loop {
         // By then whoever is malicious as well has come.
         sleep(EVERY).await;
-        rogue.attack().await;
+        match how {
+            Cheat::PingFlood => {
+                rogue.flood("pings without end", &encode(&Request::Ping(1)).repeat(PINGS)).await
+            }
+            Cheat::LongFrames => {
+                let subject = Subject::Raw(vec![9; 1 << 20]);
+                let longest = Request::Share { request: 1, nonce: u64::MAX, subject, others: vec![] };
+                rogue.flood("frames as long as may be", &encode(&longest)).await;
+            }
+            Cheat::AheadOfTheChain => rogue.run_ahead().await,
+            Cheat::LaterLives => rogue.claim_lives().await,
+            Cheat::OtherBlocks | Cheat::BadShare | Cheat::ReplayedCommitment | Cheat::NonceTwice => {
+                rogue.attack().await;
+            }
+        }
     }
 }
 
@@ -134,8 +161,67 @@ impl Rogue {
         }
     }
 
+    /// Gets in with each of the others.
+    async fn enter_all(&self) -> BTreeMap<MemberId, Peer> {
+        let mut peers = BTreeMap::new();
+        for (member, endpoint) in &self.peers {
+            if let Ok(Ok(peer)) = timeout(PATIENCE, self.enter(*member, endpoint)).await {
+                peers.insert(*member, peer);
+            }
+        }
+        peers
+    }
+
+    /// Writes the same to all of the others, and reads nothing, as long as they let it.
+    async fn flood(&self, what: &'static str, bytes: &[u8]) {
+        let mut peers = self.enter_all().await;
+        let until = Instant::now() + EVERY;
+        while Instant::now() < until && !peers.is_empty() {
+            let mut left = BTreeMap::new();
+            for (member, mut peer) in std::mem::take(&mut peers) {
+                if let Ok(Ok(())) = timeout(GUSH, peer.stream.write_all(bytes)).await {
+                    self.host.reach().hit(what);
+                    left.insert(member, peer);
+                }
+            }
+            peers = left;
+            sleep(GUSH).await;
+        }
+    }
+
+    /// Asks each of the others for a share far ahead of the chain.
+    async fn run_ahead(&self) {
+        let Ok(hands) = self.hands().await else { return };
+        let mut peers = self.enter_all().await;
+        let members: Vec<_> = peers.keys().copied().collect();
+        let missing = usize::from(self.group.shape().threshold()).saturating_sub(hands.len());
+        let Some(height) = peers.values().map(|peer| peer.height).max() else { return };
+        for (set, ahead) in subsets(&members, missing).iter().zip(AHEAD) {
+            let bytes = sign_bytes::vote(self.chain_id.as_str(), &prevote(height + ahead, 1));
+            self.try_to_sign(&mut peers, &hands, set, &bytes).await;
+        }
+    }
+
+    /// Says hello to each of the others as the last of all lives.
+    async fn claim_lives(&self) {
+        for (member, endpoint) in &self.peers {
+            let life = Incarnation { count: u64::MAX, id: u64::MAX };
+            let _ = timeout(PATIENCE, self.enter_as(life, *member, endpoint)).await;
+            self.host.reach().hit("last of all lives claimed");
+        }
+    }
+
     /// Gets in with a peer, and hears what it knows and what nonces it offers.
     async fn enter(&self, member: MemberId, endpoint: &Endpoint) -> anyhow::Result<Peer> {
+        self.enter_as(self.life, member, endpoint).await
+    }
+
+    async fn enter_as(
+        &self,
+        incarnation: Incarnation,
+        member: MemberId,
+        endpoint: &Endpoint,
+    ) -> anyhow::Result<Peer> {
         let identity = *self.group.identity(member).context("a member")?;
         let transport = self.seams.net.transport(&self.identity, &[])?;
         let stream = self.seams.net.dial(endpoint).await?;
@@ -144,13 +230,13 @@ impl Rogue {
             versions: (VERSION, VERSION),
             group: self.group.verifying_key().to_bytes(),
             epoch: self.group.epoch(),
-            incarnation: self.life,
+            incarnation,
             seen_of_you: Place::default(),
         };
         say(&mut stream, &Request::Hello(hello)).await?;
         let (mut buffer, mut welcome) = (Vec::new(), None);
         loop {
-            match read(&mut stream, &mut buffer).await? {
+            match read(&mut stream, &mut buffer).await?.0 {
                 Reply::Welcome(said) => welcome = Some(said),
                 Reply::Commitments(nonces) => {
                     let welcome = welcome.context("a welcome first")?;
@@ -225,7 +311,7 @@ async fn say(stream: &mut Box<dyn Stream>, request: &Request) -> std::io::Result
 
 async fn share_of(peer: &mut Peer) -> anyhow::Result<SignatureShare> {
     loop {
-        match read(&mut peer.stream, &mut peer.buffer).await? {
+        match read(&mut peer.stream, &mut peer.buffer).await?.0 {
             Reply::Share { share, .. } => return Ok(SignatureShare::deserialize(&share)?),
             Reply::Refused { why, .. } => anyhow::bail!("{why:?}"),
             Reply::Commitments(more) => peer.nonces.extend(more),

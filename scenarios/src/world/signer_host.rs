@@ -263,6 +263,10 @@ impl SignerHost {
         self.cheat.get() == Some(how)
     }
 
+    pub(super) fn cheat(&self) -> Option<Cheat> {
+        self.cheat.get()
+    }
+
     pub(super) fn oracle(&self) -> &Rc<RefCell<Oracle>> {
         &self.shared.oracle
     }
@@ -334,9 +338,9 @@ impl SignerHost {
         self.mesh.reset();
         let (control, mut told) = mpsc::unbounded_channel();
         *self.control.borrow_mut() = Some(control);
-        if self.cheats(Cheat::OtherBlocks) {
+        if let Some(how) = self.cheat().filter(|how| how.is_another_program()) {
             let config = Config::parse(&self.config_text(), Path::new(CONFIG))?;
-            return rogue::run(&self, &config, &self.seams()).await;
+            return rogue::run(&self, &config, &self.seams(), how).await;
         }
         self.hold_ceremony();
         while self.sign(&mut told).await? == Next::Ceremony {

@@ -14,6 +14,11 @@ use super::rounds::MemberId;
 use crate::ops::durable_file::{self, DurableFileError};
 use crate::seams::{Disk, Entropy};
 
+/// How many starts of a peer may be news at once. Who claims more is believed so many, and has to come again.
+pub const MOST_STARTS: u64 = 1 << 20;
+/// Up to here, a peer that claims more and more is followed by doubling.
+const FAR: u64 = 1 << 48;
+
 /// One life. Later ones are greater; two lives of equal count, as of a copied disk, differ by chance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Incarnation {
@@ -59,6 +64,20 @@ impl Incarnation {
         entropy.fill(&mut id);
         Self { count: self.count.saturating_add(1), id: u64::from_le_bytes(id) }
     }
+
+    /// What to believe of a peer that was known in this life and claims a later one. Whoever holds its identity key can claim anything, and what is
+    /// believed stands for good: so no claim comes near the end of what can be counted, and after any claim the true peer, which counts
+    /// on from it, is believed in no more steps than the claim took.
+    #[must_use]
+    pub fn towards(self, claimed: Self) -> Self {
+        let most = self.count.saturating_mul(2).min(FAR).max(self.count.saturating_add(MOST_STARTS));
+        if claimed.count <= most { claimed } else { Self { count: most, id: 0 } }
+    }
+
+    /// Whether no honest cosigner can have come to it.
+    pub fn is_beyond_belief(self) -> bool {
+        self.count > 2 * FAR
+    }
 }
 
 impl Lives {
@@ -96,5 +115,35 @@ impl Lives {
     pub async fn store(&self, disk: &dyn Disk, path: &Path) -> Result<(), LivesError> {
         let text = serde_json::to_string(self).unwrap_or_default();
         Ok(durable_file::replace(disk, path, text.as_bytes()).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life(count: u64) -> Incarnation {
+        Incarnation { count, id: 7 }
+    }
+
+    #[test]
+    fn a_claimed_life_is_followed_in_steps_and_never_to_where_counting_ends() {
+        assert_eq!(life(17).towards(life(18)), life(18));
+        assert_eq!(life(17).towards(life(17 + MOST_STARTS)), life(17 + MOST_STARTS));
+        assert_eq!(life(17).towards(life(u64::MAX)), Incarnation { count: 17 + MOST_STARTS, id: 0 });
+        // As often as somebody can dial in ten years, at two a second.
+        let mut known = life(1);
+        for _ in 0..100_000 {
+            known = known.towards(life(u64::MAX));
+        }
+        let in_ten_years = 10 * 365 * 86_400 * 2 * MOST_STARTS;
+        assert!(known.count + in_ten_years < 1 << 50 && !known.is_beyond_belief());
+        // Who was not there meanwhile follows in no more steps.
+        let (mut other, mut steps) = (life(1), 0);
+        while other < life(1 << 40) {
+            other = other.towards(life(1 << 40));
+            steps += 1;
+        }
+        assert!(steps <= 22, "{steps}");
     }
 }

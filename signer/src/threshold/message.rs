@@ -19,6 +19,31 @@ pub const VERSION: u8 = 1;
 /// The longest message: an extension may have a mebibyte, as on the link to a validator.
 pub const MAX_MESSAGE: usize = (1 << 20) + (64 << 10);
 
+/// The longest message but those that carry what a validator may want signed: names, places, sign bytes and one signature.
+pub const MAX_SHORT: usize = 8 << 10;
+
+/// What can be read from a frame.
+pub trait Framed: DeserializeOwned {
+    /// How long a message may be that begins with this byte, which says its kind.
+    fn longest(kind: u8) -> usize;
+}
+
+impl Framed for Request {
+    fn longest(kind: u8) -> usize {
+        match kind {
+            // Share and Forward.
+            1 | 2 => MAX_MESSAGE,
+            _ => MAX_SHORT,
+        }
+    }
+}
+
+impl Framed for Reply {
+    fn longest(_: u8) -> usize {
+        MAX_SHORT
+    }
+}
+
 /// Said by the dialer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -293,6 +318,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::record::MAX_SIGN_BYTES;
+    use crate::threshold::nonces::POOL;
 
     #[test]
     fn messages_come_back_as_they_were_and_only_in_their_role() {
@@ -304,6 +331,67 @@ mod tests {
         assert_eq!(length([frame[0], frame[1], frame[2], frame[3]]), Ok(body.len()));
         assert_eq!(decode::<Request>(body), Ok(done));
         assert_eq!(decode::<Reply>(body), Err(MessageError::Malformed));
+    }
+
+    /// The longest of each kind that an honest cosigner says.
+    #[test]
+    fn each_kind_of_message_fits_its_bound_and_only_what_carries_a_subject_may_be_long() {
+        let incarnation = Incarnation { count: u64::MAX, id: u64::MAX };
+        let place = Place { height: i64::MAX, round: i32::MAX, step: 3 };
+        let message = vec![1; MAX_SIGN_BYTES];
+        let proof = Proof { message: message.clone(), signature: vec![2; 64] };
+        let members: Vec<MemberId> = (0..256).map(MemberId).collect();
+        let signer = Signer { member: MemberId(u16::MAX), incarnation, commitments: vec![1; 64] };
+        let subject = Subject::Extension { vote: message.clone(), extension: vec![7; 1 << 20] };
+        let requests = [
+            Request::Hello(Hello {
+                versions: (VERSION, VERSION),
+                group: [0xff; 32],
+                epoch: u32::MAX,
+                incarnation,
+                seen_of_you: place,
+            }),
+            Request::Share {
+                request: u64::MAX,
+                nonce: u64::MAX,
+                subject: subject.clone(),
+                others: vec![signer; 256],
+            },
+            Request::Forward { request: u64::MAX, subject },
+            Request::Done { proof: proof.clone(), signers: members },
+            Request::Ping(u64::MAX),
+        ];
+        for (kind, request) in (0..).zip(requests) {
+            let body = &encode(&request)[4..];
+            assert_eq!(body[1], kind, "the byte that says the kind");
+            assert!(body.len() <= Request::longest(kind), "{} bytes of {request:?}", body.len());
+            assert_eq!(Request::longest(kind) > MAX_SHORT, matches!(kind, 1 | 2));
+        }
+        let claim = Claim { place, message: Some(message.clone()) };
+        let welcome = Welcome {
+            version: VERSION,
+            incarnation,
+            active: true,
+            guard: claim,
+            seen_of_you: place,
+            signed_by_you: place,
+            proof: Some(proof.clone()),
+        };
+        let why = Why::Guard("\u{10ffff}".repeat(1000));
+        let replies = [
+            Reply::Welcome(welcome),
+            Reply::Fenced(incarnation),
+            Reply::Commitments(vec![(u64::MAX, vec![0xff; 64]); 2 * POOL]),
+            Reply::Active,
+            Reply::Share { request: u64::MAX, share: vec![0xff; 32] },
+            Reply::Refused { request: u64::MAX, why, proof: Some(proof) },
+            Reply::Signed { request: u64::MAX, message: Some(message), signature: vec![0xff; 64] },
+            Reply::Pong(u64::MAX),
+        ];
+        for reply in replies {
+            let len = encode(&reply).len() - 4;
+            assert!(len <= Reply::longest(0), "{len} bytes of {reply:?}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@
 //! touches disk and share. [`deal`] splits a key into [`share`]s of a [`group`]; by [`ceremony`] the hosts make them themselves.
 
 pub mod asked;
+mod budget;
 mod bytes;
 pub mod ceremony;
 pub mod commitments;
@@ -33,14 +34,17 @@ pub mod cosigner;
 pub mod deal;
 pub mod frost;
 pub mod group;
+mod inbox;
 pub mod incarnation;
 pub mod keeper;
+mod mesh;
 pub mod message;
 pub mod nonces;
 pub mod open;
 pub mod rounds;
 pub mod run;
 pub mod share;
+mod strangers;
 pub mod tls;
 pub mod transport;
 pub mod verified;

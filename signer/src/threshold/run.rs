@@ -1,36 +1,34 @@
-//! A running cosigner: its sockets, its clock and its one task.
+//! A running cosigner: its clock and its one task.
 //!
-//! One task owns the [`Cosigner`] and its [`Keeper`]; connections and the chain queue into it. Each connection has a task that reads
-//! and one that writes, so that a peer that does not read holds nobody up.
+//! One task owns the [`Cosigner`] and its [`Keeper`]; connections and the chain queue into it. What our own chain asks goes before what
+//! others say, and what is due before that: neither waits for a peer that says much. But a chain that asks and asks does not keep the others' answers away,
+//! which it waits for. Others take turns ([`inbox`](super::inbox)), and after each of their messages the rest of this process has a turn.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
-use std::future::pending;
+use std::future::{Future as _, pending, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::task::{Context, Poll};
 
-use tokio::io::split;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_local, yield_now};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::asked::Subject;
-use super::connection::{BACKLOG, Ended, read, write};
 use super::cosigner::{Answered, AskError, ConnId, Cosigner, Effect, Event, Note, Status};
+use super::inbox::{Said, Turns};
 use super::keeper::Keeper;
-use super::message::{Reply, Request, encode};
+use super::mesh::{Connections, Opened};
+use super::message::{Reply, encode};
 use super::rounds::MemberId;
 use super::transport::Transport;
 use crate::chain::{RawSigning, Rules, Stopped};
 use crate::config::Endpoint;
-use crate::seams::{Listen, Net, Stream};
+use crate::ops::log_limit::LogLimit;
+use crate::seams::{Listen, Net};
 
-/// How long a connection and its handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(3);
-/// How long it takes until a peer that could not be reached is dialed again.
-const REDIAL: Duration = Duration::from_millis(150);
-/// How many connections may be shaking hands at once: for another, the oldest is given up.
-const HANDSHAKES: usize = 32;
+/// How many things that our own chain asks are done in a row while others wait.
+const OWN_IN_A_ROW: u8 = 8;
 
 /// Where the members of a group are, and how they know each other.
 pub struct Mesh {
@@ -121,160 +119,56 @@ pub fn start(
     mesh: Mesh,
 ) -> (GroupHandle, RunningGroup, JoinHandle<Result<(), Stopped>>) {
     let (jobs, queue) = mpsc::channel(64);
-    let (events, happened) = mpsc::channel(1024);
+    let (opened, connected) = mpsc::channel(16);
     let (stopped, stop) = watch::channel(false);
     let Mesh { net, transport, listener, peers } = mesh;
-    let shared = Rc::new(Shared { net, transport, events, next: Cell::new(0), stop });
+    let connections = Rc::new(Connections::new(net, transport, opened, stop, &peers));
     let mut tasks = Vec::new();
-    let members: BTreeMap<[u8; 32], MemberId> =
-        peers.iter().map(|(member, _, identity)| (*identity, *member)).collect();
     for (member, endpoint, identity) in peers {
-        tasks.push(spawn_local(Rc::clone(&shared).dial(member, endpoint, identity)));
+        tasks.push(spawn_local(Rc::clone(&connections).dial(member, endpoint, identity)));
     }
-    tasks.push(spawn_local(Rc::clone(&shared).listen(listener, members)));
+    tasks.push(spawn_local(Rc::clone(&connections).listen(listener)));
     let chain_id = keeper.chain_id().to_string();
     let runner = Runner {
         cosigner,
         keeper,
         raw,
+        connections,
         conns: BTreeMap::new(),
+        turns: Turns::default(),
+        closed: VecDeque::new(),
         answers: BTreeMap::new(),
         next: 0,
         stopped,
         failed: None,
         chain_id,
+        lines: BTreeMap::new(),
     };
-    let owner = spawn_local(runner.run(queue, happened));
+    let owner = spawn_local(runner.run(queue, connected));
     (GroupHandle { jobs }, RunningGroup { tasks }, owner)
 }
 
-/// What connections tell the owner.
-enum Happened {
-    Opened { conn: ConnId, member: MemberId, dialed: bool, frames: mpsc::Sender<Vec<u8>> },
-    Request { conn: ConnId, request: Request },
-    Reply { conn: ConnId, reply: Reply },
-    Closed { conn: ConnId },
+/// What is to be done next.
+enum Turn {
+    /// Our chain asks; `None` if it is gone.
+    Own(Option<Job>),
+    /// The deadline has come.
+    Due,
+    Opened(Opened),
+    /// A connection is closed, by us.
+    Closed(ConnId),
+    /// A peer says something; `None` if its connection has ended.
+    Heard(ConnId, Option<Said>),
+    /// Nothing, so there is time to prepare.
+    Idle,
 }
 
-/// What all connections share.
-struct Shared {
-    net: Rc<dyn Net>,
-    transport: Rc<dyn Transport>,
-    events: mpsc::Sender<Happened>,
-    next: Cell<u64>,
-    stop: watch::Receiver<bool>,
-}
-
-impl Shared {
-    /// Keeps a connection to a peer.
-    async fn dial(self: Rc<Self>, member: MemberId, endpoint: Endpoint, identity: [u8; 32]) {
-        let mut told = String::new();
-        loop {
-            let secured = async {
-                let stream = self.net.dial(&endpoint).await?;
-                self.transport.dial(stream, &identity).await
-            };
-            let failure = match timeout(HANDSHAKE, secured).await {
-                Ok(Ok(stream)) => {
-                    told.clear();
-                    self.serve(stream, member, true).await
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer within {HANDSHAKE:?}"),
-            };
-            if *self.stop.borrow() {
-                return;
-            }
-            // Once, until it changes: a peer may be away for days.
-            if told != failure {
-                tracing::warn!(cosigner = member.0, "cosigner {member} at {endpoint}: {failure}");
-                told = failure;
-            }
-            sleep(REDIAL).await;
-        }
-    }
-
-    async fn listen(self: Rc<Self>, mut listener: Box<dyn Listen>, members: BTreeMap<[u8; 32], MemberId>) {
-        let members = Rc::new(members);
-        let mut handshakes: VecDeque<JoinHandle<()>> = VecDeque::new();
-        loop {
-            let (stream, from) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!("cannot accept a cosigner: {error}");
-                    sleep(REDIAL).await;
-                    continue;
-                }
-            };
-            handshakes.retain(|handshake| !handshake.is_finished());
-            // Strangers that say nothing must not keep the others out.
-            if handshakes.len() >= HANDSHAKES
-                && let Some(oldest) = handshakes.pop_front()
-            {
-                oldest.abort();
-            }
-            let (shared, members) = (Rc::clone(&self), Rc::clone(&members));
-            handshakes.push_back(spawn_local(shared.welcome(stream, from, members)));
-        }
-    }
-
-    /// Shakes hands with who dialed, and carries the connection on in a task of its own.
-    async fn welcome(
-        self: Rc<Self>,
-        stream: Box<dyn Stream>,
-        from: String,
-        members: Rc<BTreeMap<[u8; 32], MemberId>>,
-    ) {
-        let failure = match timeout(HANDSHAKE, self.transport.accept(stream)).await {
-            Ok(Ok((stream, identity))) => match members.get(&identity).copied() {
-                Some(member) => {
-                    spawn_local(async move { drop(self.serve(stream, member, false).await) });
-                    return;
-                }
-                None => "nobody of the group".to_owned(),
-            },
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no handshake within {HANDSHAKE:?}"),
-        };
-        tracing::warn!("a connection from {from} was refused: {failure}");
-    }
-
-    /// Carries one connection until it ends. Returns why it ended.
-    async fn serve(&self, stream: Box<dyn Stream>, member: MemberId, dialed: bool) -> String {
-        self.next.set(self.next.get() + 1);
-        let conn = ConnId(self.next.get());
-        let (frames, mut waiting) = mpsc::channel(BACKLOG);
-        let (mut reader, mut writer) = split(stream);
-        let opened = Happened::Opened { conn, member, dialed, frames };
-        if self.events.send(opened).await.is_err() {
-            return "the cosigner has stopped".into();
-        }
-        let reading = async {
-            let mut buffer = Vec::new();
-            loop {
-                let happened = match dialed {
-                    true => Happened::Reply { conn, reply: read(&mut reader, &mut buffer).await? },
-                    false => Happened::Request { conn, request: read(&mut reader, &mut buffer).await? },
-                };
-                if self.events.send(happened).await.is_err() {
-                    return Err(Ended::Closed);
-                }
-            }
-        };
-        let why: Ended = tokio::select! {
-            biased;
-            written = write(&mut writer, &mut waiting) => match written {
-                Ok(()) => Ended::Closed,
-                Err(error) => Ended::Lost(error),
-            },
-            result = reading => match result {
-                Ok(never) => never,
-                Err(ended) => ended,
-            },
-        };
-        let _ = self.events.send(Happened::Closed { conn }).await;
-        why.to_string()
-    }
+/// A connection, as long as it is wanted.
+struct Conn {
+    member: MemberId,
+    frames: mpsc::Sender<Vec<u8>>,
+    /// The connection ends soon after this is dropped.
+    _wanted: oneshot::Sender<()>,
 }
 
 /// The owner of the cosigner.
@@ -282,13 +176,18 @@ struct Runner {
     cosigner: Cosigner,
     keeper: Keeper,
     raw: RawSigning,
-    conns: BTreeMap<ConnId, mpsc::Sender<Vec<u8>>>,
+    connections: Rc<Connections>,
+    conns: BTreeMap<ConnId, Conn>,
+    turns: Turns,
+    closed: VecDeque<ConnId>,
     answers: BTreeMap<u64, oneshot::Sender<Result<Answered, AskError>>>,
     next: u64,
     stopped: watch::Sender<bool>,
     /// What a new start may put right.
     failed: Option<Stopped>,
     chain_id: String,
+    /// How much each member has had us log.
+    lines: BTreeMap<MemberId, LogLimit>,
 }
 
 impl Runner {
@@ -297,26 +196,25 @@ impl Runner {
     async fn run(
         mut self,
         mut jobs: mpsc::Receiver<Job>,
-        mut happened: mpsc::Receiver<Happened>,
+        mut opened: mpsc::Receiver<Opened>,
     ) -> Result<(), Stopped> {
+        let mut in_a_row = 0;
         loop {
-            let deadline = self.cosigner.deadline();
-            let due = async {
-                match deadline {
-                    Some(deadline) => sleep_until(deadline).await,
-                    None => pending().await,
+            let turn = self.turn(&mut jobs, &mut opened, in_a_row < OWN_IN_A_ROW).await;
+            in_a_row = if matches!(turn, Turn::Own(_)) { in_a_row + 1 } else { 0 };
+            let is_others = matches!(turn, Turn::Heard(..) | Turn::Opened(_));
+            let event = match turn {
+                Turn::Own(Some(job)) => self.job(job),
+                Turn::Own(None) => return Ok(()),
+                Turn::Due => Some(Event::Time),
+                Turn::Opened(opened) => self.opened(opened),
+                Turn::Closed(conn) | Turn::Heard(conn, None) => {
+                    self.conns.remove(&conn);
+                    Some(Event::Closed { conn })
                 }
-            };
-            let event = tokio::select! {
-                biased;
-                Some(happened) = happened.recv() => self.event(happened),
-                job = jobs.recv() => match job {
-                    Some(job) => self.job(job),
-                    None => return Ok(()),
-                },
-                () = due => Some(Event::Time),
-                // Only when nothing else is to be done.
-                () = yield_now(), if self.cosigner.has_to_prepare() => {
+                Turn::Heard(conn, Some(Said::Request(request))) => Some(Event::Request { conn, request }),
+                Turn::Heard(conn, Some(Said::Reply(reply))) => Some(Event::Reply { conn, reply }),
+                Turn::Idle => {
                     self.cosigner.prepare(Instant::now());
                     self.carry_out_all().await;
                     None
@@ -328,25 +226,67 @@ impl Runner {
             if let Some(failed) = self.failed.take() {
                 return Err(failed);
             }
+            if is_others {
+                yield_now().await;
+            }
         }
     }
 
-    fn event(&mut self, happened: Happened) -> Option<Event> {
-        Some(match happened {
-            Happened::Opened { conn, member, dialed, frames } => {
-                if *self.stopped.borrow() {
-                    return None;
-                }
-                self.conns.insert(conn, frames);
-                if dialed { Event::Dialed { conn, member } } else { Event::Accepted { conn, member } }
+    /// Waits for what is to be done next.
+    async fn turn(
+        &mut self,
+        jobs: &mut mpsc::Receiver<Job>,
+        opened: &mut mpsc::Receiver<Opened>,
+        own_first: bool,
+    ) -> Turn {
+        let deadline = self.cosigner.deadline();
+        let mut due = pin!(async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => pending().await,
             }
-            Happened::Request { conn, request } => Event::Request { conn, request },
-            Happened::Reply { conn, reply } => Event::Reply { conn, reply },
-            Happened::Closed { conn } => {
-                self.conns.remove(&conn);
-                Event::Closed { conn }
+        });
+        let mut idle = pin!(yield_now());
+        poll_fn(|cx| {
+            if own_first && let Poll::Ready(job) = jobs.poll_recv(cx) {
+                return Poll::Ready(Turn::Own(job));
             }
+            if due.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Turn::Due);
+            }
+            if let Poll::Ready(turn) = self.poll_others(opened, cx) {
+                return Poll::Ready(turn);
+            }
+            if !own_first && let Poll::Ready(job) = jobs.poll_recv(cx) {
+                return Poll::Ready(Turn::Own(job));
+            }
+            // Only when nothing else is to be done.
+            if self.cosigner.has_to_prepare() && idle.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Turn::Idle);
+            }
+            Poll::Pending
         })
+        .await
+    }
+
+    fn poll_others(&mut self, opened: &mut mpsc::Receiver<Opened>, cx: &mut Context<'_>) -> Poll<Turn> {
+        if let Some(conn) = self.closed.pop_front() {
+            return Poll::Ready(Turn::Closed(conn));
+        }
+        if let Poll::Ready(Some(opened)) = opened.poll_recv(cx) {
+            return Poll::Ready(Turn::Opened(opened));
+        }
+        self.turns.poll_next(cx).map(|(conn, said)| Turn::Heard(conn, said))
+    }
+
+    fn opened(&mut self, opened: Opened) -> Option<Event> {
+        if *self.stopped.borrow() {
+            return None;
+        }
+        let Opened { conn, member, dialed, frames, inbox, wanted } = opened;
+        self.conns.insert(conn, Conn { member, frames, _wanted: wanted });
+        self.turns.add(conn, inbox);
+        Some(if dialed { Event::Dialed { conn, member } } else { Event::Accepted { conn, member } })
     }
 
     fn job(&mut self, job: Job) -> Option<Event> {
@@ -357,7 +297,7 @@ impl Runner {
                 Some(Event::Ask { ask: self.next, subject, signers })
             }
             Job::Status(answer) => {
-                let _ = answer.send(self.cosigner.status(Instant::now()));
+                let _ = answer.send(self.cosigner.status());
                 None
             }
             Job::Rules(Rules { raw, jump_limit }) => {
@@ -422,10 +362,18 @@ impl Runner {
                 self.cosigner.handle(Instant::now(), event, self.keeper.recorded());
             }
             Effect::Request { conn, request } => return self.send(conn, encode(&request)),
-            Effect::Reply { conn, reply } => return self.send(conn, encode(&reply)),
+            Effect::Reply { conn, reply } => {
+                if let (Reply::Welcome(_), Some(conn)) = (&reply, self.conns.get(&conn)) {
+                    self.connections.is_willing(conn.member);
+                }
+                return self.send(conn, encode(&reply));
+            }
             Effect::Close { conn, why } => {
-                if self.conns.remove(&conn).is_some() {
-                    tracing::warn!(chain_id = %self.chain_id, "a cosigner's connection is closed: {why}");
+                if let Some(member) = self.close(conn) {
+                    self.warn_of(
+                        member,
+                        format_args!("the connection with cosigner {member} is closed: {why}"),
+                    );
                 }
             }
             Effect::Answer { ask, result } => {
@@ -444,6 +392,7 @@ impl Runner {
             Effect::Stop(reason) => {
                 tracing::error!(chain_id = %self.chain_id, "the cosigner of chain {} has stopped: {reason}", self.chain_id);
                 self.conns.clear();
+                self.turns.clear();
                 let _ = self.stopped.send(true);
             }
         }
@@ -464,30 +413,51 @@ impl Runner {
     }
 
     fn send(&mut self, conn: ConnId, frame: Vec<u8>) -> bool {
-        let Some(frames) = self.conns.get(&conn) else { return false };
-        if frames.try_send(frame).is_err() {
-            // A peer that does not read: its connection ends when the last sender is gone.
-            self.conns.remove(&conn);
-            return false;
+        let Some(Conn { frames, .. }) = self.conns.get(&conn) else { return false };
+        let is_sent = frames.try_send(frame).is_ok();
+        if !is_sent {
+            // A peer that does not read.
+            self.close(conn);
         }
-        true
+        is_sent
     }
 
-    fn tell(&self, note: &Note) {
-        let chain_id = &self.chain_id;
+    /// Listens to a connection no more, and has it end when what was said last is out.
+    fn close(&mut self, conn: ConnId) -> Option<MemberId> {
+        let Conn { member, .. } = self.conns.remove(&conn)?;
+        self.turns.remove(conn);
+        self.closed.push_back(conn);
+        Some(member)
+    }
+
+    fn tell(&mut self, note: &Note) {
+        let chain_id = self.chain_id.clone();
+        let Some(member) = note.about() else {
+            return match note {
+                Note::Active { .. } => tracing::info!(%chain_id, "the cosigner of chain {chain_id} {note}"),
+                Note::Waiting { .. } => tracing::warn!(%chain_id, "the cosigner of chain {chain_id} {note}"),
+                _ => tracing::warn!(%chain_id, "{note}"),
+            };
+        };
+        let Some(unsaid) = self.lines.entry(member).or_default().admit() else { return };
+        let more = left_out(unsaid);
         match note {
-            Note::Active { .. } => tracing::info!(%chain_id, "the cosigner of chain {chain_id} {note}"),
-            Note::Waiting { .. } => tracing::warn!(%chain_id, "the cosigner of chain {chain_id} {note}"),
-            Note::BadShare(member) => tracing::error!(%chain_id, cosigner = member.0, "{note}"),
-            Note::Slow(member) | Note::Fenced(member) => {
-                tracing::warn!(%chain_id, cosigner = member.0, "{note}");
+            Note::Slow(_) | Note::Fenced(_) | Note::Carried { .. } => {
+                tracing::warn!(%chain_id, cosigner = member.0, "{note}{more}");
             }
-            Note::Unbelievable { member, .. }
-            | Note::Nonsense { member, .. }
-            | Note::Accused { member, .. } => {
-                tracing::error!(%chain_id, cosigner = member.0, "{note}");
-            }
-            Note::Session(_) => tracing::warn!(%chain_id, "{note}"),
+            _ => tracing::error!(%chain_id, cosigner = member.0, "{note}{more}"),
         }
     }
+
+    fn warn_of(&mut self, member: MemberId, text: std::fmt::Arguments<'_>) {
+        if let Some(unsaid) = self.lines.entry(member).or_default().admit() {
+            let more = left_out(unsaid);
+            tracing::warn!(chain_id = %self.chain_id, cosigner = member.0, "{text}{more}");
+        }
+    }
+}
+
+/// How many lines about a member were not written.
+fn left_out(unsaid: u64) -> String {
+    if unsaid == 0 { String::new() } else { format!(" ({unsaid} lines about it were left out)") }
 }

@@ -17,8 +17,8 @@ use rustls::server::AlwaysResolvesServerRawPublicKeys;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible,
-    ServerConfig, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error,
+    PeerIncompatible, ServerConfig, SignatureScheme,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use zeroize::Zeroizing;
@@ -111,6 +111,22 @@ impl Transport for Tls {
             let (stream, who) = Tls::accept(self, stream).await?;
             Ok((Box::new(stream) as Box<dyn Stream>, who))
         })
+    }
+}
+
+/// What an error of a connection means to who runs a group.
+pub fn explained(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        // The alert of who did not find our key among its own.
+        Some(Error::AlertReceived(AlertDescription::UnknownCA)) => {
+            "it does not know the identity key of this cosigner yet: give it the group file that this one has, and restart it".into()
+        }
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "its identity key is not in the group file: if a ceremony has changed it, restart this cosigner with the group file of that \
+             ceremony; if not, it is a stranger"
+                .into()
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -282,5 +298,71 @@ mod tests {
     async fn neither_end_speaks_to_a_stranger() {
         assert!(meet(1, 3, 1).await.is_err(), "the dialer expects another");
         assert!(meet(1, 2, 4).await.is_err(), "the dialed lets only another in");
+    }
+
+    /// An end that shows a key and holds another.
+    fn impostor(shows: u8, holds: u8, peers: &[u8]) -> Tls {
+        let honest = Tls::new(&key(holds), peers.iter().map(|seed| public(*seed))).expect("an end");
+        let shown = CertificateDer::from(spki(&public(shows)));
+        let identity = Arc::new(CertifiedKey::new(vec![shown], Arc::clone(&honest.identity.key)));
+        let resolver = Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::clone(&identity)));
+        let config = ServerConfig::builder_with_provider(ring::default_provider().into())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3")
+            .with_client_cert_verifier(Arc::new(Pinned::new(peers.iter().map(|seed| public(*seed)))))
+            .with_cert_resolver(resolver);
+        Tls { identity, acceptor: TlsAcceptor::from(Arc::new(config)) }
+    }
+
+    /// What each end says of a connection between them: the one that dials a member, and the one that is dialed.
+    async fn ends(dials: Tls, dialed: [u8; 32], accepts: Tls) -> (io::Result<()>, io::Result<[u8; 32]>) {
+        let (near, far) = duplex(1 << 16);
+        let serve = async move {
+            let (mut stream, who) = accepts.accept(Box::new(far)).await?;
+            stream.write_all(b"welcome").await?;
+            stream.flush().await?;
+            Ok(who)
+        };
+        let dial = async move {
+            let mut stream = dials.dial(Box::new(near), &dialed).await?;
+            // A client of TLS 1.3 hears only now whether it was let in.
+            stream.read_exact(&mut [0; 7]).await?;
+            Ok(())
+        };
+        let (served, dialed) = tokio::join!(serve, dial);
+        (dialed, served)
+    }
+
+    #[tokio::test]
+    async fn who_shows_a_members_key_without_holding_it_is_let_in_by_neither_end() {
+        // Both ends are right if they hold what they show, so it is this that is refused below.
+        let (dialed, served) = ends(impostor(1, 1, &[2]), public(2), impostor(2, 2, &[1])).await;
+        dialed.expect("the one that dials is content");
+        assert_eq!(served.expect("the one that is dialed, too"), public(1));
+        let server = Tls::new(&key(2), std::iter::once(public(1))).expect("a server");
+        let (dialed, served) = ends(impostor(1, 9, &[2]), public(2), server).await;
+        let refused = served.expect_err("an impostor that dials");
+        assert!(refused.to_string().contains("BadSignature"), "{refused}");
+        assert!(dialed.is_err());
+        let client = Tls::new(&key(1), std::iter::empty()).expect("a client");
+        let (dialed, served) = ends(client, public(2), impostor(2, 9, &[1])).await;
+        let refused = dialed.expect_err("an impostor that was dialed");
+        assert!(refused.to_string().contains("BadSignature"), "{refused}");
+        assert!(served.is_err());
+    }
+
+    #[tokio::test]
+    async fn who_is_not_known_yet_is_told_what_to_do() {
+        let server = Tls::new(&key(2), std::iter::once(public(1))).expect("a server");
+        let stranger = Tls::new(&key(4), std::iter::empty()).expect("a client");
+        let (dialed, served) = ends(stranger, public(2), server.clone()).await;
+        let told = explained(&dialed.expect_err("a stranger"));
+        assert!(told.contains("does not know the identity key of this cosigner yet"), "{told}");
+        let told = explained(&served.expect_err("a stranger"));
+        assert!(told.contains("restart this cosigner"), "{told}");
+        let client = Tls::new(&key(1), std::iter::empty()).expect("a client");
+        let (dialed, _) = ends(client, public(3), server).await;
+        let told = explained(&dialed.expect_err("another than was dialed"));
+        assert!(told.contains("not in the group file"), "{told}");
     }
 }

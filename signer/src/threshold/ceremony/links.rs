@@ -16,7 +16,7 @@ use super::plan::Key;
 use crate::config::Endpoint;
 use crate::seams::{Listen, Local, Net};
 use crate::threshold::connection::{read, write};
-use crate::threshold::message::encode;
+use crate::threshold::message::{Framed, MAX_MESSAGE, encode};
 use crate::threshold::transport::Transport;
 
 /// How long a handshake may take.
@@ -32,6 +32,12 @@ struct Said {
     round: Round,
     #[serde(with = "crate::threshold::bytes")]
     body: Vec<u8>,
+}
+
+impl Framed for Said {
+    fn longest(_: u8) -> usize {
+        MAX_MESSAGE
+    }
 }
 
 /// One of the others.
@@ -233,7 +239,7 @@ async fn listen_to(
 ) {
     let mut buffer = Vec::new();
     loop {
-        let next: Result<Said, _> = read(&mut stream, &mut buffer).await;
+        let next = read(&mut stream, &mut buffer).await.map(|(said, _): (Said, _)| said);
         let (is_last, next) = (next.is_err(), next.map_err(|ended| ended.to_string()));
         if said.send(next).await.is_err() || is_last {
             return;

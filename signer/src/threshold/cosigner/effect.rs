@@ -194,7 +194,7 @@ pub enum AskError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// So many others refuse that there is no quorum.
-    #[error("too many cosigners stand by another message: {0}")]
+    #[error("too many cosigners refuse: {0}")]
     Split(String),
     /// Too few can be reached.
     #[error("no quorum: {0}")]
@@ -230,6 +230,15 @@ pub enum Note {
         /// What it claims.
         place: Place,
     },
+    /// A peer has had the record raised far ahead of the group. Nothing is signed below it.
+    Carried {
+        /// The peer.
+        member: MemberId,
+        /// To where.
+        place: Place,
+        /// By how many heights above what the group has signed, as far as is known.
+        by: i64,
+    },
     /// A peer was started anew.
     Fenced(MemberId),
     /// A peer said what makes no sense.
@@ -250,6 +259,20 @@ pub enum Note {
     Session(String),
 }
 
+impl Note {
+    /// Whose doing it is, if it is a peer's.
+    pub fn about(&self) -> Option<MemberId> {
+        match self {
+            Self::BadShare(member) | Self::Slow(member) | Self::Fenced(member) => Some(*member),
+            Self::Unbelievable { member, .. }
+            | Self::Carried { member, .. }
+            | Self::Nonsense { member, .. }
+            | Self::Accused { member, .. } => Some(*member),
+            Self::Active { .. } | Self::Waiting { .. } | Self::Session(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -263,6 +286,13 @@ impl fmt::Display for Note {
             Self::Slow(member) => write!(f, "cosigner {member} lets others wait"),
             Self::Unbelievable { member, place } => {
                 write!(f, "cosigner {member} claims to stand at {place}, too far ahead to be believed")
+            }
+            Self::Carried { member, place, by } => {
+                write!(
+                    f,
+                    "cosigner {member} has had this one's record raised to {place}, {by} heights above what the group is known to have \
+                     signed: this one signs nothing below that"
+                )
             }
             Self::Fenced(member) => write!(f, "cosigner {member} has been started anew"),
             Self::Nonsense { member, what } => write!(f, "cosigner {member}: {what}"),

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::ask::{Ask, Forwarded, Leading, Origin, Pending, PendingKind, Session};
 use super::effect::{Answered, AskError, ConnId, Effect, Note, ShareFailure, ShareJob, Ticket};
-use super::{Cosigner, State};
+use super::{By, Cosigner, State};
 use crate::guard::{Recorded, Verdict};
 use crate::threshold::asked::{Asked, Subject};
 use crate::threshold::commitments;
@@ -26,6 +26,10 @@ use crate::threshold::verified::Verified;
 
 /// How often a peer may put off one ask before it is left out of it.
 const MOST_TIMES: u8 = 3;
+/// How many requests of one peer are remembered that it has not answered: what it gives late still tells where it stands.
+const MOST_PENDING: usize = 64;
+/// How much of a peer's text is passed on.
+const MOST_TEXT: usize = 200;
 
 impl Cosigner {
     pub(super) fn on_ask(
@@ -57,8 +61,15 @@ impl Cosigner {
                 return self.answer(origin, &subject, &Ok(known));
             }
             // Before anybody is asked: peers must not be brought to stand by what we refuse.
-            if let Verdict::Refuse(refusal) = self.judge(wanted, recorded) {
+            let by = self.by(origin);
+            if let Verdict::Refuse(refusal) = self.judge(by, wanted, recorded) {
+                if by == By::Own {
+                    self.name_carrier_again(recorded);
+                }
                 return self.answer(origin, &subject, &Err(refusal.into()));
+            }
+            if by == By::Own {
+                self.own_asks(wanted.hrs().height);
             }
         }
         let same =
@@ -73,6 +84,22 @@ impl Cosigner {
         let id = self.fresh_id();
         self.asks.insert(id, ask);
         self.route(now, id);
+    }
+
+    fn by(&self, origin: Origin) -> By {
+        match origin {
+            Origin::Chain { .. } => By::Own,
+            Origin::Peer { conn, .. } => self.peer_of(conn),
+        }
+    }
+
+    /// Our own chain is refused what is below the record: says who has had it raised there, if it was a peer.
+    fn name_carrier_again(&mut self, recorded: Recorded<'_>) {
+        let Some((member, place)) = self.carried else { return };
+        let known = self.anchor.max(self.own_asked).map_or(0, |height| height.0);
+        if place == Place::of(recorded.watermark) && place.height > known {
+            self.note(Note::Carried { member, place, by: place.height - known });
+        }
     }
 
     fn is_same(
@@ -102,7 +129,7 @@ impl Cosigner {
             .peers
             .iter()
             .find(|(member, peer)| {
-                (**member < me || !self.is_active()) && peer.is_up() && peer.active && !peer.is_suspected(now)
+                (**member < me || !self.is_active()) && peer.is_up() && peer.active && !peer.is_suspected()
             })
             .and_then(|(member, peer)| Some((*member, peer.conn?)));
         match better.filter(|_| !is_mine) {
@@ -118,7 +145,7 @@ impl Cosigner {
         ask.forwarded = Some(Forwarded { to, until });
         let (subject, place) = (ask.subject.clone(), ask.place());
         let kind = PendingKind::Forward { ask: id };
-        self.pending.insert(request, Pending { conn, member: to, kind, place });
+        self.expect(request, Pending { conn, member: to, kind, place });
         self.request(conn, Request::Forward { request, subject });
     }
 
@@ -136,11 +163,19 @@ impl Cosigner {
             if let Some(known) = self.known(&wanted).filter(|_| self.asks[&id].subject.is_message()) {
                 return self.finish(id, &Ok(known));
             }
-            match self.judge(&wanted, recorded) {
+            let by = if self.asks[&id].is_ours() {
+                By::Own
+            } else {
+                self.asks[&id].origins.first().map_or(By::Own, |origin| self.by(*origin))
+            };
+            match self.judge(by, &wanted, recorded) {
                 Verdict::Refuse(refusal) => return self.finish(id, &Err(refusal.into())),
                 // The same message, but perhaps for its timestamp: the guard stands by it already.
                 Verdict::Replay(_) => {}
-                Verdict::Sign(watermark) => rise = Some(watermark),
+                Verdict::Sign(watermark) => {
+                    self.name_carrier(by, &watermark);
+                    rise = Some(watermark);
+                }
             }
         }
         let Some(hedge_at) = self.asks.get(&id).map(|ask| now + self.hedge(&ask.subject) / 2) else { return };
@@ -187,8 +222,7 @@ impl Cosigner {
         for (member, conn, nonce) in asked {
             let request = self.fresh_id();
             let others = signers.iter().filter(|signer| signer.member != member).cloned().collect();
-            self.pending
-                .insert(request, Pending { conn, member, kind: PendingKind::Share { session }, place });
+            self.expect(request, Pending { conn, member, kind: PendingKind::Share { session }, place });
             self.request(conn, Request::Share { request, nonce, subject: subject.clone(), others });
         }
         let of_session = Session {
@@ -202,6 +236,56 @@ impl Cosigner {
         let (nonces, _) = own?;
         let job = ShareJob { ticket: Ticket::Own { session }, subject, commitments, nonces };
         Some(Effect::Share(Box::new(job)))
+    }
+
+    /// A peer has been asked for something. One that never answers must not be remembered without end.
+    fn expect(&mut self, request: u64, pending: Pending) {
+        let of_it = || self.pending.iter().filter(|(_, other)| other.member == pending.member);
+        if of_it().count() >= MOST_PENDING {
+            let is_over = |other: &Pending| match other.kind {
+                PendingKind::Share { session } => !self.sessions.contains_key(&session),
+                PendingKind::Forward { ask } => !self.asks.contains_key(&ask),
+            };
+            let oldest = of_it().find(|(_, other)| is_over(other)).map(|(id, _)| *id);
+            oldest.map(|oldest| self.pending.remove(&oldest));
+        }
+        self.pending.insert(request, pending);
+    }
+
+    /// Peers that were slow or wrong are tried with a drill: who is asked last has no other chance to show that it is better, and nobody
+    /// waits for a drill.
+    pub(super) fn try_suspects(&mut self, now: Instant) {
+        if !self.is_active() {
+            return;
+        }
+        let Some(suspect) =
+            self.peers.iter_mut().find_map(|(member, peer)| peer.takes_trial(now).then_some(*member))
+        else {
+            return;
+        };
+        let mut others: Vec<_> = self
+            .peers
+            .iter_mut()
+            .filter(|(member, peer)| **member != suspect && !peer.is_suspected())
+            .filter_map(|(member, peer)| peer.can_sign(now).then(|| peer.order(*member)))
+            .collect();
+        others.sort();
+        let needed = usize::from(self.settings.group.shape().threshold()) - 2;
+        if others.len() < needed {
+            return;
+        }
+        let others = others.into_iter().take(needed).map(|(.., member)| member);
+        let signers = [self.settings.me, suspect].into_iter().chain(others).collect();
+        let mut number = [0; 16];
+        self.entropy.fill(&mut number);
+        let subject = Subject::Drill(number);
+        let Ok(meaning) = subject.read(self.chain_id(), self.settings.raw) else { return };
+        let until = now + self.settings.hold;
+        let (signers, origins) = (Some(signers), Vec::new());
+        let id = self.fresh_id();
+        self.asks
+            .insert(id, Ask { subject, meaning, origins, signers, until, forwarded: None, leading: None });
+        self.ready.push_back(id);
     }
 
     /// The peers that are to sign with us.
@@ -225,7 +309,7 @@ impl Cosigner {
             .iter_mut()
             .filter(|(member, _)| !busy.contains(member))
             .filter(|(member, _)| refused.is_none_or(|refused| !refused.contains_key(member)))
-            .filter_map(|(member, peer)| peer.can_sign(now).then(|| peer.order(*member, now)))
+            .filter_map(|(member, peer)| peer.can_sign(now).then(|| peer.order(*member)))
             .collect();
         peers.sort();
         let needed = usize::from(self.settings.group.shape().threshold()) - 1;
@@ -265,8 +349,12 @@ impl Cosigner {
             let seen = self.seen.entry(member).or_default();
             *seen = place.max(*seen);
         }
-        if let Some(peer) = self.peers.get_mut(&member) {
-            peer.trust();
+        // What comes when it is needed no more was not in time.
+        let ask = self.sessions.get(&session).and_then(|session| self.asks.get(&session.ask));
+        if let Some((was_waited_for, peer)) =
+            ask.map(|ask| !ask.origins.is_empty()).zip(self.peers.get_mut(&member))
+        {
+            peer.trust(was_waited_for);
         }
         match SignatureShare::deserialize(share) {
             Ok(share) => self.add_share(now, session, member, share),
@@ -314,16 +402,20 @@ impl Cosigner {
 
     fn will_not_sign(&mut self, ask: u64, member: MemberId, why: &str) {
         if let Some(leading) = self.asks.get_mut(&ask).and_then(|ask| ask.leading.as_mut()) {
-            leading.refused.insert(member, why.into());
+            leading.refused.insert(member, quoted(why));
         }
     }
 
     /// After a session has failed: another one, or the end if there are too few left that could ever sign.
     fn go_on(&mut self, now: Instant, id: u64) {
-        let Some(leading) = self.asks.get(&id).and_then(|ask| ask.leading.as_ref()) else { return };
+        let Some(ask) = self.asks.get(&id) else { return };
+        let Some(leading) = &ask.leading else { return };
         let shape = self.settings.group.shape();
-        let left = usize::from(shape.members()) - leading.refused.len();
-        if left >= usize::from(shape.threshold()) {
+        let can_be = match &ask.signers {
+            Some(signers) => signers.iter().all(|signer| !leading.refused.contains_key(signer)),
+            None => usize::from(shape.members()) - leading.refused.len() >= usize::from(shape.threshold()),
+        };
+        if can_be {
             return self.open_session(now, id);
         }
         let refused = leading.refused.iter().map(|(member, why)| format!("cosigner {member}: {why}"));
@@ -374,7 +466,7 @@ impl Cosigner {
         if let Why::Fenced(member) = why
             && let Some(peer) = self.peers.get_mut(member)
         {
-            peer.suspect(now);
+            peer.doubt(now);
         }
         let Some(ask) = self.sessions.get(&session).map(|session| session.ask) else { return };
         let Some(leading) = self.asks.get_mut(&ask).and_then(|ask| ask.leading.as_mut()) else { return };
@@ -450,6 +542,8 @@ impl Cosigner {
     pub(super) fn finish(&mut self, id: u64, result: &Result<Answered, AskError>) {
         let Some(ask) = self.asks.remove(&id) else { return };
         self.sessions.retain(|_, session| session.ask != id);
+        // A share that comes late still tells where its peer stands.
+        self.pending.retain(|_, of| !matches!(of.kind, PendingKind::Forward { ask } if ask == id));
         for origin in &ask.origins {
             self.answer(*origin, &ask.subject, result);
         }
@@ -470,7 +564,7 @@ impl Cosigner {
                     }
                     Err(error) => {
                         let proof = self.proof_against(subject);
-                        Reply::Refused { request, why: Why::Guard(error.to_string()), proof }
+                        Reply::Refused { request, why: Why::Guard(quoted(&error.to_string())), proof }
                     }
                 };
                 self.reply(conn, reply);
@@ -529,7 +623,7 @@ impl Cosigner {
         for id in ids {
             let Some(ask) = self.asks.get(&id) else { continue };
             if ask.until <= now {
-                let error = AskError::NoQuorum(self.who_is_missing(now));
+                let error = AskError::NoQuorum(self.who_is_missing(now, id));
                 self.finish(id, &Err(error));
                 continue;
             }
@@ -570,23 +664,30 @@ impl Cosigner {
         for member in slow {
             self.slow(now, member);
         }
-        let hedge_at = self.asks.get(&id).map(|ask| now + self.hedge(&ask.subject) / 2);
+        let hedge_at = self.asks.get(&id).map(|ask| match ask.signers {
+            None => now + self.hedge(&ask.subject) / 2,
+            // No others may sign, and to ask the same again helps nobody.
+            Some(_) => ask.until,
+        });
+        let is_open = self.asks.get(&id).is_some_and(|ask| ask.signers.is_none());
         let leading = self.asks.get_mut(&id).and_then(|ask| ask.leading.as_mut());
         if let (Some(leading), Some(hedge_at)) = (leading, hedge_at) {
             leading.hedge_at = hedge_at;
         }
-        self.open_session(now, id);
+        if is_open {
+            self.open_session(now, id);
+        }
     }
 
     fn slow(&mut self, now: Instant, member: MemberId) {
-        let peer = self.peers.get_mut(&member).filter(|peer| !peer.is_suspected(now));
+        let peer = self.peers.get_mut(&member).filter(|peer| !peer.is_suspected());
         if let Some(peer) = peer {
             peer.suspect(now);
             self.note(Note::Slow(member));
         }
     }
 
-    fn who_is_missing(&mut self, now: Instant) -> String {
+    fn who_is_missing(&mut self, now: Instant, id: u64) -> String {
         if let State::Joining(joining) = &self.state {
             return format!("this cosigner is {}", joining.describe(self.settings.group.shape()));
         }
@@ -601,9 +702,28 @@ impl Cosigner {
             };
             missing.push(format!("cosigner {member} {what}"));
         }
+        let asked = self.sessions.values().filter(|session| session.ask == id);
+        let forwarded = self.asks.get(&id).and_then(|ask| Some(ask.forwarded.as_ref()?.to));
+        let asked: BTreeSet<MemberId> =
+            asked.flat_map(|session| session.waiting.iter().copied()).chain(forwarded).collect();
+        missing.extend(asked.iter().map(|member| format!("cosigner {member} has not answered in time")));
         let missing = if missing.is_empty() { "no answer in time".into() } else { missing.join(", ") };
         format!("{} of {} must sign; {missing}", shape.threshold(), shape.members())
     }
+}
+
+/// A peer's text, as it may be passed on: not too long, and nothing in it that a terminal or a log obeys.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c == ' ' || c.is_ascii_graphic();
+    let escaped = |c: char| if plain(c) { c.to_string() } else { c.escape_default().to_string() };
+    let mut quoted = String::new();
+    for (at, c) in text.chars().enumerate() {
+        if at == MOST_TEXT {
+            return quoted + "...";
+        }
+        quoted += &escaped(c);
+    }
+    quoted
 }
 
 fn bytes_of(commitments: &SigningCommitments) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! Signatures of the group, made elsewhere: each proves itself, so whoever brings it need not be believed.
 
-use super::Cosigner;
 use super::effect::{Answered, AskError, Effect};
+use super::{Cosigner, PEERS_JUMP};
 use crate::guard::{Guard, JumpLimit, Recorded, Refusal, Verdict, Watermark};
 use crate::threshold::asked::{Asked, Subject};
 use crate::threshold::message::{Place, Proof};
@@ -39,6 +39,9 @@ impl Cosigner {
     /// Keeps the highest signature, and measures jumps from it.
     pub(super) fn remember(&mut self, asked: &Asked, verified: &Verified) {
         let height = asked.hrs().height;
+        if self.anchor.max(self.own_asked).is_none_or(|last| height > last) {
+            self.risen = self.now;
+        }
         self.anchor = self.anchor.max(Some(height));
         self.keep_anchor();
         if self.last.as_ref().is_none_or(|(last, _)| Place::of_asked(last) < Place::of_asked(asked)) {
@@ -46,12 +49,12 @@ impl Cosigner {
         }
     }
 
-    /// Writes down from where jumps are measured at the next start. Not each height: a quarter of the limit is near enough.
+    /// Writes down from where jumps are measured at the next start. Not each height: a quarter of the smaller limit is near enough.
     fn keep_anchor(&mut self) {
         let (JumpLimit::Heights(limit), Some(anchor)) = (self.settings.jump_limit, self.anchor) else {
             return;
         };
-        let every = i64::try_from(limit / 4).unwrap_or(i64::MAX).max(1);
+        let every = i64::try_from(limit.min(PEERS_JUMP) / 4).unwrap_or(i64::MAX).max(1);
         if self.lives.signed.is_none_or(|kept| anchor.0.saturating_sub(kept) >= every) {
             self.lives.signed = Some(anchor.0);
             self.effects.push_back(Effect::Keep(self.lives.clone()));

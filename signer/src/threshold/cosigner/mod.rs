@@ -8,7 +8,9 @@
 //!   [`Permit`](crate::record::Permit)s of that record alone;
 //! * an event asks for at most one raise, so that no judgement is made on a watermark that is about to rise;
 //! * nonces are taken from their pool before anything else is done with a request;
-//! * suspicion changes the order in which peers are tried, and excludes nobody.
+//! * suspicion changes the order in which peers are tried, and excludes nobody. It lasts until the peer gives a share in time;
+//! * what a peer asks for may raise the record by [`PEERS_JUMP`] heights, and what our own chain asks for by the limit of jumps: one that is malicious
+//!   can take the record ahead of the chain, and nothing is signed below it.
 //!
 //! The parts: [`serve`] is the signer's side of connections that were accepted, [`lead`] the coordinator's side of those that
 //! were dialed, [`rejoin`] what comes before a cosigner takes part, [`learn`] what signatures of the group do to it.
@@ -29,6 +31,7 @@ use monosign_protocol::{ChainId, Height};
 use tokio::time::Instant;
 
 use super::asked::{Asked, Subject};
+use super::budget::Budget;
 use super::group::{Group, Shape};
 use super::incarnation::Lives;
 use super::message::{Place, Reply, Request};
@@ -46,6 +49,15 @@ use serve::Inbound;
 
 /// How much longer a peer may take for each KiB: for a mebibyte a quarter of a second.
 const PER_KIBIBYTE: Duration = Duration::from_micros(250);
+
+/// How far a peer may have the record raised above the highest height that the group is known to have signed, or our own chain has asked for.
+pub const PEERS_JUMP: u64 = 1000;
+/// And how much further for each second since that has risen: the group may have been unable to sign, while the chain went on.
+const PEERS_PACE: u64 = 2;
+/// A peer that has the record raised by more heights than this is named.
+const NAMED: i64 = 10;
+/// How often it is looked whether an operator allows what peers ask for.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a cosigner is told about itself.
 #[derive(Debug, Clone)]
@@ -86,6 +98,18 @@ pub struct Cosigner {
     /// The highest height of a signature of the group; jumps are measured from it. `None` if nothing was ever signed.
     anchor: Option<Height>,
     allowed_jump: Option<Height>,
+    /// The highest height that our own chain has asked for, and was not refused.
+    own_asked: Option<Height>,
+    /// When the anchor, or that, has risen last.
+    risen: Instant,
+    /// The peer that has had the record raised ahead of the group, and to where.
+    carried: Option<(MemberId, Place)>,
+    /// How many new lives of each peer may be heard of.
+    starts: BTreeMap<MemberId, Budget>,
+    /// The time of what is being dealt with.
+    now: Instant,
+    /// When it is looked again whether an operator allows what peers ask for.
+    next_look: Instant,
     /// The highest signature of the group that is known.
     last: Option<(Asked, Verified)>,
     peers: BTreeMap<MemberId, Peer>,
@@ -108,6 +132,15 @@ pub struct Cosigner {
     effects: VecDeque<Effect>,
     rising: bool,
     next_ping: Instant,
+}
+
+/// Who asks for a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// Our own chain.
+    Own,
+    /// A peer, which may be malicious.
+    Peer(MemberId),
 }
 
 enum State {
@@ -143,7 +176,7 @@ pub struct PeerStatus {
     pub up: bool,
     /// Whether it gives shares.
     pub active: bool,
-    /// Whether it has been slow or wrong lately.
+    /// Whether it has been slow or wrong, and has given no share in time since.
     pub suspected: bool,
     /// The time of a round trip.
     pub round_trip: Option<Duration>,
@@ -173,6 +206,12 @@ impl Cosigner {
             lives,
             state: State::Joining(joining),
             allowed_jump: None,
+            own_asked: None,
+            risen: now,
+            carried: None,
+            starts: BTreeMap::new(),
+            now,
+            next_look: now,
             last: None,
             peers,
             inbound: BTreeMap::new(),
@@ -195,6 +234,7 @@ impl Cosigner {
     /// Takes in what happened. The effects must be carried out before the next event.
     pub fn handle(&mut self, now: Instant, event: Event, recorded: Recorded<'_>) {
         self.rising = false;
+        self.now = now;
         if let State::Stopped(reason) = &self.state {
             if let Event::Ask { ask, .. } = event {
                 let result = Err(AskError::Stopped(reason.clone()));
@@ -222,6 +262,7 @@ impl Cosigner {
     /// False if there was nothing.
     pub fn advance(&mut self, now: Instant, recorded: Recorded<'_>) -> bool {
         self.rising = false;
+        self.now = now;
         if let Some(ask) = self.ready.pop_front() {
             self.lead(now, ask, recorded);
         } else {
@@ -281,16 +322,16 @@ impl Cosigner {
     }
 
     /// How it looks.
-    pub fn status(&self, now: Instant) -> Status {
+    pub fn status(&self) -> Status {
         let state = match &self.state {
             State::Joining(joining) => joining.describe(self.settings.group.shape()),
             State::Active => "active".into(),
             State::Stopped(reason) => format!("stopped: {reason}"),
         };
         let mut peers: Vec<_> = self.peers.iter().collect();
-        peers.sort_by_key(|(member, peer)| (!peer.is_up() || !peer.active, peer.order(**member, now)));
+        peers.sort_by_key(|(member, peer)| (!peer.is_up() || !peer.active, peer.order(**member)));
         let seen = |member| self.seen.get(member).copied();
-        let peers = peers.into_iter().map(|(member, peer)| peer.status(*member, seen(member), now)).collect();
+        let peers = peers.into_iter().map(|(member, peer)| peer.status(*member, seen(member))).collect();
         let last_signed = self.last.as_ref().map(|(asked, _)| Place::of_asked(asked));
         Status { state, me: self.settings.me, shape: self.settings.group.shape(), peers, last_signed }
     }
@@ -332,12 +373,13 @@ impl Cosigner {
     }
 
     /// Judges a message, and has the record raised to it if nothing was signed there or above.
-    fn admit(&mut self, asked: &Asked, recorded: Recorded<'_>) -> Result<(), Refusal> {
-        match self.judge(asked, recorded) {
+    fn admit(&mut self, by: By, asked: &Asked, recorded: Recorded<'_>) -> Result<(), Refusal> {
+        match self.judge(by, asked, recorded) {
             Verdict::Refuse(refusal) => Err(refusal),
             // The same message, but perhaps for its timestamp: the guard stands by it already.
             Verdict::Replay(_) => Ok(()),
             Verdict::Sign(watermark) => {
+                self.name_carrier(by, &watermark);
                 self.raise(watermark);
                 Ok(())
             }
@@ -346,7 +388,7 @@ impl Cosigner {
 
     /// The guard's verdict. Jumps are measured from what the group is known to have signed, and not from the guard: one coordinator
     /// alone can raise guards, step by step, and signatures take `t` of them.
-    fn judge(&mut self, asked: &Asked, recorded: Recorded<'_>) -> Verdict {
+    fn judge(&mut self, by: By, asked: &Asked, recorded: Recorded<'_>) -> Verdict {
         let chain_id = self.settings.group.chain_id().clone();
         let question = match asked.question(&chain_id) {
             Ok(question) => question,
@@ -354,9 +396,54 @@ impl Cosigner {
         };
         let verdict = Guard { jump_limit: JumpLimit::Off }.judge(recorded, &question);
         let Verdict::Sign(watermark) = &verdict else { return verdict };
-        let (Some(limit), Some(last)) = (self.limit(watermark.height), self.anchor) else { return verdict };
-        self.effects.push_back(Effect::LookUpAllowance);
-        Verdict::Refuse(Refusal::HeightJump { asked: asked.hrs(), last, limit })
+        let (asked, height) = (asked.hrs(), watermark.height);
+        let beyond = match (self.limit(height), self.anchor) {
+            (Some(limit), Some(last)) => Some((limit, last)),
+            _ => None,
+        };
+        let of_peers = || matches!(by, By::Peer(_)).then(|| self.limit_of_peers(height)).flatten();
+        let Some((limit, last)) = beyond.or_else(of_peers) else { return verdict };
+        // A peer must not have us look again and again.
+        if by == By::Own || self.now >= self.next_look {
+            self.next_look = self.now + LOOK;
+            self.effects.push_back(Effect::LookUpAllowance);
+        }
+        Verdict::Refuse(Refusal::HeightJump { asked, last, limit })
+    }
+
+    /// The limit that a height is beyond which a peer asks for, and from where it is measured. Before anything was ever signed or asked for,
+    /// any height is the first.
+    fn limit_of_peers(&self, height: Height) -> Option<(u64, Height)> {
+        let last = self.anchor.max(self.own_asked)?;
+        let waited = self.now.saturating_duration_since(self.risen).as_secs();
+        let limit = PEERS_JUMP.saturating_add(PEERS_PACE.saturating_mul(waited));
+        let jump = u64::try_from(height.0.saturating_sub(last.0)).unwrap_or(0);
+        let is_allowed = self.allowed_jump.is_some_and(|allowed| height <= allowed);
+        (jump > limit && !is_allowed).then_some((limit, last))
+    }
+
+    /// Our own chain asks for a height, and is not refused.
+    fn own_asks(&mut self, height: Height) {
+        if self.own_asked.max(self.anchor).is_none_or(|last| height > last) {
+            self.risen = self.now;
+        }
+        self.own_asked = self.own_asked.max(Some(height));
+    }
+
+    /// Takes note of a peer that has the record raised ahead of what the group has signed and our own chain has asked for.
+    fn name_carrier(&mut self, by: By, watermark: &Watermark) {
+        let By::Peer(member) = by else { return };
+        let known = self.anchor.max(self.own_asked).map_or(0, |height| height.0);
+        let place = Place::of(watermark);
+        // Not for each step, if they are many.
+        let named = self.carried.map_or(known, |(_, named)| named.height.max(known));
+        let is_news = place.height.saturating_sub(named) > NAMED;
+        if is_news || self.carried.is_some_and(|(of, named)| of == member && named.height > known) {
+            self.carried = Some((member, place));
+        }
+        if is_news {
+            self.note(Note::Carried { member, place, by: place.height - known });
+        }
     }
 
     /// The limit that a height is beyond.

@@ -14,8 +14,10 @@ use crate::threshold::message::Place;
 use crate::threshold::nonces::{LIFETIME, POOL};
 use crate::threshold::rounds::MemberId;
 
-/// How long a peer that was slow or wrong is tried last.
-const SUSPICION: Duration = Duration::from_secs(2);
+/// After how long a peer that was slow or wrong is tried with a drill, for which nobody waits. Each time that it was, twice as long.
+const TRIAL: Duration = Duration::from_secs(2);
+/// After so many times it does not grow any more: a quarter of an hour.
+const MOST_OFFENCES: u32 = 10;
 /// How much earlier than the signer the coordinator takes nonces for too old.
 const MARGIN: Duration = Duration::from_secs(10);
 
@@ -27,7 +29,10 @@ pub(super) struct Peer {
     pub(super) active: bool,
     pub(super) guard: Option<Place>,
     pool: VecDeque<Promised>,
-    suspected_until: Option<Instant>,
+    /// When it is tried next, if it is asked last because it was slow or wrong.
+    trial: Option<Instant>,
+    /// How often it was, less what it has made good.
+    offences: u32,
     pub(super) round_trip: Option<Duration>,
     pub(super) pinged: Option<(u64, Instant)>,
 }
@@ -49,28 +54,50 @@ struct Promised {
 
 impl Peer {
     pub(super) fn connected(&mut self, conn: ConnId) {
-        *self = Self { conn: Some(conn), round_trip: self.round_trip, guard: self.guard, ..Self::default() };
+        self.disconnected();
+        self.conn = Some(conn);
     }
 
     pub(super) fn disconnected(&mut self) {
-        let suspected_until = self.suspected_until;
-        *self = Self { round_trip: self.round_trip, guard: self.guard, suspected_until, ..Self::default() };
+        let Self { round_trip, guard, trial, offences, .. } = *self;
+        // Who comes again is not better for that.
+        *self = Self { round_trip, guard, trial, offences, ..Self::default() };
     }
 
     pub(super) fn is_up(&self) -> bool {
         self.conn.is_some() && self.incarnation.is_some()
     }
 
-    pub(super) fn is_suspected(&self, now: Instant) -> bool {
-        self.suspected_until.is_some_and(|until| until > now)
+    pub(super) fn is_suspected(&self) -> bool {
+        self.trial.is_some()
     }
 
+    /// It was slow or wrong. From now on it is asked last, until it gives a share in time.
     pub(super) fn suspect(&mut self, now: Instant) {
-        self.suspected_until = Some(now + SUSPICION);
+        self.offences = (self.offences + 1).min(MOST_OFFENCES);
+        self.trial = Some(now + TRIAL * (1 << (self.offences - 1)));
     }
 
-    pub(super) fn trust(&mut self) {
-        self.suspected_until = None;
+    /// Somebody says that it is not to be asked.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.trial = self.trial.or(Some(now + TRIAL));
+    }
+
+    /// It has given a share in time: for a drill, or for what somebody waits for, which counts for more.
+    pub(super) fn trust(&mut self, was_waited_for: bool) {
+        self.trial = None;
+        if was_waited_for {
+            self.offences /= 2;
+        }
+    }
+
+    /// Whether it is to be tried now. If so, it is not before long tried again.
+    pub(super) fn takes_trial(&mut self, now: Instant) -> bool {
+        let is_due = self.trial.is_some_and(|trial| trial <= now) && self.can_sign(now);
+        if is_due {
+            self.suspect(now);
+        }
+        is_due
     }
 
     /// More than a pool has been promised to nobody.
@@ -116,16 +143,16 @@ impl Peer {
     }
 
     /// In which order peers are asked to sign: those that are trusted first, then by distance, then by rank.
-    pub(super) fn order(&self, member: MemberId, now: Instant) -> (bool, Option<u128>, MemberId) {
-        (self.is_suspected(now), self.round_trip.map(|time| time.as_millis()), member)
+    pub(super) fn order(&self, member: MemberId) -> (bool, Option<u128>, MemberId) {
+        (self.is_suspected(), self.round_trip.map(|time| time.as_millis()), member)
     }
 
-    pub(super) fn status(&self, member: MemberId, seen: Option<Place>, now: Instant) -> PeerStatus {
+    pub(super) fn status(&self, member: MemberId, seen: Option<Place>) -> PeerStatus {
         PeerStatus {
             member,
             up: self.is_up(),
             active: self.active,
-            suspected: self.is_suspected(now),
+            suspected: self.is_suspected(),
             round_trip: self.round_trip,
             guard: self.guard.max(seen),
         }

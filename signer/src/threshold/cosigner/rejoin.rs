@@ -20,7 +20,7 @@ use super::effect::{ConnId, Effect, Note};
 use super::{Cosigner, State};
 use crate::guard::Recorded;
 use crate::threshold::group::Shape;
-use crate::threshold::incarnation::Incarnation;
+use crate::threshold::incarnation::{Incarnation, MOST_STARTS};
 use crate::threshold::message::{Hello, Place, Reply, Request, VERSION, Welcome};
 use crate::threshold::nonces::POOL;
 use crate::threshold::rounds::MemberId;
@@ -29,8 +29,6 @@ use crate::threshold::rounds::MemberId;
 const ANSWER: Duration = Duration::from_secs(3);
 /// How long peers that cannot be reached are waited for.
 const REACH: Duration = Duration::from_millis(600);
-/// How many starts a disk may be behind: more are a lie.
-const MOST_STARTS: u64 = 1 << 20;
 /// How many later lives of ours one peer may know of in one start. Each is a life that we take and all peers have to hear of, so one that
 /// lies could keep us from taking part for ever.
 const MOST_CLAIMS: u8 = 3;
@@ -50,6 +48,8 @@ pub(super) struct Joining {
     answered: BTreeSet<MemberId>,
     /// How often each has known a later life.
     claims: BTreeMap<MemberId, u8>,
+    /// Lives that are too far ahead for one to be believed.
+    far: BTreeMap<MemberId, Incarnation>,
     next_look: Instant,
 }
 
@@ -62,6 +62,7 @@ impl Joining {
             needs_quorum: needs_quorum.then(|| why.into()),
             answered: BTreeSet::new(),
             claims: BTreeMap::new(),
+            far: BTreeMap::new(),
             next_look: now + REACH,
         }
     }
@@ -161,8 +162,8 @@ impl Cosigner {
         if welcome.incarnation < known {
             return self.close(conn, "it is an earlier life of a cosigner that was started anew");
         }
-        if welcome.incarnation > known {
-            self.fence(now, member, welcome.incarnation);
+        if let Err(why) = self.follow(now, member, welcome.incarnation) {
+            return self.close(conn, why);
         }
         if self.saw_more(member, welcome.seen_of_you, recorded) {
             return;
@@ -281,13 +282,6 @@ impl Cosigner {
 
     /// A peer knows a later life of ours.
     fn on_fenced(&mut self, conn: ConnId, member: MemberId, known: Incarnation) {
-        if known.count.saturating_sub(self.lives.own.count) > MOST_STARTS {
-            self.note(Note::Nonsense {
-                member,
-                what: "it claims more starts of this cosigner than there can be",
-            });
-            return self.close(conn, "it makes no sense");
-        }
         if known < self.lives.own {
             return;
         }
@@ -296,6 +290,30 @@ impl Cosigner {
                           other and restart this one";
             self.accuse(member, reason.into());
             return;
+        };
+        // More than a peer can have missed: somebody else has counted on in our name, or this one lies. Who may be faulty is not believed.
+        let known = if known.count - self.lives.own.count > MOST_STARTS {
+            joining.far.insert(member, known);
+            let mut far: Vec<_> = joining.far.values().filter(|far| !far.is_beyond_belief()).collect();
+            far.sort();
+            let faults = usize::from(self.settings.group.shape().faults());
+            let Some(believed) = far.iter().rev().nth(faults).map(|far| **far) else {
+                let because = "a cosigner claims to know far later starts of this one than its disk does";
+                if joining.needs_quorum.is_none() {
+                    joining.needs_quorum = Some(because.into());
+                    let needed = self.settings.group.shape().rejoin_quorum();
+                    self.note(Note::Waiting { because: because.into(), needed });
+                }
+                self.note(Note::Nonsense {
+                    member,
+                    what: "it claims more starts of this cosigner than there can be, and no other says so",
+                });
+                self.close(conn, "it makes no sense");
+                return self.try_to_join(self.now);
+            };
+            believed.max(self.lives.own)
+        } else {
+            known
         };
         let claims = joining.claims.entry(member).or_default();
         if *claims == MOST_CLAIMS {
@@ -373,6 +391,7 @@ impl Cosigner {
         self.on_overdue(now);
         if self.next_ping <= now {
             self.next_ping = now + PING;
+            self.try_suspects(now);
             self.ping(now);
         }
     }

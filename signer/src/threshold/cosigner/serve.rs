@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
+use super::By;
 use super::Cosigner;
 use super::ask::Origin;
 use super::effect::{ConnId, Effect, Note, ShareFailure, ShareJob, Ticket};
 use crate::guard::{Recorded, Refusal};
 use crate::threshold::asked::Subject;
+use crate::threshold::budget::Budget;
 use crate::threshold::commitments;
 use crate::threshold::frost::{SigningCommitments, SigningNonces};
 use crate::threshold::incarnation::Incarnation;
@@ -16,8 +18,10 @@ use crate::threshold::message::{Claim, Hello, Place, Reply, Request, Signer, VER
 use crate::threshold::nonces::NoncePool;
 use crate::threshold::rounds::{Commitments, MemberId, NonceMaker, SignedShare};
 
-/// How many forwarded wishes of one peer wait at once; a validator has two or three.
-const MOST_WISHES: usize = 64;
+/// How many forwarded wishes of one peer wait at once; a chain has two or three.
+const MOST_WISHES: usize = 16;
+/// How many new lives of one peer are heard of at once, and then in a second: each is a write to the disk.
+const LIVES: (u64, u64) = (64, 1);
 
 /// A connection that was accepted.
 pub(super) struct Inbound {
@@ -59,7 +63,11 @@ impl Cosigner {
             }
             Request::Forward { request, subject } => {
                 let origin = Origin::Peer { conn, request };
-                if self.wishes_of(conn) >= MOST_WISHES {
+                if matches!(subject, Subject::Drill(_)) {
+                    // Who drills names the signers, and asks them itself.
+                    let why = Why::Malformed("drills are not passed on".into());
+                    self.reply(conn, Reply::Refused { request, why, proof: None });
+                } else if self.wishes_of(conn) >= MOST_WISHES {
                     self.reply(conn, Reply::Refused { request, why: Why::NoQuorum, proof: None });
                 } else if self.is_active() {
                     self.open_ask(now, origin, subject, None, recorded);
@@ -96,16 +104,22 @@ impl Cosigner {
         if hello.versions.0 > VERSION || hello.versions.1 < VERSION {
             return self.close(conn, "it speaks no version of messages that this cosigner speaks");
         }
-        if hello.group != group.verifying_key().to_bytes() || hello.epoch != group.epoch() {
-            return self.close(conn, "it is of another group or epoch");
+        if hello.group != group.verifying_key().to_bytes() {
+            return self.close(conn, "it is of another group: give both hosts the same group file");
+        }
+        if hello.epoch != group.epoch() {
+            return self.close(
+                conn,
+                "it is of another epoch: the one with the older group file has to be started anew with the newer one",
+            );
         }
         let known = self.lives.peers.get(&member).copied().unwrap_or_default();
         if hello.incarnation < known {
             self.reply(conn, Reply::Fenced(known));
             return self.close(conn, "it is an earlier life of a cosigner that was started anew");
         }
-        if hello.incarnation > known {
-            self.fence(now, member, hello.incarnation);
+        if let Err(why) = self.follow(now, member, hello.incarnation) {
+            return self.close(conn, why);
         }
         if self.saw_more(member, hello.seen_of_you, recorded) {
             return;
@@ -137,6 +151,31 @@ impl Cosigner {
         self.refill(now, conn);
     }
 
+    /// A peer is in a later life, as it says.
+    pub(super) fn follow(
+        &mut self,
+        now: Instant,
+        member: MemberId,
+        claimed: Incarnation,
+    ) -> Result<(), &'static str> {
+        let known = self.lives.peers.get(&member).copied().unwrap_or_default();
+        if claimed <= known {
+            return Ok(());
+        }
+        let (most, per_second) = LIVES;
+        let starts = self.starts.entry(member).or_insert_with(|| Budget::new(per_second, most, now));
+        if starts.spend(now, 1).is_err() {
+            return Err("it has been started again and again, and is not let in for now");
+        }
+        let believed = known.towards(claimed);
+        self.fence(now, member, believed);
+        if believed == claimed {
+            return Ok(());
+        }
+        self.note(Note::Nonsense { member, what: "it claims far more starts than are known of it" });
+        Err("it claims far more starts than are known of it, and is followed step by step")
+    }
+
     /// Checks all there is to check, the guard last, and has the record raised.
     fn share_job(
         &mut self,
@@ -154,7 +193,8 @@ impl Cosigner {
             Ok(commitments) => commitments,
             Err(why) => return Err((why, subject)),
         };
-        match self.stand_by(&subject, recorded) {
+        let Ticket::Peer { conn, .. } = ticket else { return Err((Why::NotActive, subject)) };
+        match self.stand_by(self.peer_of(conn), &subject, recorded) {
             Ok(()) => Ok(ShareJob { ticket, subject, commitments, nonces }),
             Err(refusal @ (Refusal::Malformed(_) | Refusal::MalformedBlockId { .. })) => {
                 Err((Why::Malformed(refusal.to_string()), subject))
@@ -163,9 +203,14 @@ impl Cosigner {
         }
     }
 
-    fn stand_by(&mut self, subject: &Subject, recorded: Recorded<'_>) -> Result<(), Refusal> {
+    fn stand_by(&mut self, by: By, subject: &Subject, recorded: Recorded<'_>) -> Result<(), Refusal> {
         let meaning = subject.read(self.chain_id(), self.settings.raw)?;
-        meaning.guarded.map_or(Ok(()), |asked| self.admit(&asked, recorded))
+        meaning.guarded.map_or(Ok(()), |asked| self.admit(by, &asked, recorded))
+    }
+
+    /// Who asks on a connection.
+    pub(super) fn peer_of(&self, conn: ConnId) -> By {
+        By::Peer(self.inbound.get(&conn).map_or(MemberId(0), |inbound| inbound.member))
     }
 
     /// The signers of a session, none of them twice and none in an earlier life.
@@ -214,7 +259,9 @@ impl Cosigner {
             }
         }
         // Fresh nonces take a while to make: after the share is out.
-        self.thirsty.push_back(conn);
+        if !self.thirsty.contains(&conn) {
+            self.thirsty.push_back(conn);
+        }
     }
 
     /// Gives a coordinator all nonces that it may use.

@@ -22,7 +22,7 @@ use crate::threshold::message::{Hello, Place, Reply, Request, Signer, VERSION, W
 use crate::threshold::rounds::{self, Commitments, MemberId, NonceMaker, Shares};
 
 /// A member without a guard, who asks anybody for anything.
-struct Cheat {
+pub(super) struct Cheat {
     member: MemberId,
     conns: BTreeMap<usize, ConnId>,
     nonces: BTreeMap<usize, Vec<(u64, Vec<u8>)>>,
@@ -32,7 +32,7 @@ struct Cheat {
 
 impl Cheat {
     /// Takes the place of a node, and dials all others.
-    fn in_place_of(rig: &mut Rig, node: usize) -> Self {
+    pub(super) fn in_place_of(rig: &mut Rig, node: usize) -> Self {
         Self::that_has_seen(rig, node, Place::default())
     }
 
@@ -62,7 +62,7 @@ impl Cheat {
         cheat
     }
 
-    fn say(&mut self, rig: &mut Rig, to: usize, request: Request) -> Vec<Reply> {
+    pub(super) fn say(&mut self, rig: &mut Rig, to: usize, request: Request) -> Vec<Reply> {
         let conn = self.conns[&to];
         let mut replies = Vec::new();
         for effect in rig.event(to, Event::Request { conn, request }) {
@@ -78,7 +78,12 @@ impl Cheat {
     }
 
     /// Tries to have a message signed by itself and these nodes. Puts the signature before the oracle if it succeeds.
-    fn try_to_sign(&mut self, rig: &mut Rig, with: &[usize], subject: &Subject) -> Result<(), Why> {
+    pub(super) fn try_to_sign(
+        &mut self,
+        rig: &mut Rig,
+        with: &[usize],
+        subject: &Subject,
+    ) -> Result<(), Why> {
         let key = rig.shares[usize::from(self.member.0) - 1].key_package(&rig.group).expect("a share");
         let entropy: Rc<dyn Entropy> = Rc::new(rig.random.clone());
         let (own, public) = NonceMaker::new(Rc::clone(&key), entropy).fresh();

@@ -4,5 +4,6 @@ mod alike;
 mod cheating;
 mod crashes;
 mod rig;
+mod rogue;
 mod signatures;
 mod signing;

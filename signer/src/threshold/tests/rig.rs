@@ -209,6 +209,7 @@ pub(super) struct Rig {
     pub(super) time: Instant,
     pub(super) random: Random,
     pub(super) rejoin: Rejoin,
+    pub(super) jump_limit: JumpLimit,
     pub(super) answers: BTreeMap<u64, Result<Answered, AskError>>,
     asked: BTreeMap<u64, Subject>,
     /// What the group has signed, by place: more than one is the double signature.
@@ -239,6 +240,7 @@ impl Rig {
             time: Instant::now(),
             random,
             rejoin: Rejoin::Auto,
+            jump_limit: JumpLimit::Heights(1000),
             answers: BTreeMap::new(),
             asked: BTreeMap::new(),
             signed: BTreeMap::new(),
@@ -293,7 +295,7 @@ impl Rig {
             me: member,
             group: Rc::clone(&self.group),
             raw: RawSigning::default(),
-            jump_limit: JumpLimit::Heights(1000),
+            jump_limit: self.jump_limit,
             hedge: Duration::from_millis(50),
             hold: Duration::from_millis(1500),
             rejoin: self.rejoin,
@@ -354,6 +356,37 @@ impl Rig {
         }
         let blocked = self.blocked.clone();
         self.cut(|wire| blocked.contains(&(wire.from, wire.to)));
+    }
+
+    /// What a node has said on connections that it dialed, and nobody has heard yet: on which, to whom, what.
+    pub(super) fn under_way(&self, from: usize) -> Vec<(ConnId, usize, Request)> {
+        let wires = self.wires.iter().filter(|(_, wire)| wire.from == from);
+        wires
+            .flat_map(|(conn, wire)| wire.requests.iter().map(|request| (*conn, wire.to, request.clone())))
+            .filter(|(.., request)| !matches!(request, Request::Ping(_) | Request::Done { .. }))
+            .collect()
+    }
+
+    /// The connection that a node has dialed to another.
+    pub(super) fn conn(&self, from: usize, to: usize) -> ConnId {
+        let found = self.wires.iter().find(|(_, wire)| (wire.from, wire.to) == (from, to));
+        *found.expect("a connection").0
+    }
+
+    /// Whether all that a node has dialed, and that runs, has welcomed it.
+    pub(super) fn is_connected(&self, node: usize) -> bool {
+        let up = self.status(node).peers.iter().filter(|peer| peer.up).count();
+        up + 1 == self.nodes.iter().filter(|node| node.runs()).count()
+    }
+
+    /// Whom a node asks last.
+    pub(super) fn suspects(&self, node: usize) -> Vec<MemberId> {
+        let peers = self.status(node).peers;
+        peers.into_iter().filter(|peer| peer.suspected).map(|peer| peer.member).collect()
+    }
+
+    fn status(&self, node: usize) -> Status {
+        self.nodes[node].life.as_ref().expect("it runs").0.status()
     }
 
     /// Asks a node for a signature, as its validator would.
@@ -557,7 +590,7 @@ impl Rig {
 
     fn statuses(&self) -> Vec<Status> {
         let lives = self.nodes.iter().filter_map(|node| node.life.as_ref());
-        lives.map(|(cosigner, _)| cosigner.status(self.time)).collect()
+        lives.map(|(cosigner, _)| cosigner.status()).collect()
     }
 
     pub(super) fn noted(&self, note: &Note) -> bool {
@@ -575,7 +608,7 @@ impl Node {
     }
 
     pub(super) fn is_active(&self) -> bool {
-        self.life.as_ref().is_some_and(|(cosigner, _)| cosigner.status(Instant::now()).state == "active")
+        self.life.as_ref().is_some_and(|(cosigner, _)| cosigner.status().state == "active")
     }
 
     pub(super) fn watermark(&self) -> Place {
