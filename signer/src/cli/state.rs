@@ -164,6 +164,7 @@ pub(super) fn init_at(
             chain.record.display()
         )));
     }
+    anew(chain, &seams)?;
     block_on(Record::create(&*seams.disk, &chain.record, header, floor))??;
     writeln!(out, "made {} for chain {} and key {public_key}", chain.record.display(), chain.id)?;
     if height > 0 {
@@ -220,10 +221,12 @@ pub(super) fn import_into(
         }
         writeln!(out, "kept the old file as {}", kept.display())?;
         let header = header(chain, public_key);
+        anew(chain, &seams)?;
         block_on(Record::replace_foreign(disk, &path, &content, header, watermark))??;
     } else if chain.record.exists() {
         return raise_existing(chain, public_key, watermark, out);
     } else {
+        anew(chain, &seams)?;
         block_on(Record::create(disk, &chain.record, header(chain, public_key), watermark))??;
     }
     writeln!(out, "made {} for chain {} and key {public_key}", chain.record.display(), chain.id)?;
@@ -300,6 +303,11 @@ fn raise(chain: &ChainConfig, args: &RaiseArgs, out: &mut dyn Write) -> Result<(
 /// Jumps are measured from what the operator says, also where a group has cosigners' word for less.
 async fn measure_from_record(chain: &ChainConfig, seams: &Seams) -> Result<(), Failure> {
     Lives::measure_from_record(&*seams.disk, &chain.record).await.map_err(Failure::new)
+}
+
+/// A record is about to be made: a cosigner that finds it has a new disk, whatever is left of the one before.
+fn anew(chain: &ChainConfig, seams: &Seams) -> Result<(), Failure> {
+    block_on(Lives::unsettle(&*seams.disk, &chain.record))?.map_err(Failure::new)
 }
 
 fn allow_jump(chain: &ChainConfig, height: i64, out: &mut dyn Write) -> Result<(), Failure> {

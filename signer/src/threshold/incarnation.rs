@@ -4,14 +4,19 @@
 //! run. Nonces live in memory only, so a session of an earlier life is known by its commitments; a peer that has heard of a
 //! later life takes no part in it. That is the *fence*. It outlives the peer's own restart: it lies in a file beside
 //! the record.
+//!
+//! The file also says what a start must not forget because it was interrupted: whether this disk still has to hear the others, and
+//! where it stood before it heard any. That is written down when it becomes known, and taken back when the others' word is durable here.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::message::Place;
 use super::rounds::MemberId;
 use crate::ops::durable_file::{self, DurableFileError};
+use crate::record::Record;
 use crate::seams::{Disk, Entropy};
 
 /// How many starts of a peer may be news at once. Who claims more is believed so many, and has to come again.
@@ -40,6 +45,17 @@ pub struct Lives {
     /// alone has carried it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<i64>,
+    /// Whether the others have told this disk what it may have lost. False from when it is new, or something shows that it is old, until
+    /// `n - t + 1` of them have answered in one start and what they said is durable here. A file that does not say so has not heard them.
+    #[serde(default)]
+    pub settled: bool,
+    /// Where the record stood when the cosigner was started, until it takes part. What it has been told since says nothing of what it has
+    /// given away itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joining: Option<Place>,
+    /// Where the record stood when this was written: one that stands lower has been put in its place.
+    #[serde(default)]
+    pub record: Place,
 }
 
 /// Why the file of lives cannot be read or written.
@@ -94,6 +110,35 @@ impl Lives {
         let text = disk.read_small(path).await.map_err(DurableFileError::at("read", path))?;
         let Some(text) = text else { return Ok(None) };
         serde_json::from_str(&text).map(Some).map_err(|_| LivesError::Damaged { path: path.into() })
+    }
+
+    /// A new life on the disk of a record, on stable storage before anybody hears of it.
+    ///
+    /// # Errors
+    /// [`LivesError`].
+    pub async fn begin(disk: &dyn Disk, record: &Record, entropy: &dyn Entropy) -> Result<Self, LivesError> {
+        let path = Self::path(record.path());
+        let place = Place::of(record.watermark());
+        let mut lives = Self::load(disk, &path).await?.unwrap_or_default();
+        lives.settled &= place >= lives.record;
+        lives.joining = Some(lives.joining.map_or(place, |before| before.min(place)));
+        lives.record = place;
+        lives.own = lives.own.next(entropy);
+        lives.store(disk, &path).await?;
+        Ok(lives)
+    }
+
+    /// Has the next start hear the others as on a new disk: a record is about to be made, or a share to be made again. The fences and
+    /// the count of lives stay.
+    ///
+    /// # Errors
+    /// [`LivesError`].
+    pub async fn unsettle(disk: &dyn Disk, record: &Path) -> Result<(), LivesError> {
+        let path = Self::path(record);
+        match Self::load(disk, &path).await? {
+            Some(lives) if lives.settled => Self { settled: false, ..lives }.store(disk, &path).await,
+            _ => Ok(()),
+        }
     }
 
     /// Has jumps measured from the record at the next start: an operator has raised it.

@@ -12,6 +12,7 @@ use super::asked::{Asked, Subject};
 use super::cosigner::{ShareFailure, ShareJob};
 use super::frost::KeyPackage;
 use super::incarnation::{Lives, LivesError};
+use super::message::Place;
 use super::rounds::{self, SignedShare};
 use crate::chain::{RawSigning, jump_allowance_path};
 use crate::guard::{Recorded, Watermark};
@@ -54,11 +55,12 @@ impl Keeper {
         }
     }
 
-    /// Brings the lives to stable storage.
+    /// Brings the lives to stable storage, with where the record stands.
     ///
     /// # Errors
     /// [`LivesError`].
     pub async fn store(&self, lives: &Lives) -> Result<(), LivesError> {
+        let lives = Lives { record: Place::of(self.record.watermark()), ..lives.clone() };
         lives.store(&*self.disk, &self.lives).await
     }
 

@@ -236,14 +236,15 @@ impl Claim {
         Self { place: Place::of(watermark), message }
     }
 
-    /// The watermark, if its parts agree.
+    /// The watermark, if its parts agree. A message that cannot be read is one all the same: then it is a floor.
     ///
     /// # Errors
-    /// [`Refusal`] for a message that is malformed, of another chain or of another place.
+    /// [`Refusal`] for a message of another place, and for a step that there is not.
     pub fn watermark(&self, chain_id: &ChainId) -> Result<Watermark, Refusal> {
         let malformed = || Refusal::Malformed("a watermark contradicts itself".into());
-        if let Some(message) = &self.message {
-            let asked = Asked::parse(chain_id, message)?;
+        if let Some((message, asked)) =
+            self.message.as_ref().and_then(|message| Some((message, Asked::parse(chain_id, message).ok()?)))
+        {
             if Place::of_asked(&asked) != self.place {
                 return Err(malformed());
             }

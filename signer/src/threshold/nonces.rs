@@ -22,6 +22,9 @@ pub const POOL: usize = 16;
 const BATCH: usize = POOL / 2;
 /// How long nonces are kept. The coordinator stops using them a little earlier.
 pub const LIFETIME: Duration = Duration::from_secs(60);
+/// At which age others are offered beside them: so long before the coordinator stops using them that it has the others by then, however
+/// long nobody has used any.
+pub const RENEWED: Duration = Duration::from_secs(40);
 
 /// What one connection may use.
 #[derive(Default)]
@@ -39,10 +42,11 @@ struct Nonces {
 }
 
 impl NoncePool {
-    /// Fills up, and drops what is old. Returns what the coordinator does not know yet.
+    /// Fills up with those that will last, and drops what is old. Returns what the coordinator does not know yet.
     pub fn refill(&mut self, now: Instant, maker: &NonceMaker) -> Vec<(u64, Vec<u8>)> {
         self.nonces.retain(|_, nonces| now.duration_since(nonces.made) < LIFETIME);
-        while self.nonces.len() < POOL {
+        let lasting = self.nonces.values().filter(|nonces| now.duration_since(nonces.made) < RENEWED);
+        for _ in lasting.count()..POOL {
             let (secret, public) = maker.fresh();
             let Some(bytes) = commitments::write(&public) else { break };
             self.untold.push((self.next, bytes));
@@ -153,11 +157,30 @@ mod tests {
     fn the_stock_is_bounded_and_ages_too() {
         let (maker, now) = (maker(), Instant::now());
         let mut stock = Stock::default();
-        while stock.fill_up(now, &maker) {}
-        let taken: Vec<_> = std::iter::from_fn(|| stock.take(now)).map(|(_, public)| public).collect();
-        assert_eq!(taken.len(), STOCK);
-        assert!((1..STOCK).all(|n| taken[n] != taken[0]));
-        while stock.fill_up(now, &maker) {}
+        assert_eq!((0..2 * STOCK).filter(|_| stock.fill_up(now, &maker)).count(), STOCK);
+        let taken: Vec<_> =
+            std::iter::from_fn(|| stock.take(now)).take(2 * STOCK).map(|(_, public)| public).collect();
+        assert_eq!(taken.len(), STOCK, "what was taken is in the stock no more");
+        assert!((0..STOCK).all(|n| taken[n + 1..].iter().all(|other| *other != taken[n])));
+        assert_eq!((0..2 * STOCK).filter(|_| stock.fill_up(now, &maker)).count(), STOCK);
         assert!(stock.take(now + LIFETIME).is_none());
+    }
+
+    #[test]
+    fn a_pool_that_grows_old_has_another_one_beside_it_and_no_third() {
+        let (maker, now) = (maker(), Instant::now());
+        let mut pool = NoncePool::default();
+        let old = pool.refill(now, &maker);
+        assert!(pool.refill(now + RENEWED - Duration::from_secs(1), &maker).is_empty());
+        let fresh = pool.refill(now + RENEWED, &maker);
+        assert_eq!((fresh.len(), pool.nonces.len()), (POOL, 2 * POOL));
+        assert!(pool.refill(now + RENEWED, &maker).is_empty());
+        // The old ones are as good as before until they are too old, each once.
+        assert!(pool.take(old[0].0, now + RENEWED).is_some() && pool.take(old[0].0, now + RENEWED).is_none());
+        assert_eq!(pool.refill(now + LIFETIME, &maker).len(), 0);
+        assert!(
+            pool.take(old[1].0, now + LIFETIME).is_none() && pool.take(fresh[0].0, now + LIFETIME).is_some()
+        );
+        assert!(pool.nonces.len() < POOL, "the old ones are gone");
     }
 }

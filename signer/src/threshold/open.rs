@@ -235,13 +235,7 @@ pub async fn prepare(
     let transport = seams.net.transport(share.identity(), &keys).map_err(OpenError::Transport)?;
     let listening = seams.net.listen(&config.listen).await;
     let listener = listening.map_err(|error| OpenError::Listen { endpoint: config.listen.clone(), error })?;
-    let path = Lives::path(record.path());
-    let known = Lives::load(&*seams.disk, &path).await?;
-    let disk_is_new = known.is_none();
-    let mut lives = known.unwrap_or_default();
-    lives.own = lives.own.next(&*seams.entropy);
-    // Before anybody hears of this life.
-    lives.store(&*seams.disk, &path).await?;
+    let lives = Lives::begin(&*seams.disk, &record, &*seams.entropy).await?;
     let settings = Settings {
         me,
         group: Rc::clone(&group),
@@ -253,14 +247,8 @@ pub async fn prepare(
     };
     let nonces = NonceMaker::new(Rc::clone(&key), Rc::clone(&seams.entropy));
     let keeper = Keeper::new(record, key, Rc::clone(&seams.disk));
-    let cosigner = Cosigner::new(
-        settings,
-        nonces,
-        Rc::clone(&seams.entropy),
-        (lives, disk_is_new),
-        keeper.recorded(),
-        Instant::now(),
-    );
+    let cosigner =
+        Cosigner::new(settings, nonces, Rc::clone(&seams.entropy), lives, keeper.recorded(), Instant::now());
     let endpoint = |(member, identity)| Some((member, config.peers.get(&member)?.clone(), identity));
     let peers = identities.into_iter().filter_map(endpoint).collect();
     Ok((cosigner, keeper, Mesh { net: Rc::clone(&seams.net), transport, listener, peers }))

@@ -117,6 +117,15 @@ pub enum CeremonyError {
         /// Its identity.
         key: String,
     },
+    /// A guard that says nothing, and too few others.
+    #[error(
+        "{who} does not know what it has signed: its disk is new, and too few others have told it\nhint: start its cosigner and wait until \
+         `monosign threshold status` says `active` there, or hold the ceremony with more of the old members; then give the command again"
+    )]
+    NewDisk {
+        /// Who.
+        who: String,
+    },
     /// New shares take everybody.
     #[error(
         "new shares are not made without {0}\nhint: --without is for a ceremony that has begun; leave it away"
@@ -216,7 +225,11 @@ impl CeremonyError {
             Self::Unequal { what, .. } => *what != Unequal::Plan,
             Self::File(error) => error.is_for_safety(),
             Self::Record { source } => !matches!(source, RecordError::Io { .. }),
-            Self::Another | Self::Unended | Self::Unbelievable { .. } | Self::Exists(_) => true,
+            Self::Another
+            | Self::Unended
+            | Self::Unbelievable { .. }
+            | Self::NewDisk { .. }
+            | Self::Exists(_) => true,
             Self::Journal(error) => !matches!(error, JournalError::Io { .. }),
             _ => false,
         }

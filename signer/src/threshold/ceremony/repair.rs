@@ -14,6 +14,7 @@ use super::shares::{Host, Made};
 use super::{CeremonyError, Ended, Workshop, proof, succession};
 use crate::ops::durable_file;
 use crate::record::Record;
+use crate::threshold::incarnation::Lives;
 use crate::threshold::message::Place;
 use crate::threshold::share::{Share, ShareOf};
 
@@ -82,6 +83,8 @@ pub async fn repair(
 async fn keep(shop: &Workshop<'_>, plan: &Plan, share: &Share, guard: Place) -> Result<(), CeremonyError> {
     let group = plan.before().ok_or(CeremonyError::NoShare)?;
     if let Some(path) = &shop.files.record {
+        // Before the share is there: whatever is left of the one that was lost, this is a new disk.
+        Lives::unsettle(shop.disk, path).await?;
         succession::stand_at(shop.disk, path, group, guard, None).await?;
     }
     let content = share.seal(&shop.own.age.to_public())?;

@@ -45,7 +45,9 @@ pub async fn succeed(
     let journal = Journal::load(shop.disk, &shop.files.journal).await?;
     let mut host = Successor { shop, plan, me, role, journal, record: None };
     host.forget_others()?;
-    let heard = greet(meeting, plan, host.begun()).await?;
+    let heard = greet(meeting, plan, (host.begun(), host.is_settled().await?)).await?;
+    host.must_be_told(&heard)?;
+    let heard = heard.into_iter().map(|(key, (begun, _))| (key, begun)).collect();
     let proven = match taken_up(plan, &heard)? {
         Some(Stage::Retired | Stage::Active) => None,
         // What nobody relies on yet is nothing to hurry for.
@@ -113,6 +115,27 @@ impl Successor<'_> {
 
     fn stage(&self) -> Option<Stage> {
         self.journal.ceremony.as_ref().map(|taken| taken.stage)
+    }
+
+    /// Whether this host's guard can be relied on: the others have told its disk what it may have lost.
+    async fn is_settled(&self) -> Result<bool, CeremonyError> {
+        let Some(record) = &self.shop.files.record else { return Ok(false) };
+        let lives = Lives::load(self.shop.disk, &Lives::path(record)).await?;
+        Ok(lives.is_some_and(|lives| lives.settled))
+    }
+
+    /// The floor of the new shares is the highest guard of `t` old members, since whatever was signed took one of them. A member whose disk
+    /// is new does not know what it has signed: then it takes `n - t + 1` others, as when it rejoins. Before any share is destroyed.
+    fn must_be_told(&self, heard: &BTreeMap<Key, (Begun, bool)>) -> Result<(), CeremonyError> {
+        let Some(before) = self.plan.before() else { return Ok(()) };
+        let old = heard.iter().filter(|(key, _)| self.plan.role(key).is_some_and(|role| role.old.is_some()));
+        let old: Vec<_> = old.collect();
+        match old.iter().find(|(_, (_, settled))| !settled) {
+            Some((key, _)) if old.len() <= before.shape().rejoin_quorum() => {
+                Err(CeremonyError::NewDisk { who: self.plan.name(key) })
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn store(&self) -> Result<(), CeremonyError> {
@@ -329,12 +352,13 @@ impl Successor<'_> {
         self.write_down(Stage::Active, None).await
     }
 
-    /// The lives of the old group's members say nothing about the new one's, whose numbers may be others'. Our own count goes on.
+    /// The lives of the old group's members say nothing about the new one's, whose numbers may be others'. Our own count goes on, and so
+    /// does what is known of this disk.
     async fn forget_lives(&self) -> Result<(), CeremonyError> {
         let Some(record) = &self.shop.files.record else { return Ok(()) };
         let path = Lives::path(record);
         let Some(lives) = Lives::load(self.shop.disk, &path).await? else { return Ok(()) };
-        let lives = Lives { own: lives.own, ..Lives::default() };
+        let lives = Lives { own: lives.own, settled: lives.settled, ..Lives::default() };
         Ok(lives.store(self.shop.disk, &path).await?)
     }
 
@@ -372,6 +396,7 @@ pub(super) async fn stand_at(
     let mut record = match opened {
         Err(RecordError::Missing { .. }) => {
             let header = Header { chain_id: group.chain_id().clone(), public_key };
+            Lives::unsettle(disk, path).await?;
             Record::create(disk, path, header, floor.clone()).await?
         }
         other => other?,

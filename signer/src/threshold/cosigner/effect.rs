@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use monosign_protocol::Height;
 use monosign_protocol::message::Timestamp;
+use monosign_protocol::{ChainId, Height};
 
 use crate::chain::RawSigning;
 use crate::guard::{JumpLimit, Refusal, Watermark};
@@ -224,12 +224,7 @@ pub enum Note {
     /// A member has let us wait.
     Slow(MemberId),
     /// A peer claims a guard that is too far ahead to be believed without a signature.
-    Unbelievable {
-        /// The peer.
-        member: MemberId,
-        /// What it claims.
-        place: Place,
-    },
+    Unbelievable(Unbelieved),
     /// A peer has had the record raised far ahead of the group. Nothing is signed below it.
     Carried {
         /// The peer.
@@ -264,12 +259,38 @@ impl Note {
     pub fn about(&self) -> Option<MemberId> {
         match self {
             Self::BadShare(member) | Self::Slow(member) | Self::Fenced(member) => Some(*member),
-            Self::Unbelievable { member, .. }
+            Self::Unbelievable(Unbelieved { member, .. })
             | Self::Carried { member, .. }
             | Self::Nonsense { member, .. }
             | Self::Accused { member, .. } => Some(*member),
             Self::Active { .. } | Self::Waiting { .. } | Self::Session(_) => None,
         }
+    }
+}
+
+/// A guard that is too far ahead to be believed, and what an operator can do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unbelieved {
+    /// Whose.
+    pub member: MemberId,
+    /// Where it stands, as it says.
+    pub place: Place,
+    /// From where jumps are measured.
+    pub anchor: Height,
+    /// The chain.
+    pub chain_id: ChainId,
+}
+
+impl fmt::Display for Unbelieved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { member, place, anchor, chain_id } = self;
+        let height = place.height;
+        write!(
+            f,
+            "cosigner {member} says that it stands at {place}, too far above height {anchor} to be believed: its answer does not count. \
+             If the chain has come to height {height}, run `monosign state allow-jump --chain {chain_id} --to-height {height}` on this \
+             host; if not, that cosigner is wrong"
+        )
     }
 }
 
@@ -284,9 +305,7 @@ impl fmt::Display for Note {
             }
             Self::BadShare(member) => write!(f, "cosigner {member} has sent a bad signature share"),
             Self::Slow(member) => write!(f, "cosigner {member} lets others wait"),
-            Self::Unbelievable { member, place } => {
-                write!(f, "cosigner {member} claims to stand at {place}, too far ahead to be believed")
-            }
+            Self::Unbelievable(unbelieved) => unbelieved.fmt(f),
             Self::Carried { member, place, by } => {
                 write!(
                     f,

@@ -689,7 +689,7 @@ impl Cosigner {
 
     fn who_is_missing(&mut self, now: Instant, id: u64) -> String {
         if let State::Joining(joining) = &self.state {
-            return format!("this cosigner is {}", joining.describe(self.settings.group.shape()));
+            return format!("this cosigner is {}", self.describe(joining));
         }
         let shape = self.settings.group.shape();
         let mut missing = Vec::new();

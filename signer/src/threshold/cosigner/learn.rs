@@ -42,8 +42,11 @@ impl Cosigner {
         if self.anchor.max(self.own_asked).is_none_or(|last| height > last) {
             self.risen = self.now;
         }
-        self.anchor = self.anchor.max(Some(height));
-        self.keep_anchor();
+        if self.anchor.is_none_or(|anchor| anchor <= height) {
+            self.anchor = Some(height);
+            // Only here: before, it may be a height that nobody has signed.
+            self.keep_anchor();
+        }
         if self.last.as_ref().is_none_or(|(last, _)| Place::of_asked(last) < Place::of_asked(asked)) {
             self.last = Some((asked.clone(), verified.clone()));
         }

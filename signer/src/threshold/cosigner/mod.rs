@@ -42,7 +42,9 @@ use crate::chain::RawSigning;
 use crate::guard::{Guard, JumpLimit, Recorded, Refusal, Verdict, Watermark};
 use crate::seams::Entropy;
 use ask::{Ask, Pending, Session};
-pub use effect::{Answered, AskError, ConnId, Effect, Event, Note, ShareFailure, ShareJob, Ticket};
+pub use effect::{
+    Answered, AskError, ConnId, Effect, Event, Note, ShareFailure, ShareJob, Ticket, Unbelieved,
+};
 use peer::Peer;
 use rejoin::Joining;
 use serve::Inbound;
@@ -81,8 +83,8 @@ pub struct Settings {
 /// When a cosigner that starts may take part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejoin {
-    /// After `n - t + 1` peers have fenced its earlier lives if its disk is new, or if a peer knows of a later share or start of
-    /// it than the disk does; otherwise as soon as those that can be reached have been heard.
+    /// After `n - t + 1` peers have fenced its earlier lives if its disk is new, or if a peer knows, or has known at an earlier start, of
+    /// a later share or start of it than the disk does; otherwise as soon as those that can be reached have been heard.
     Auto,
     /// Always after `n - t + 1` peers have fenced its earlier lives.
     Strict,
@@ -185,19 +187,20 @@ pub struct PeerStatus {
 }
 
 impl Cosigner {
-    /// A cosigner in a new life. `lives` is on stable storage already; `disk_is_new` if there was no file of them.
+    /// A cosigner in a new life. `lives` is on stable storage already: [`Lives::begin`].
     pub fn new(
         settings: Settings,
         nonces: NonceMaker,
         entropy: Rc<dyn Entropy>,
-        (lives, disk_is_new): (Lives, bool),
+        lives: Lives,
         recorded: Recorded<'_>,
         now: Instant,
     ) -> Self {
         let peers = settings.group.members().filter(|member| *member != settings.me);
         let peers = peers.map(|member| (member, Peer::default())).collect();
         let recorded_height = (!recorded.unused).then_some(recorded.watermark.height);
-        let joining = Joining::new(now, disk_is_new || settings.rejoin == Rejoin::Strict, recorded);
+        let joining = Joining::new(now, &settings, &lives, recorded);
+        let effects = joining.waiting(settings.group.shape()).map(Effect::Note).into_iter().collect();
         Self {
             settings,
             nonces,
@@ -225,7 +228,7 @@ impl Cosigner {
             ready: VecDeque::new(),
             stock: Stock::default(),
             thirsty: VecDeque::new(),
-            effects: VecDeque::new(),
+            effects,
             rising: false,
             next_ping: now,
         }
@@ -256,6 +259,7 @@ impl Cosigner {
             }
             Event::Time => self.on_time(now, recorded),
         }
+        self.look_again(now, recorded);
     }
 
     /// Goes on with what an event left to do, one piece at a time. The effects must be carried out before the next piece.
@@ -324,7 +328,7 @@ impl Cosigner {
     /// How it looks.
     pub fn status(&self) -> Status {
         let state = match &self.state {
-            State::Joining(joining) => joining.describe(self.settings.group.shape()),
+            State::Joining(joining) => self.describe(joining),
             State::Active => "active".into(),
             State::Stopped(reason) => format!("stopped: {reason}"),
         };

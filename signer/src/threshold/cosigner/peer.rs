@@ -7,19 +7,21 @@ use tokio::time::Instant;
 
 use super::PeerStatus;
 use super::effect::ConnId;
+use crate::guard::Watermark;
 use crate::threshold::commitments;
 use crate::threshold::frost::SigningCommitments;
 use crate::threshold::incarnation::Incarnation;
 use crate::threshold::message::Place;
-use crate::threshold::nonces::{LIFETIME, POOL};
+use crate::threshold::nonces::{LIFETIME, POOL, RENEWED};
 use crate::threshold::rounds::MemberId;
 
 /// After how long a peer that was slow or wrong is tried with a drill, for which nobody waits. Each time that it was, twice as long.
 const TRIAL: Duration = Duration::from_secs(2);
 /// After so many times it does not grow any more: a quarter of an hour.
 const MOST_OFFENCES: u32 = 10;
-/// How much earlier than the signer the coordinator takes nonces for too old.
+/// How much earlier than the signer the coordinator takes nonces for too old. The signer has offered others long before.
 const MARGIN: Duration = Duration::from_secs(10);
+const _: () = assert!(RENEWED.as_secs() + 5 <= LIFETIME.as_secs() - MARGIN.as_secs());
 
 #[derive(Default)]
 pub(super) struct Peer {
@@ -28,6 +30,8 @@ pub(super) struct Peer {
     pub(super) incarnation: Option<Incarnation>,
     pub(super) active: bool,
     pub(super) guard: Option<Place>,
+    /// What it stands by, if that is too far ahead to be believed. Until it is, the peer has not answered, also if it has gone since.
+    pub(super) unbelieved: Option<Watermark>,
     pool: VecDeque<Promised>,
     /// When it is tried next, if it is asked last because it was slow or wrong.
     trial: Option<Instant>,
@@ -59,9 +63,10 @@ impl Peer {
     }
 
     pub(super) fn disconnected(&mut self) {
+        let unbelieved = self.unbelieved.take();
         let Self { round_trip, guard, trial, offences, .. } = *self;
         // Who comes again is not better for that.
-        *self = Self { round_trip, guard, trial, offences, ..Self::default() };
+        *self = Self { round_trip, guard, unbelieved, trial, offences, ..Self::default() };
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -100,11 +105,12 @@ impl Peer {
         is_due
     }
 
-    /// More than a pool has been promised to nobody.
+    /// More than two pools, one that grows old and one in its place, have been promised to nobody.
     pub(super) fn add(&mut self, now: Instant, nonce: u64, bytes: Vec<u8>) {
-        if self.pool.len() < 2 * POOL {
-            self.pool.push_back(Promised { nonce, commitments: None, bytes, received: now });
+        if self.pool.len() >= 2 * POOL {
+            self.pool.pop_front();
         }
+        self.pool.push_back(Promised { nonce, commitments: None, bytes, received: now });
     }
 
     pub(super) fn has_unread(&self) -> bool {

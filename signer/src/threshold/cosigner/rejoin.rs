@@ -6,6 +6,16 @@
 //! an earlier life takes `t - 1` others, and with `n - t + 1` answers one of those has answered: either it stood by X and
 //! told so, or it refuses.
 //!
+//! Each step of that is one that can be left out by mistake, and has a test of its name (`tests/rejoining.rs`):
+//!
+//! * the peer refuses earlier lives durably before it answers;
+//! * what it stands by is durable here before it counts as an answer. So a guard that contradicts itself, or that is too far ahead to be
+//!   believed, is no answer, and the peer is none of the `n - t + 1` until a signature or the operator speaks for it;
+//! * the answers are those of one start: an earlier life than this one fenced what came before it, and no more;
+//! * that they are needed is durable as soon as it is known, and for a new disk it is known before anything else is. It ends when they
+//!   have been given, and by no restart: a start that was interrupted leaves the next one as much to hear.
+//! * what was adopted while joining is no memory of this disk: signs of what it has lost are held against where it stood before.
+//!
 //! That makes one rolled-back, cloned or lost disk at a time harmless even in 2-of-3, at the price that both others must be up
 //! for such a start. `auto` asks for it only if something speaks for it: a disk that is new, or a peer that has seen, or was
 //! told of, a share or a start of this cosigner that its disk does not know. What the peers have forgotten by a restart of
@@ -16,11 +26,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::effect::{ConnId, Effect, Note};
-use super::{Cosigner, State};
-use crate::guard::Recorded;
+use super::effect::{ConnId, Effect, Note, Unbelieved};
+use super::{Cosigner, Rejoin, Settings, State};
+use crate::guard::{JumpLimit, Recorded, Watermark};
 use crate::threshold::group::Shape;
-use crate::threshold::incarnation::{Incarnation, MOST_STARTS};
+use crate::threshold::incarnation::{Incarnation, Lives, MOST_STARTS};
 use crate::threshold::message::{Hello, Place, Reply, Request, VERSION, Welcome};
 use crate::threshold::nonces::POOL;
 use crate::threshold::rounds::MemberId;
@@ -40,7 +50,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// A cosigner that has just started.
 pub(super) struct Joining {
     since: Instant,
-    /// Where the record stood at the start.
+    /// Where the record stood before anything was adopted.
     disk: Place,
     /// Why `n - t + 1` answers are needed, if they are.
     needs_quorum: Option<String>,
@@ -54,12 +64,16 @@ pub(super) struct Joining {
 }
 
 impl Joining {
-    pub(super) fn new(now: Instant, needs_quorum: bool, recorded: Recorded<'_>) -> Self {
-        let why = "its disk is new, or `rejoin` is `strict`";
+    pub(super) fn new(now: Instant, settings: &Settings, lives: &Lives, recorded: Recorded<'_>) -> Self {
+        let why = match (lives.settled, settings.rejoin) {
+            (false, _) => Some("its disk is new or was found to be old, and too few have answered since"),
+            (true, Rejoin::Strict) => Some("`rejoin` is `strict`"),
+            (true, Rejoin::Auto) => None,
+        };
         Self {
             since: now,
-            disk: Place::of(recorded.watermark),
-            needs_quorum: needs_quorum.then(|| why.into()),
+            disk: lives.joining.unwrap_or_else(|| Place::of(recorded.watermark)),
+            needs_quorum: why.map(str::to_owned),
             answered: BTreeSet::new(),
             claims: BTreeMap::new(),
             far: BTreeMap::new(),
@@ -71,14 +85,10 @@ impl Joining {
         self.needs_quorum.is_none().then_some(self.next_look)
     }
 
-    pub(super) fn describe(&self, shape: Shape) -> String {
-        match &self.needs_quorum {
-            Some(why) => {
-                let (heard, needed) = (self.answered.len(), shape.rejoin_quorum());
-                format!("joining: {heard} of {needed} cosigners have answered; {why}")
-            }
-            None => "joining: asks the other cosigners what they know".into(),
-        }
+    /// What the operator is told at the start.
+    pub(super) fn waiting(&self, shape: Shape) -> Option<Note> {
+        let because = self.needs_quorum.clone()?;
+        Some(Note::Waiting { because, needed: shape.rejoin_quorum() })
     }
 }
 
@@ -165,8 +175,18 @@ impl Cosigner {
         if let Err(why) = self.follow(now, member, welcome.incarnation) {
             return self.close(conn, why);
         }
+        let Ok(guard) = welcome.guard.watermark(self.settings.group.chain_id()) else {
+            self.note(Note::Nonsense { member, what: "its guard contradicts itself" });
+            return self.close(conn, "it makes no sense");
+        };
+        // Before anything is adopted: what the disk did not know must not be forgotten by an interruption.
         if self.saw_more(member, welcome.seen_of_you, recorded) {
             return;
+        }
+        self.was_told_of_more(welcome.signed_by_you);
+        if welcome.proof.as_ref().is_some_and(|proof| self.learn(proof, recorded).is_none()) {
+            self.note(Note::Nonsense { member, what: "it passes on a signature that is none" });
+            return self.close(conn, "it makes no sense");
         }
         if let Some(peer) = self.peers.get_mut(&member) {
             peer.incarnation = Some(welcome.incarnation);
@@ -174,76 +194,149 @@ impl Cosigner {
             peer.guard = Some(welcome.guard.place);
             peer.pinged = None;
         }
-        self.adopt(member, welcome, recorded);
-        if let State::Joining(joining) = &mut self.state {
-            joining.answered.insert(member);
-        }
+        self.answer_of(member, guard, recorded);
         self.try_to_join(now);
         self.retry(now);
     }
 
-    /// Takes over what the peer stands by, so that we never stand by something else there. What no signature proves is
-    /// believed within the limit of jumps only, and only while we join.
-    fn adopt(&mut self, member: MemberId, welcome: &Welcome, recorded: Recorded<'_>) {
-        let proven = welcome.proof.as_ref().and_then(|proof| self.learn(proof, recorded));
-        let proven = proven.map(|asked| Place::of_asked(&asked)).unwrap_or_default();
-        let disk = Place::of(recorded.watermark);
-        let State::Joining(joining) = &mut self.state else { return };
-        // To be behind is no sign of an old disk: who was away is. To have signed what the disk does not know is one.
-        if welcome.signed_by_you > joining.disk && joining.needs_quorum.is_none() {
-            let because =
-                format!("it has signed {}, and the record stood at {}", welcome.signed_by_you, joining.disk);
-            joining.needs_quorum = Some(because.clone());
-            let needed = self.settings.group.shape().rejoin_quorum();
-            self.note(Note::Waiting { because, needed });
-        }
-        if welcome.guard.place <= disk.max(proven) {
+    /// Takes over what a peer stands by, so that we never stand by something else there; then it has answered. What no signature
+    /// proves is believed within the limit of jumps only, and only while we join.
+    fn answer_of(&mut self, member: MemberId, guard: Watermark, recorded: Recorded<'_>) {
+        if !matches!(self.state, State::Joining(_)) {
             return;
         }
-        let Ok(watermark) = welcome.guard.watermark(self.settings.group.chain_id()) else {
-            return self.note(Note::Nonsense { member, what: "its guard contradicts itself" });
-        };
-        if self.limit(watermark.height).is_some() {
-            return self.note(Note::Unbelievable { member, place: welcome.guard.place });
+        self.peers.entry(member).and_modify(|peer| peer.unbelieved = None);
+        if let Some(unbelieved) = self.doubt(member, &guard, recorded) {
+            self.note(Note::Unbelievable(unbelieved));
+            self.effects.push_back(Effect::LookUpAllowance);
+            self.peers.entry(member).and_modify(|peer| peer.unbelieved = Some(guard));
+            return;
         }
-        // One raise for an event: the higher of the two, in the place of the lower.
+        if Place::of(&guard) > Place::of(recorded.watermark) {
+            self.raise_at_least(guard);
+        }
+        if let State::Joining(joining) = &mut self.state {
+            joining.answered.insert(member);
+        }
+    }
+
+    /// Whether a guard is further ahead than is believed without a signature.
+    fn doubt(&self, member: MemberId, guard: &Watermark, recorded: Recorded<'_>) -> Option<Unbelieved> {
+        let JumpLimit::Heights(limit) = self.settings.jump_limit else { return None };
+        // On a record that has signed nothing, too: one peer that lies must not carry it to where no chain ever comes.
+        let anchor = self.anchor.unwrap_or(recorded.watermark.height);
+        let ahead = u64::try_from(guard.height.0.saturating_sub(anchor.0)).unwrap_or(0);
+        let is_allowed = self.allowed_jump.is_some_and(|allowed| guard.height <= allowed);
+        // Our own record has gone there already, if it has.
+        let is_new = guard.height > recorded.watermark.height;
+        let (place, chain_id) = (Place::of(guard), self.chain_id().clone());
+        (is_new && ahead > limit && !is_allowed).then_some(Unbelieved { member, place, anchor, chain_id })
+    }
+
+    /// One raise for an event: the higher of the two, in the place of the lower.
+    fn raise_at_least(&mut self, watermark: Watermark) {
         let pending = self.effects.iter_mut().find_map(|effect| match effect {
             Effect::Raise(pending) => Some(pending),
             _ => None,
         });
         match pending {
-            Some(pending) => *pending = watermark,
+            Some(pending) if Place::of(pending) < Place::of(&watermark) => *pending = watermark,
+            Some(_) => {}
             None => self.raise(watermark),
         }
     }
 
+    /// Something has happened: perhaps it speaks for a guard that was not believed.
+    pub(super) fn look_again(&mut self, now: Instant, recorded: Recorded<'_>) {
+        if !matches!(self.state, State::Joining(_)) {
+            return;
+        }
+        let doubted =
+            self.peers.iter().filter_map(|(member, peer)| Some((*member, peer.unbelieved.clone()?)));
+        let believed: Vec<(MemberId, Watermark)> =
+            doubted.filter(|(member, guard)| self.doubt(*member, guard, recorded).is_none()).collect();
+        if believed.is_empty() {
+            return;
+        }
+        for (member, guard) in believed {
+            self.answer_of(member, guard, recorded);
+        }
+        self.try_to_join(now);
+    }
+
     /// A peer has seen shares of ours that our record knows nothing of. True if we have stopped for it.
     pub(super) fn saw_more(&mut self, member: MemberId, seen: Place, recorded: Recorded<'_>) -> bool {
-        let own = Place::of(recorded.watermark);
-        if seen <= own {
+        if let State::Joining(joining) = &self.state {
+            let disk = joining.disk;
+            if seen > disk {
+                self.need_quorum(format!("it has given a share at {seen}, and the record stood at {disk}"));
+            }
             return false;
         }
-        let needed = self.settings.group.shape().rejoin_quorum();
-        let State::Joining(joining) = &mut self.state else {
-            return self.accuse(
+        let own = Place::of(recorded.watermark);
+        seen > own
+            && self.accuse(
                 member,
                 format!(
                     "cosigners have seen a share of this one at {seen}, and the record stands at {own}: it is an old copy, or \
                      another one runs with this share"
                 ),
-            );
-        };
-        if joining.needs_quorum.is_none() {
-            let because = format!("it has given a share at {seen}, and the record stands at {own}");
-            joining.needs_quorum = Some(because.clone());
-            self.note(Note::Waiting { because, needed });
+            )
+    }
+
+    /// A peer was told who signed. To be behind is no sign of an old disk: who was away is. To have signed what the disk does not know is
+    /// one.
+    fn was_told_of_more(&mut self, signed: Place) {
+        let State::Joining(Joining { disk, .. }) = self.state else { return };
+        if signed > disk {
+            self.need_quorum(format!("it has signed {signed}, and the record stood at {disk}"));
         }
-        false
+    }
+
+    /// Something shows that this disk may be old. A restart does not forget it.
+    fn need_quorum(&mut self, because: String) {
+        self.unsettle();
+        let State::Joining(joining) = &mut self.state else { return };
+        if joining.needs_quorum.is_none() {
+            joining.needs_quorum = Some(because);
+            let note = joining.waiting(self.settings.group.shape());
+            self.effects.extend(note.map(Effect::Note));
+        }
+    }
+
+    /// Has the next start hear `n - t + 1` others, whatever speaks for it then.
+    fn unsettle(&mut self) {
+        if self.lives.settled {
+            self.lives.settled = false;
+            self.effects.push_back(Effect::Store(self.lives.clone()));
+        }
+    }
+
+    /// How far the start has come, and what an operator can do about it.
+    pub(super) fn describe(&self, joining: &Joining) -> String {
+        let shape = self.settings.group.shape();
+        let mut text = match &joining.needs_quorum {
+            Some(why) => {
+                let (heard, needed) = (joining.answered.len(), shape.rejoin_quorum());
+                format!("joining: {heard} of {needed} cosigners have answered; {why}")
+            }
+            None => "joining: asks the other cosigners what they know".into(),
+        };
+        let anchor = self.anchor.unwrap_or_default();
+        for (member, guard) in
+            self.peers.iter().filter_map(|(id, peer)| Some((*id, peer.unbelieved.as_ref()?)))
+        {
+            let (place, chain_id) = (Place::of(guard), self.chain_id().clone());
+            text += &format!("; {}", Unbelieved { member, place, anchor, chain_id });
+        }
+        text
     }
 
     /// A peer says that we must not go on. One that lies must not be able to stop everybody: as many as may be faulty are not
     /// believed.
     fn accuse(&mut self, member: MemberId, reason: String) -> bool {
+        // Believed or not: the next start asks.
+        self.unsettle();
         self.accusers.insert(member);
         let is_believed = self.accusers.len() > usize::from(self.settings.group.shape().faults());
         if is_believed {
@@ -298,12 +391,9 @@ impl Cosigner {
             far.sort();
             let faults = usize::from(self.settings.group.shape().faults());
             let Some(believed) = far.iter().rev().nth(faults).map(|far| **far) else {
-                let because = "a cosigner claims to know far later starts of this one than its disk does";
-                if joining.needs_quorum.is_none() {
-                    joining.needs_quorum = Some(because.into());
-                    let needed = self.settings.group.shape().rejoin_quorum();
-                    self.note(Note::Waiting { because: because.into(), needed });
-                }
+                self.need_quorum(
+                    "a cosigner claims to know far later starts of this one than its disk does".into(),
+                );
                 self.note(Note::Nonsense {
                     member,
                     what: "it claims more starts of this cosigner than there can be, and no other says so",
@@ -324,20 +414,18 @@ impl Cosigner {
             return self.close(conn, "it makes no sense");
         }
         *claims += 1;
-        let because = "the other cosigners know a later start of this one than its disk does".to_owned();
         joining.answered.clear();
-        let is_news = joining.needs_quorum.replace(because.clone()).is_none();
+        // One write for both: a life that was taken says no more that the disk did not know of those before it.
+        self.lives.settled = false;
         self.lives.own = known.next(&*self.entropy);
         self.effects.push_back(Effect::Store(self.lives.clone()));
-        if is_news {
-            let needed = self.settings.group.shape().rejoin_quorum();
-            self.note(Note::Waiting { because, needed });
-        }
+        self.need_quorum("the other cosigners know a later start of this one than its disk does".into());
         // All peers are to hear of the new life, and nothing that they have said to the old one counts.
         let mut conns: Vec<ConnId> = std::mem::take(&mut self.inbound).into_keys().collect();
         for peer in self.peers.values_mut() {
             conns.extend(peer.conn);
             peer.disconnected();
+            peer.unbelieved = None;
         }
         for conn in conns {
             self.close(conn, "this cosigner takes a new life");
@@ -349,20 +437,24 @@ impl Cosigner {
         let shape = self.settings.group.shape();
         let State::Joining(joining) = &mut self.state else { return };
         let answered = joining.answered.len();
-        let is_enough = match joining.needs_quorum {
-            Some(_) => answered >= shape.rejoin_quorum(),
-            None => {
-                let waited = now.duration_since(joining.since);
-                let all_connected = self.peers.values().all(|peer| peer.conn.is_none() || peer.is_up());
-                answered == self.peers.len() || waited >= ANSWER || (waited >= REACH && all_connected)
-            }
+        let is_doubted = self.peers.values().any(|peer| peer.unbelieved.is_some());
+        let waited = now.duration_since(joining.since);
+        let is_enough = if joining.needs_quorum.is_some() || is_doubted {
+            answered >= shape.rejoin_quorum()
+        } else {
+            let all_connected = self.peers.values().all(|peer| peer.conn.is_none() || peer.is_up());
+            answered == self.peers.len() || waited >= ANSWER || (waited >= REACH && all_connected)
         };
         if !is_enough {
-            let waited = now.duration_since(joining.since);
-            joining.next_look = joining.since + if waited < REACH { REACH } else { ANSWER };
+            let look = [REACH, ANSWER].into_iter().find(|look| waited < *look).unwrap_or(waited + PING);
+            joining.next_look = joining.since + look;
             return;
         }
         self.state = State::Active;
+        // After what was adopted, and before anybody is told: it is true now, also if this is the last that we do.
+        self.lives.settled = true;
+        self.lives.joining = None;
+        self.effects.push_back(Effect::Store(self.lives.clone()));
         self.note(Note::Active { fenced_by: answered });
         let conns: Vec<ConnId> = self
             .inbound
@@ -392,6 +484,9 @@ impl Cosigner {
         if self.next_ping <= now {
             self.next_ping = now + PING;
             self.try_suspects(now);
+            if self.peers.values().any(|peer| peer.unbelieved.is_some()) {
+                self.effects.push_back(Effect::LookUpAllowance);
+            }
             self.ping(now);
         }
     }

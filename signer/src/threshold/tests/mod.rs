@@ -3,6 +3,8 @@
 mod alike;
 mod cheating;
 mod crashes;
+mod idle;
+mod rejoining;
 mod rig;
 mod rogue;
 mod signatures;

@@ -19,19 +19,20 @@ use crate::guard::{JumpLimit, Watermark};
 use crate::record::{Header, Record};
 use crate::seams::{Disk, DiskFile, Entropy, Local, Open};
 use crate::threshold::asked::{Asked, Subject};
+use crate::threshold::commitments;
 use crate::threshold::cosigner::{
     Answered, AskError, ConnId, Cosigner, Effect, Event, Note, Rejoin, Settings, Status,
 };
 use crate::threshold::deal::deal;
 use crate::threshold::group::{Group, Shape};
-use crate::threshold::incarnation::Lives;
+use crate::threshold::incarnation::{Incarnation, Lives};
 use crate::threshold::keeper::Keeper;
 use crate::threshold::message::{Place, Reply, Request};
 use crate::threshold::rounds::{MemberId, NonceMaker};
 use crate::threshold::share::Share;
 
 pub(super) const CHAIN: &str = "test-1";
-const RECORD: &str = "/record";
+pub(super) const RECORD: &str = "/record";
 
 pub(super) fn chain() -> ChainId {
     CHAIN.parse().expect("a chain id")
@@ -113,6 +114,16 @@ impl MemoryDisk {
     pub(super) fn snapshot(&self) -> Self {
         Self(Rc::new(RefCell::new(self.0.borrow().clone())))
     }
+
+    /// What is in a file.
+    pub(super) fn file(&self, path: &str) -> Vec<u8> {
+        self.0.borrow().get(Path::new(path)).cloned().expect("a file")
+    }
+
+    /// Puts a file in its place, whatever was there.
+    pub(super) fn put(&self, path: &str, content: &[u8]) {
+        self.0.borrow_mut().insert(path.into(), content.to_vec());
+    }
 }
 
 fn done<'a, T: 'a>(result: io::Result<T>) -> Local<'a, io::Result<T>> {
@@ -191,6 +202,9 @@ pub(super) struct Node {
     pub(super) stopped: Option<String>,
 }
 
+/// What a node's disk holds of it.
+pub(super) const LIVES: &str = "/record.lives";
+
 struct Wire {
     from: usize,
     to: usize,
@@ -223,6 +237,10 @@ pub(super) struct Rig {
     pub(super) hung: BTreeSet<usize>,
     /// Changes what a node replies.
     pub(super) tamper: Option<Tamper>,
+    /// Who is at the other end of connections that were accepted, and the life that it says it is in.
+    callers: BTreeMap<ConnId, (MemberId, Option<Incarnation>)>,
+    /// What shares were made with: the signers' commitments of their own, as bytes.
+    used: BTreeSet<Vec<u8>>,
 }
 
 impl Rig {
@@ -249,6 +267,8 @@ impl Rig {
             blocked: BTreeSet::new(),
             hung: BTreeSet::new(),
             tamper: None,
+            callers: BTreeMap::new(),
+            used: BTreeSet::new(),
         };
         for member in group.members() {
             let disk = MemoryDisk::default();
@@ -285,12 +305,7 @@ impl Rig {
         let key = share.key_package(&self.group).expect("a share of this group");
         let public_key = self.group.verifying_key().to_bytes();
         let record = now(Record::open(&*disk, Path::new(RECORD), &chain(), &public_key)).expect("a record");
-        let path = Lives::path(Path::new(RECORD));
-        let lives = now(Lives::load(&*disk, &path)).expect("lives");
-        let disk_is_new = lives.is_none();
-        let mut lives = lives.unwrap_or_default();
-        lives.own = lives.own.next(&self.random);
-        now(lives.store(&*disk, &path)).expect("stored");
+        let lives = now(Lives::begin(&*disk, &record, &self.random)).expect("lives");
         let settings = Settings {
             me: member,
             group: Rc::clone(&self.group),
@@ -303,8 +318,7 @@ impl Rig {
         let entropy: Rc<dyn Entropy> = Rc::new(self.random.clone());
         let nonces = NonceMaker::new(Rc::clone(&key), Rc::clone(&entropy));
         let keeper = Keeper::new(record, key, disk);
-        let cosigner =
-            Cosigner::new(settings, nonces, entropy, (lives, disk_is_new), keeper.recorded(), self.time);
+        let cosigner = Cosigner::new(settings, nonces, entropy, lives, keeper.recorded(), self.time);
         self.nodes[node].life = Some((cosigner, keeper));
         self.nodes[node].stopped = None;
     }
@@ -414,6 +428,13 @@ impl Rig {
     pub(super) fn event(&mut self, node: usize, event: Event) -> Vec<Effect> {
         let mut unhandled = Vec::new();
         let Some((mut cosigner, mut keeper)) = self.nodes[node].life.take() else { return unhandled };
+        match &event {
+            Event::Accepted { conn, member } => drop(self.callers.insert(*conn, (*member, None))),
+            Event::Request { conn, request: Request::Hello(hello) } => {
+                self.callers.entry(*conn).and_modify(|(_, life)| *life = Some(hello.incarnation));
+            }
+            _ => {}
+        }
         cosigner.handle(self.time, event, keeper.recorded());
         loop {
             while let Some(effect) = cosigner.poll_effect() {
@@ -446,6 +467,9 @@ impl Rig {
                 now(keeper.store(&lives)).expect("this disk is sound")
             }
             Effect::Share(job) => {
+                let own = job.commitments[&self.nodes[node].member];
+                let bytes = commitments::write(&own).expect("commitments");
+                assert!(self.used.insert(bytes), "each nonce once: node {node} makes two shares with one");
                 let ticket = job.ticket;
                 let share = keeper.share(*job, RawSigning::default());
                 cosigner.handle(self.time, Event::Shared { ticket, share }, keeper.recorded());
@@ -454,15 +478,20 @@ impl Rig {
                 Some(wire) => wire.requests.push_back(request),
                 None => return Some(Effect::Request { conn, request }),
             },
-            Effect::Reply { conn, mut reply } => match self.wires.get_mut(&conn) {
-                Some(wire) => {
-                    if let Some(tamper) = &mut self.tamper {
-                        tamper(node, &mut reply);
-                    }
-                    wire.replies.push_back(reply);
+            Effect::Reply { conn, mut reply } => {
+                if let Reply::Welcome(_) = reply {
+                    self.welcomes(node, conn);
                 }
-                None => return Some(Effect::Reply { conn, reply }),
-            },
+                match self.wires.get_mut(&conn) {
+                    Some(wire) => {
+                        if let Some(tamper) = &mut self.tamper {
+                            tamper(node, &mut reply);
+                        }
+                        wire.replies.push_back(reply);
+                    }
+                    None => return Some(Effect::Reply { conn, reply }),
+                }
+            }
             Effect::Close { conn, .. } => {
                 // What was said before is still heard.
                 if let Some(wire) = self.wires.remove(&conn) {
@@ -479,11 +508,34 @@ impl Rig {
                 }
             }
             Effect::Answer { ask, result } => self.answered(ask, result),
-            Effect::LookUpAllowance => {}
-            Effect::Note(note) => self.notes.push((node, note)),
+            Effect::LookUpAllowance => {
+                if let Some(height) = now(keeper.allowance()) {
+                    cosigner.handle(self.time, Event::JumpAllowed(height), keeper.recorded());
+                }
+            }
+            Effect::Note(note) => {
+                if let Note::Active { .. } = note {
+                    let lives = self.nodes[node].lives();
+                    assert!(
+                        lives.settled && lives.joining.is_none(),
+                        "node {node} takes part, and its disk does not know"
+                    );
+                }
+                self.notes.push((node, note));
+            }
             Effect::Stop(reason) => self.nodes[node].stopped = Some(reason),
         }
         None
+    }
+
+    /// A node tells a caller what it knows: by now it has fenced the caller's earlier lives durably.
+    fn welcomes(&self, node: usize, conn: ConnId) {
+        let (member, life) = self.callers[&conn];
+        let fenced = self.nodes[node].lives().peers.get(&member).copied();
+        assert!(
+            fenced >= life,
+            "node {node} welcomes {member} in {life:?}, and its disk has it in {fenced:?}"
+        );
     }
 
     fn answered(&mut self, ask: u64, result: Result<Answered, AskError>) {
@@ -605,6 +657,15 @@ impl Rig {
 impl Node {
     pub(super) fn runs(&self) -> bool {
         self.life.is_some() && self.stopped.is_none()
+    }
+
+    /// What its disk holds of lives.
+    pub(super) fn lives(&self) -> Lives {
+        now(Lives::load(&self.disk, Path::new(LIVES))).expect("readable").expect("a file")
+    }
+
+    pub(super) fn state(&self) -> String {
+        self.life.as_ref().map(|(cosigner, _)| cosigner.status(Instant::now()).state).unwrap_or_default()
     }
 
     pub(super) fn is_active(&self) -> bool {

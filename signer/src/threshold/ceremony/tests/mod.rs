@@ -62,6 +62,9 @@ async fn the_key_goes_over_to_other_members_and_another_threshold() {
         cast.hosts.drain(..).enumerate().filter(|(i, _)| *i != 1).map(|(_, h)| h).collect();
     cast.hosts = staying;
     cast.signs(shape(3, 5), 2);
+    for host in &cast.hosts {
+        host.has_taken_part().await;
+    }
     let keys = cast.keys();
     let plan = Plan::reshare(after, shape(2, 3), &keys[..3], &[]).expect("a plan");
     cast.hosts.truncate(3);
@@ -175,4 +178,73 @@ async fn whoever_is_lost_after_shares_were_destroyed_can_be_left_behind() {
     for host in &cast.hosts[..2] {
         assert_eq!(host.usable_epoch().await, Some(2));
     }
+}
+
+/// A reshare by two of the three old members.
+async fn by_two_of_three() -> (Cast, Plan) {
+    let mut cast = Cast::dealt(2, 3, 10).await;
+    cast.add(1);
+    let keys = cast.keys();
+    let plan = Plan::reshare(cast.group(0), shape(2, 3), &[keys[0], keys[1], keys[3]], &[]).expect("a plan");
+    (cast, plan)
+}
+
+#[tokio::test]
+async fn a_guard_of_a_new_disk_takes_as_many_others_as_a_start_of_it_would() {
+    let (mut cast, plan) = by_two_of_three().await;
+    cast.hosts[1].has_new_disk().await;
+    for ended in cast.hold_among(&plan, &[0, 1, 3]).await {
+        let error = ended.expect_err("its guard says nothing, and the third is away");
+        assert!(matches!(&error, CeremonyError::NewDisk { who } if who == "cosigner 2"), "{error}");
+    }
+    for host in &cast.hosts[..2] {
+        assert_eq!(host.usable_epoch().await, Some(1), "nothing was changed");
+    }
+    // With both others it is as good as any.
+    let mut cast = Cast::dealt(2, 3, 10).await;
+    cast.hosts[1].has_new_disk().await;
+    let plan = Plan::refresh(cast.group(0));
+    cast.hold_well(&plan).await;
+    cast.signs(shape(2, 3), 2);
+    assert!(
+        cast.hosts[0].is_settled().await && !cast.hosts[1].is_settled().await,
+        "a ceremony makes no disk older"
+    );
+}
+
+#[tokio::test]
+async fn fewer_than_t_guards_are_no_floor() {
+    // Both old members of the plan have destroyed their shares, and one of them does not come back.
+    let (mut cast, mut plan) = by_two_of_three().await;
+    let mut step = 0;
+    while cast.hosts[1].stage().await != Some(Stage::Retired) {
+        (cast, plan) = by_two_of_three().await;
+        cast.hosts[1].fault = Some(Fault { step, is_done: true });
+        cast.hold_among(&plan, &[0, 1, 3]).await;
+        step += 1;
+    }
+    for ended in cast.hold_among(&plan, &[0, 3]).await {
+        let error = ended.expect_err("one guard");
+        assert!(matches!(error, CeremonyError::Plan(PlanError::TooFew { have: 1, need: 2 })), "{error}");
+    }
+    for host in [0, 3] {
+        assert_eq!(cast.hosts[host].usable_epoch().await, None, "no share of either epoch signs");
+    }
+    for ended in cast.hold_among(&plan, &[0, 1, 3]).await {
+        ended.expect("both are back");
+    }
+}
+
+#[tokio::test]
+async fn a_share_that_is_made_again_has_a_new_disk_whatever_is_left_of_the_old_one() {
+    let mut cast = Cast::dealt(2, 3, 50).await;
+    std::fs::remove_file(&cast.hosts[1].files.share).expect("removed");
+    assert!(cast.hosts[1].is_settled().await);
+    let identity = cast.hosts[1].key();
+    let group = cast.group(0).with_identity(MemberId(2), identity).expect("a group");
+    let plan = Plan::repair(std::rc::Rc::new(group), MemberId(2), identity, &[MemberId(1), MemberId(3)]);
+    for ended in cast.hold(&plan.expect("a plan")).await {
+        ended.expect("an end");
+    }
+    assert!(cast.hosts[0].is_settled().await && !cast.hosts[1].is_settled().await);
 }

@@ -23,6 +23,7 @@ use crate::threshold::ceremony::plan::{Act, Key, Plan};
 use crate::threshold::ceremony::{CeremonyError, Ended, Files, Own, Stage, Workshop, repair, succession};
 use crate::threshold::deal::{deal, prove};
 use crate::threshold::group::{Group, Shape};
+use crate::threshold::incarnation::Lives;
 use crate::threshold::message::Place;
 use crate::threshold::rounds::MemberId;
 use crate::threshold::share::Share;
@@ -112,6 +113,25 @@ impl Host {
         Record::open_of_chain(&StdDisk::default(), path, &chain()).await.expect("a record")
     }
 
+    /// Its cosigner has heard the others.
+    pub(super) async fn has_taken_part(&self) {
+        let path = Lives::path(self.files.record.as_ref().expect("a path"));
+        let lives = Lives { settled: true, ..Lives::default() };
+        lives.store(&StdDisk::default(), &path).await.expect("stored");
+    }
+
+    /// Its disk is a new one, as far as its cosigner knows.
+    pub(super) async fn has_new_disk(&self) {
+        let path = self.files.record.as_ref().expect("a path");
+        Lives::unsettle(&StdDisk::default(), path).await.expect("stored");
+    }
+
+    /// Whether its cosigner takes its disk for one that the others have told what it may have lost.
+    pub(super) async fn is_settled(&self) -> bool {
+        let path = Lives::path(self.files.record.as_ref().expect("a path"));
+        Lives::load(&StdDisk::default(), &path).await.expect("readable").is_some_and(|lives| lives.settled)
+    }
+
     pub(super) async fn raise(&self, place: Place) {
         self.start().await.raise(succession::watermark(place)).await.expect("raised");
     }
@@ -171,6 +191,7 @@ impl Cast {
             let floor = succession::watermark(Place { height, ..Place::default() });
             let path = host.files.record.as_ref().expect("a path");
             drop(Record::create(&StdDisk::default(), path, header, floor).await.expect("a record"));
+            host.has_taken_part().await;
             hosts.push(host);
         }
         Self { hosts }
