@@ -96,7 +96,8 @@ impl Chain {
         assert_eq!(next.place(), (asked.height, asked.round, Some(asked.step)));
         let last = self.released.last_key_value().map(|(hrs, _)| *hrs);
         assert!(last < Some(asked), "at or below a signature");
-        if let (JumpLimit::Heights(limit), false) = (self.guard.jump_limit, self.unused) {
+        if let JumpLimit::Heights(limit) = self.guard.jump_limit {
+            let limit = if self.unused { monosign::guard::HIGHEST_FIRST.unsigned_abs() } else { limit };
             assert!(i128::from(asked.height.0) - i128::from(floor.height.0) <= i128::from(limit));
         }
         let signed = next.signed.as_ref().expect("a message");

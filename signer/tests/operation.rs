@@ -216,6 +216,74 @@ async fn sighup_takes_over_rules_and_validators_and_keeps_what_is_served() {
 }
 
 #[tokio::test]
+async fn nothing_is_signed_above_max_height_and_the_rest_is_served() {
+    for max_height in ["max_height = \"3\"", "max_height = 3"] {
+        let (ending, other) = (NodeSide::tcp().await, NodeSide::tcp().await);
+        let home = Home::with_one_chain(&ending.addr());
+        let tables = home.chain_tables(CHAIN)
+            + &validator_table(CHAIN, &ending.addr(), max_height)
+            + &validator_table(CHAIN, &other.addr(), "");
+        home.write("monosign.toml", tables.as_bytes());
+        let _signer = home.start();
+        let mut talk = ending.converse(CHAIN).await;
+        talk.signs_prevote(3).await;
+        for (height, step) in [(4, Step::Proposal), (4, Step::Prevote), (1000, Step::Precommit)] {
+            let above = talk.request(height, 0, step);
+            let refusal = talk.refuses(&above).await.description.to_string();
+            assert!(refusal.contains("is above max_height 3"), "{refusal}");
+        }
+        assert_eq!(home.watermark(CHAIN), (3, 0, 2), "what is refused raises nothing");
+        // The connection stays, and the height itself is signed to its end.
+        talk.answers_ping().await;
+        let precommit = talk.request(3, 0, Step::Precommit);
+        talk.signs(&precommit).await;
+        // It is a setting of the validator, not of the chain.
+        other.converse(CHAIN).await.signs_prevote(4).await;
+    }
+}
+
+/// The record is carried no further by many requests, nor by restarts in between, than by one.
+#[tokio::test]
+async fn jumps_in_a_row_carry_the_record_no_further_than_the_limit() {
+    let node = NodeSide::tcp().await;
+    let home = Home::with_one_chain(&node.addr());
+    let mut signer = home.start();
+    let mut talk = node.converse(CHAIN).await;
+    talk.signs_prevote(1_000_000).await;
+    let mut refused = 0;
+    for n in 1..=20 {
+        let request = talk.request(1_000_000 + n * 30_000, 0, Step::Prevote);
+        match talk.ask(&request).await.map(|answer| talk.judge(&request, answer)) {
+            Ok(Answer::Signed(_)) => {}
+            Ok(Answer::Refused { error, .. }) => {
+                assert!(error.description.to_string().contains("height jump"), "{error}");
+                refused += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+        if n % 5 == 0 {
+            signer.kill();
+            signer = home.start();
+            talk = node.converse(CHAIN).await;
+        }
+    }
+    assert_eq!((refused, home.watermark(CHAIN)), (17, (1_090_000, 0, 2)));
+    talk.signs_prevote(1_090_001).await;
+}
+
+#[tokio::test]
+async fn a_new_record_takes_no_first_height_that_no_chain_has() {
+    let node = NodeSide::tcp().await;
+    let home = Home::with_one_chain(&node.addr());
+    let _signer = home.start();
+    let mut talk = node.converse(CHAIN).await;
+    let far = talk.request(i64::MAX, 0, Step::Prevote);
+    let refusal = talk.refuses(&far).await.description.to_string();
+    assert!(refusal.contains("height jump"), "{refusal}");
+    talk.signs_prevote(25_000_000).await;
+}
+
+#[tokio::test]
 async fn a_second_signer_on_the_same_record_is_refused() {
     let node = NodeSide::tcp().await;
     let home = Home::with_one_chain(&node.addr());

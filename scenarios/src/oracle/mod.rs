@@ -35,6 +35,8 @@ pub struct Oracle {
     has_failures: bool,
     /// How far each signer may jump above that; one that is not here may do so without limit.
     jump_limits: BTreeMap<String, u64>,
+    /// What each signer has skipped.
+    skipped: BTreeMap<String, Skips>,
     /// What nodes were answered.
     released: BTreeMap<Hrs, Released>,
     starts: u64,
@@ -59,6 +61,27 @@ pub enum Clones {
     /// Yes, and they share a device that tells: it signs twice, and nobody gets a second signature.
     Withheld,
 }
+
+/// The heights that a signer has skipped.
+#[derive(Debug, Clone, Copy, Default)]
+struct Skips {
+    /// All of them.
+    all: u64,
+    /// Those that the clock does not explain.
+    unexplained: u64,
+    /// As of this time.
+    at: Duration,
+}
+
+impl Skips {
+    fn unexplained_at(self, now: Duration) -> u64 {
+        let explained = now.saturating_sub(self.at).as_millis() / FASTEST_BLOCK.as_millis();
+        self.unexplained.saturating_sub(u64::try_from(explained).unwrap_or(u64::MAX))
+    }
+}
+
+/// No chain is taken to make its blocks faster.
+const FASTEST_BLOCK: Duration = Duration::from_millis(200);
 
 struct Signed {
     by: String,
@@ -91,6 +114,7 @@ impl Oracle {
             floors: BTreeMap::new(),
             has_failures: false,
             jump_limits: BTreeMap::new(),
+            skipped: BTreeMap::new(),
             released: BTreeMap::new(),
             starts: 0,
             violations: Vec::new(),
@@ -163,6 +187,27 @@ impl Oracle {
             let seen = format!("{by} signed {hrs} after {highest}, and may not jump as far");
             self.violated(Invariant::JumpsRefused, seen);
         }
+        let skips = self.skips(by, hrs);
+        if skips == 0 {
+            return;
+        }
+        let so_far = self.skipped.get(by).copied().unwrap_or_default();
+        let unexplained = so_far.unexplained_at(self.now).saturating_add(skips);
+        let all = so_far.all.saturating_add(skips);
+        self.skipped.insert(by.into(), Skips { all, unexplained, at: self.now });
+        if self.jump_limits.get(by).is_some_and(|limit| unexplained > *limit) {
+            let seen = format!(
+                "{by} signed {hrs}: it has skipped {unexplained} heights that the clock does not explain"
+            );
+            self.violated(Invariant::JumpsRefused, seen);
+        }
+    }
+
+    /// How many heights a signature skips. A cosigner alone signs nothing.
+    fn skips(&self, by: &str, hrs: Hrs) -> u64 {
+        let last = self.highest.get(by).filter(|_| self.group.is_none());
+        let rise = last.map_or(0, |last| hrs.height.0.saturating_sub(last.height.0));
+        u64::try_from(rise).unwrap_or(0).saturating_sub(1)
     }
 
     /// Whether a place is too far above what a signer signed last. The first signature is exempt.
@@ -171,6 +216,13 @@ impl Oracle {
             return false;
         };
         u64::try_from(hrs.height.0.saturating_sub(highest.height.0)).is_ok_and(|jump| jump > *limit)
+    }
+
+    /// Whether a signer may refuse a place, because it has skipped as much before. Restarts may make it count more than the clock would.
+    fn may_refuse_to_skip(&self, by: &str, hrs: Hrs) -> bool {
+        let (skips, limit) = (self.skips(by, hrs), self.jump_limits.get(by));
+        let all = self.skipped.get(by).map_or(0, |so_far| so_far.all);
+        limit.is_some_and(|limit| skips > 0 && all.saturating_add(skips) >= *limit)
     }
 
     fn check_single(&mut self, by: &str, hrs: Hrs, bytes: &[u8]) {
@@ -235,6 +287,7 @@ impl Oracle {
     /// A signer's disk was set to another state by an act: what it signed before is not held against it.
     pub fn forget(&mut self, by: &str) {
         self.highest.remove(by);
+        self.skipped.remove(by);
         self.forget_shares(by);
     }
 
@@ -249,6 +302,7 @@ impl Oracle {
             Some(highest) => self.highest.insert(to.into(), highest),
             None => self.highest.remove(to),
         };
+        self.skipped.remove(to);
         self.is_compromised(to);
     }
 
@@ -318,7 +372,8 @@ impl Oracle {
     fn judge_refusal(&mut self, hrs: Hrs, request: &Message, error: &RemoteSignerError, undisturbed: bool) {
         self.reach.hit("refused");
         let above = self.highest.values().chain(self.floors.values()).all(|place| hrs > *place);
-        let jumps = self.highest.keys().any(|by| self.jumps_too_far(by, hrs));
+        let jumps =
+            self.highest.keys().any(|by| self.jumps_too_far(by, hrs) || self.may_refuse_to_skip(by, hrs));
         if above && jumps {
             self.reach.hit("height jump refused");
         }

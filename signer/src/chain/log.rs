@@ -116,7 +116,7 @@ impl SignError {
     fn reason(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.reason(),
-            Self::Record(_) => "record_failed",
+            Self::Record(_) | Self::Jumps(_) => "record_failed",
             Self::Backend(_) => "backend_failed",
             Self::Group(_) => "no_quorum",
             Self::WrongSignature(_) => "wrong_signature",

@@ -13,6 +13,7 @@
 
 mod answer;
 mod group;
+mod jumps;
 mod log;
 mod sole;
 
@@ -30,6 +31,7 @@ use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendError};
 use crate::guard::{JumpLimit, Question, Refusal};
+use crate::ops::durable_file::DurableFileError;
 use crate::pubkey::PublicKey;
 use crate::record::{Permit, Record, RecordError};
 use crate::seams::Disk;
@@ -114,6 +116,9 @@ pub enum SignError {
     /// The record could not be raised.
     #[error("the record could not be written, nothing is signed: {0}")]
     Record(#[from] RecordError),
+    /// A jump could not be counted.
+    #[error("a height jump could not be written down, nothing is signed: {0}")]
+    Jumps(#[from] DurableFileError),
     /// The key gave no signature.
     #[error("the key gave no signature: {0}")]
     Backend(#[from] BackendError),

@@ -6,9 +6,11 @@ use ed25519_dalek::VerifyingKey;
 use monosign_protocol::ChainId;
 use monosign_protocol::message::Timestamp;
 
+use super::jumps::Jumps;
 use super::{SignError, jump_allowance_path, verified};
 use crate::backend::{Backend, BackendError};
-use crate::guard::{Guard, JumpLimit, Question, Refusal, Verdict};
+use crate::guard::{Guard, JumpLimit, Question, Refusal, Skipped, Verdict};
+use crate::ops::durable_file::DurableFileError;
 use crate::record::{Permit, Record, RecordError};
 use crate::seams::Disk;
 
@@ -17,13 +19,15 @@ pub(super) struct Sole {
     record: Record,
     backend: Rc<dyn Backend>,
     disk: Rc<dyn Disk>,
+    jumps: Jumps,
     /// The signature of the recorded message, once made.
     signature: Option<[u8; 64]>,
 }
 
 impl Sole {
     pub(super) fn new(record: Record, backend: Rc<dyn Backend>, disk: Rc<dyn Disk>) -> Self {
-        Self { record, backend, disk, signature: None }
+        let jumps = Jumps::new(record.path());
+        Self { record, backend, disk, jumps, signature: None }
     }
 
     /// Whether it gives no permit any more, until the record is opened anew.
@@ -55,7 +59,7 @@ impl Sole {
         jump_limit: JumpLimit,
         key: &VerifyingKey,
     ) -> Result<(Timestamp, [u8; 64], bool), SignError> {
-        let (timestamp, replayed) = match self.judge(question, jump_limit).await {
+        let (timestamp, replayed) = match self.judge(question, jump_limit).await? {
             Verdict::Refuse(refusal) => return Err(refusal.into()),
             Verdict::Replay(timestamp) => (timestamp, true),
             Verdict::Sign(watermark) => {
@@ -67,13 +71,39 @@ impl Sole {
         Ok((timestamp, self.recorded_signature(key).await?, replayed))
     }
 
-    async fn judge(&self, question: &Question<'_>, jump_limit: JumpLimit) -> Verdict {
+    /// Judges, by what is left of the limit on jumps. A jump that is to be signed is taken from it first, and durably.
+    async fn judge(
+        &mut self,
+        question: &Question<'_>,
+        jump_limit: JumpLimit,
+    ) -> Result<Verdict, DurableFileError> {
+        let (JumpLimit::Heights(limit), false) = (jump_limit, self.record.recorded().unused) else {
+            return self.judge_within(question, jump_limit).await;
+        };
+        let (last, asked) = (self.record.watermark().height, question.hrs().height);
+        let counted = self.jumps.counted(&*self.disk, last, limit).await;
+        let left = counted.leaves(jump_limit);
+        let verdict = Guard { jump_limit: left }.judge(self.record.recorded(), question);
+        let Verdict::Sign(_) = verdict else { return self.judge_within(question, left).await };
+        match Skipped::between(last, asked) {
+            Skipped(0) => self.jumps.give_back(&*self.disk, counted).await,
+            jump => self.jumps.add(&*self.disk, counted, last, jump).await?,
+        }
+        Ok(verdict)
+    }
+
+    /// Judges by a limit, which an operator may have lifted for a jump; such a jump is not taken from what requests may skip.
+    async fn judge_within(
+        &self,
+        question: &Question<'_>,
+        jump_limit: JumpLimit,
+    ) -> Result<Verdict, DurableFileError> {
         let verdict = Guard { jump_limit }.judge(self.record.recorded(), question);
         match verdict {
             Verdict::Refuse(Refusal::HeightJump { asked, .. }) if self.allows_jump(asked.height.0).await => {
-                Guard { jump_limit: JumpLimit::Off }.judge(self.record.recorded(), question)
+                Ok(Guard { jump_limit: JumpLimit::Off }.judge(self.record.recorded(), question))
             }
-            other => other,
+            other => Ok(other),
         }
     }
 

@@ -23,6 +23,8 @@ const CHAIN: &str = "test-1";
 /// What happened, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Happened {
+    /// A jump.
+    Counted,
     Written,
     Synced,
     Signed,
@@ -34,13 +36,25 @@ struct World {
     content: RefCell<Vec<u8>>,
     fail_sync: Cell<bool>,
     allowance: RefCell<Option<String>>,
+    /// What was skipped.
+    skipped: RefCell<Option<Vec<u8>>>,
 }
 
-/// A disk of one file.
+/// A disk of a record, and of what is counted beside it.
 struct OneFile(Rc<World>);
 
+/// The file of what was skipped.
+struct SkippedFile(Rc<World>);
+
+fn is_skipped(path: &Path) -> bool {
+    path.to_string_lossy().contains(".skipped")
+}
+
 impl Disk for OneFile {
-    fn open<'a>(&'a self, _: &'a Path, how: Open) -> Local<'a, io::Result<Box<dyn DiskFile>>> {
+    fn open<'a>(&'a self, path: &'a Path, how: Open) -> Local<'a, io::Result<Box<dyn DiskFile>>> {
+        if is_skipped(path) {
+            return Box::pin(async { Ok(Box::new(SkippedFile(Rc::clone(&self.0))) as _) });
+        }
         let missing = how == Open::Existing && self.0.content.borrow().is_empty();
         let file: io::Result<Box<dyn DiskFile>> = match missing {
             true => Err(io::ErrorKind::NotFound.into()),
@@ -65,8 +79,33 @@ impl Disk for OneFile {
         Box::pin(async { Ok(()) })
     }
 
-    fn read_small<'a>(&'a self, _: &'a Path) -> Local<'a, io::Result<Option<String>>> {
-        Box::pin(async { Ok(self.0.allowance.borrow().clone()) })
+    fn read_small<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<Option<String>>> {
+        let skipped = self.0.skipped.borrow().clone().map(|text| String::from_utf8(text).expect("text"));
+        let text = if is_skipped(path) { skipped } else { self.0.allowance.borrow().clone() };
+        Box::pin(async { Ok(text) })
+    }
+}
+
+impl DiskFile for SkippedFile {
+    fn try_lock(&self) -> Local<'_, io::Result<bool>> {
+        Box::pin(async { Ok(true) })
+    }
+
+    fn read_all(&self, _: usize) -> Local<'_, io::Result<Vec<u8>>> {
+        Box::pin(async { Ok(self.0.skipped.borrow().clone().unwrap_or_default()) })
+    }
+
+    fn write_at<'a>(&'a self, _: u64, bytes: &'a [u8]) -> Local<'a, io::Result<()>> {
+        *self.0.skipped.borrow_mut() = Some(bytes.to_vec());
+        Box::pin(async { Ok(()) })
+    }
+
+    fn sync_data(&self) -> Local<'_, io::Result<()>> {
+        if self.0.fail_sync.get() {
+            return Box::pin(async { Err(io::Error::other("the disk is broken")) });
+        }
+        self.0.log.borrow_mut().push(Happened::Counted);
+        Box::pin(async { Ok(()) })
     }
 }
 
@@ -530,5 +569,148 @@ fn a_request_that_nobody_waits_for_any_more_is_not_begun() {
         rig.backend.takes.set(Duration::ZERO);
         rig.signs(&vote(6, 1, 1)).await;
         assert_eq!(rig.chain.dropped(), 2);
+    });
+}
+
+/// As [`run`], with a clock that goes when it is told to.
+fn run_with_clock(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
+    LocalSet::new().block_on(&runtime, test);
+}
+
+/// The limit of these chains is 1000 heights.
+#[test]
+fn jumps_in_a_row_come_out_of_one_limit() {
+    run_with_clock(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.signs(&vote(10_000, 1, 1)).await;
+        let (mut height, mut signed) = (10_000, 0);
+        for _ in 0..200 {
+            height += 100;
+            match rig.ask(&vote(height, 1, 1)).await.error {
+                None => signed += 1,
+                Some(error) => assert!(error.description.to_string().contains("height jump"), "{error:?}"),
+            }
+        }
+        assert_eq!(signed, 10, "of 200 jumps by 100 heights");
+        rig.refuses(&vote(11_102, 1, 1), "height jump").await;
+    });
+}
+
+#[test]
+fn the_next_height_is_signed_whatever_was_skipped_before_and_however_fast() {
+    run_with_clock(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.signs(&vote(1, 1, 1)).await;
+        rig.signs(&vote(1001, 1, 1)).await;
+        rig.refuses(&vote(1003, 1, 1), "more than 1 above").await;
+        for height in 1002..4000 {
+            rig.signs(&vote(height, 1, 1)).await;
+        }
+    });
+}
+
+#[test]
+fn the_clock_gives_back_what_was_skipped_as_fast_as_blocks_are_made() {
+    run_with_clock(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.signs(&vote(1, 1, 1)).await;
+        rig.signs(&vote(1001, 1, 1)).await;
+        tokio::time::advance(Duration::from_secs(20)).await;
+        // A hundred blocks.
+        rig.refuses(&vote(1103, 1, 1), "more than 101 above").await;
+        rig.signs(&vote(1102, 1, 1)).await;
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        rig.signs(&vote(2102, 1, 1)).await;
+    });
+}
+
+#[test]
+fn a_restart_gives_nothing_back_that_was_skipped() {
+    run_with_clock(async {
+        let mut rig = Rig::new(RawSigning::default()).await;
+        rig.signs(&vote(1, 1, 1)).await;
+        let mut height = 1;
+        for _ in 0..50 {
+            rig = Rig::restarted(rig.world, RawSigning::default()).await;
+            if rig.ask(&vote(height + 300, 1, 1)).await.error.is_none() {
+                height += 300;
+            }
+        }
+        assert_eq!(height, 901, "three jumps of 300, and no more");
+        // What the clock has explained is written down by the time that half is, and outlives a restart.
+        tokio::time::advance(Duration::from_secs(150)).await;
+        rig.signs(&vote(902, 1, 1)).await;
+        let rig = Rig::restarted(rig.world, RawSigning::default()).await;
+        rig.signs(&vote(902 + 800, 1, 1)).await;
+    });
+}
+
+#[test]
+fn a_jump_is_counted_before_the_record_rises() {
+    run_with_clock(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.signs(&vote(1, 1, 1)).await;
+        rig.log();
+        rig.signs(&vote(500, 1, 1)).await;
+        use Happened::{Counted, Signed, Synced, Written};
+        assert_eq!(rig.log(), [Counted, Written, Synced, Signed]);
+        // The power goes before the record has risen: the jump was not made, and can be.
+        let before = rig.world.content.borrow().clone();
+        rig.signs(&vote(1000, 1, 1)).await;
+        *rig.world.content.borrow_mut() = before;
+        let rig = Rig::restarted(rig.world, RawSigning::default()).await;
+        rig.signs(&vote(1000, 1, 1)).await;
+    });
+}
+
+#[test]
+fn a_jump_that_cannot_be_counted_is_not_made() {
+    run(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.signs(&vote(1, 1, 1)).await;
+        rig.world.fail_sync.set(true);
+        rig.refuses(&vote(500, 1, 1), "could not be written down").await;
+        rig.world.fail_sync.set(false);
+        // Nothing has risen, and the record is as good as before.
+        rig.signs(&vote(2, 1, 1)).await;
+    });
+}
+
+#[test]
+fn what_was_skipped_and_cannot_be_read_counts_as_all() {
+    run_with_clock(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.signs(&vote(1, 1, 1)).await;
+        for text in ["", "{}", "1000", "\u{0}"] {
+            *rig.world.skipped.borrow_mut() = Some(text.into());
+            let again = Rig::restarted(Rc::clone(&rig.world), RawSigning::default()).await;
+            again.refuses(&vote(10, 1, 1), "height jump").await;
+        }
+        let again = Rig::restarted(Rc::clone(&rig.world), RawSigning::default()).await;
+        again.signs(&vote(2, 1, 1)).await;
+    });
+}
+
+#[test]
+fn a_jump_that_an_operator_allowed_is_not_counted() {
+    run_with_clock(async {
+        let rig = Rig::new(RawSigning::default()).await;
+        rig.signs(&vote(1, 1, 1)).await;
+        *rig.world.allowance.borrow_mut() = Some("50000".into());
+        rig.signs(&vote(50_000, 1, 1)).await;
+        rig.signs(&vote(51_000, 1, 1)).await;
+    });
+}
+
+#[test]
+fn the_first_height_is_one_that_a_chain_can_have() {
+    run(async {
+        for height in [i64::MAX, 5_000_000_001] {
+            let rig = Rig::new(RawSigning::default()).await;
+            rig.refuses(&vote(height, 1, 1), "height jump").await;
+            rig.signs(&vote(30_000_000, 1, 1)).await;
+        }
     });
 }

@@ -2,7 +2,7 @@
 //!
 //! The guard is pure: it takes a question and says [`Verdict::Sign`], [`Verdict::Replay`] or [`Verdict::Refuse`]. It holds
 //! no key, no file and no clock. The rules are those of CometBFT's `FilePV` (`privval/file.go`, the same in v0.34 to
-//! v2.0-rc), with two of our own: the jump limit, and that no round is negative.
+//! v2.0-rc), with three of our own: the jump limit, a highest first height, and that no round is negative.
 //!
 //! What always holds:
 //!
@@ -13,10 +13,12 @@
 
 mod question;
 mod refusal;
+mod skipped;
 mod watermark;
 
 pub use question::{Content, Question};
 pub use refusal::Refusal;
+pub use skipped::Skipped;
 pub use watermark::{Signed, Watermark};
 
 use monosign_protocol::message::Timestamp;
@@ -36,11 +38,16 @@ pub enum Verdict {
 /// How far above the watermark a request may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JumpLimit {
-    /// At most so many heights, so that one bad request cannot carry the watermark beyond the chain's reach.
+    /// At most so many heights, so that bad requests cannot carry the watermark beyond the chain's reach. What is left of them over
+    /// time, [`Skipped`] says.
     Heights(u64),
     /// Any height, as CometBFT's FilePV.
     Off,
 }
+
+/// The highest height that a record without any takes first, if jumps are limited: no chain can be above it, since blocks every fifth
+/// of a second take thirty years to come there.
+pub const HIGHEST_FIRST: i64 = 5_000_000_000;
 
 /// What the record says, as the guard needs it.
 #[derive(Debug, Clone, Copy)]
@@ -84,9 +91,10 @@ impl Guard {
 
     fn jump(&self, recorded: Recorded<'_>, asked: Hrs) -> Option<Refusal> {
         let JumpLimit::Heights(limit) = self.jump_limit else { return None };
+        let limit = if recorded.unused { HIGHEST_FIRST.unsigned_abs() } else { limit };
         let last = recorded.watermark.height;
         let jump = asked.height.0.checked_sub(last.0).and_then(|d| u64::try_from(d).ok()).unwrap_or(u64::MAX);
-        (!recorded.unused && jump > limit).then_some(Refusal::HeightJump { asked, last, limit })
+        (jump > limit).then_some(Refusal::HeightJump { asked, last, limit })
     }
 }
 

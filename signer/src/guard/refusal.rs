@@ -55,14 +55,14 @@ pub enum Refusal {
     /// Further above the record than the chain can have come.
     #[error(
         "height jump: {asked} is more than {limit} above the recorded height {last}; if the chain really is there, \
-         run `monosign state allow-jump`"
+         run `monosign state allow-jump -c CONFIG --to-height {}`", asked.height
     )]
     HeightJump {
         /// What was asked.
         asked: Hrs,
         /// The recorded height.
         last: Height,
-        /// The limit in heights.
+        /// The limit in heights, or what is left of it.
         limit: u64,
     },
     /// A round below 0, which no node sends.
