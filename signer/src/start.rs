@@ -68,7 +68,7 @@ pub enum StartError {
     #[error(transparent)]
     Identity(#[from] PrivateFileError),
     /// There is no identity key for the connection.
-    #[error("`{}` is missing: the identity of a tcp or noise connection\nhint: `monosign init DIR` makes one, DIR/secrets/secret_connection.key", path.display())]
+    #[error("`{}` is missing: the identity of a tcp or noise connection\nhint: `monosign init NEWDIR` makes one in a new directory: `mv NEWDIR/secrets/secret_connection.key {}`", path.display(), path.display())]
     NoIdentity {
         /// The file.
         path: PathBuf,

@@ -202,7 +202,7 @@ fn unlock_shows_what_happened_raises_the_record_and_lets_the_signer_go_on() {
             ("12345678\n", "`` is no height"),
             ("12345678\nforty\n", "`forty` is no height"),
             ("12345678\n-1\n", "`-1` is no height"),
-            ("12345678\n200000\n", "state raise --to-height 200000"),
+            ("12345678\n200000\n", "--to-height 200000 --yes"),
         ] {
             let refused = unlock(input).must_fail(3, &[because, "nothing was unlocked"]);
             assert!(

@@ -11,7 +11,7 @@ use clap::Args;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
-use super::{ConfigArgs, Failure, block_on, custody, unlock_env};
+use super::{ConfigArgs, Failure, advice, block_on, custody, unlock_env};
 use crate::config::{ChainConfig, Config, KeyConfig, ThresholdConfig, ValidatorConfig};
 use crate::link::{Protection, session_for};
 use crate::ops::access::{self, Trust};
@@ -140,8 +140,7 @@ fn check_cosigner(
     let opened = match opened? {
         Ok(opened) => opened,
         Err(error) => {
-            let error = StartError::from(error);
-            return report.line(finding_of(&error), format!("chain {id}: {error}"));
+            return refused(chain, StartError::from(error), report);
         }
     };
     let (me, key) = (opened.share.id(), opened.group.public_key());
@@ -157,8 +156,14 @@ fn check_cosigner(
             let path = chain.record.display();
             report.line(Finding::Good, format!("chain {id}: record {path}, last signed h/r/s {watermark}"))
         }
-        Err(error) => report.line(finding_of(&error), format!("chain {id}: {error}")),
+        Err(error) => refused(chain, error, report),
     }
+}
+
+/// The start would be refused.
+fn refused(chain: &ChainConfig, error: StartError, report: &mut Report<'_>) -> Result<(), Failure> {
+    let (finding, failure) = (finding_of(&error), advice::of_start(chain, error));
+    report.line(finding, format!("chain {}: {}", chain.id, failure.text()))
 }
 
 fn check_key(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failure> {
@@ -181,7 +186,10 @@ fn check_key(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failure
             let text = format!("chain {id}: a signer runs on this record, last signed h/r/s {watermark}");
             report.line(Finding::Good, text)?;
         }
-        Err(error) => report.line(finding_of(&error), format!("chain {id}: {error}"))?,
+        Err(error) => refused(chain, error, report)?,
+    }
+    if let Some(failure) = advice::something_above(chain) {
+        report.line(Finding::Unsafe, format!("chain {id}: {}", failure.text()))?;
     }
     if chain.key.softsign().is_some_and(|source| source.allow_plaintext) {
         let text = format!("chain {id}: the key is not encrypted: `monosign softsign import` encrypts it");

@@ -10,8 +10,10 @@ use data_encoding::BASE64;
 use monosign_protocol::{ChainId, noise};
 use zeroize::Zeroizing;
 
+use super::bounds::BoundArgs;
 use super::{Failure, softsign, state};
 use crate::config::{Addr, Config, PinnedPeer, TemplateChain, template};
+use crate::import::state::StateDialect;
 use crate::ops::access::{self, Trust};
 use crate::ops::private_file::create_private;
 use crate::seams::{Entropy, OsEntropy};
@@ -37,6 +39,11 @@ pub(super) struct InitArgs {
     /// What the key has signed so far: a priv_validator_state.json, or the state of tmkms or Horcrux.
     #[arg(long, value_name = "FILE", requires = "key")]
     state: Option<PathBuf>,
+    /// Whose state it is; recognised if left out.
+    #[arg(long, requires = "state")]
+    dialect: Option<StateDialect>,
+    #[command(flatten)]
+    bounds: BoundArgs,
     /// The key has never signed.
     #[arg(long, requires = "key", conflicts_with = "state")]
     new_validator: bool,
@@ -93,7 +100,7 @@ fn import(args: &InitArgs, config: &Path, key: &Path, out: &mut dyn Write) -> Re
         softsign::run(&softsign::SoftsignArgs::import(key, output, args.plaintext), out)?;
     }
     match &args.state {
-        Some(file) => state::import_into(&chain, file, None, out),
+        Some(file) => state::import_into(&chain, file, args.dialect, &args.bounds, out),
         None => state::init_or_keep(&chain, out),
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 ok, 1 error, 2 wrong usage, 3 refused for safety.
 
+mod advice;
+mod bounds;
 mod check;
 mod check_upgrade;
 mod completions;
@@ -12,6 +14,7 @@ mod init;
 mod man;
 mod pkcs11;
 mod pubkey;
+mod rpc;
 pub mod softsign;
 mod start;
 mod state;
@@ -111,6 +114,11 @@ impl Failure {
 
     fn for_safety(error: impl Display) -> Self {
         Self { message: Some(error.to_string()), code: 3 }
+    }
+
+    /// What is told of it.
+    fn text(&self) -> &str {
+        self.message.as_deref().unwrap_or_default()
     }
 }
 

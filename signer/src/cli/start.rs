@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format::debug_fn;
 
-use super::{ConfigArgs, Failure, block_on, custody, threshold, unlock, unlock_env};
+use super::{ConfigArgs, Failure, advice, block_on, custody, threshold, unlock, unlock_env};
 use crate::config::Config;
 use crate::ops::access::{self, Changeable, Trust};
 use crate::ops::log_sink::LogSink;
@@ -115,9 +115,13 @@ async fn start(config: &Config) -> Result<Signer, Failure> {
         if let Some(source) = chain.key.softsign().filter(|source| source.allow_plaintext) {
             tracing::warn!(chain_id = %chain.id, "allow_plaintext_key is set: whoever reads {} can sign", source.path.display());
         }
-        if let Err(error) = signer.start_chain(chain, &env).await {
-            tracing::error!(chain_id = %chain.id, "chain {} is not served: {error}", chain.id);
-            failures.push(Failure { message: None, ..error.into() });
+        let started = match advice::something_above(chain) {
+            Some(failure) => Err(failure),
+            None => signer.start_chain(chain, &env).await.map_err(|e| advice::of_start(chain, e)),
+        };
+        if let Err(failure) = started {
+            tracing::error!(chain_id = %chain.id, "chain {} is not served: {}", chain.id, failure.text());
+            failures.push(Failure { message: None, ..failure });
         }
     }
     if !signer.serves() {

@@ -12,12 +12,14 @@ use monosign_protocol::sign_bytes::Canonical;
 use monosign_protocol::{ChainId, Height, Round, Step};
 use tokio::time::timeout;
 
+use super::advice::{self, Lying};
+use super::bounds::{BoundArgs, Purpose, reached_in};
 use super::{ChainArgs, Failure, block_on, device_key, group_of, unlock_env};
 use crate::backend::softsign::unlock::{Loaded, load};
 use crate::chain::jump_allowance_path;
 use crate::config::{ChainConfig, KeyConfig};
 use crate::guard::{Signed, Watermark};
-use crate::import::state::{ForeignState, SignedBlock, StateDialect};
+use crate::import::state::{ForeignState, SignedBlock, StateDialect, StateError};
 use crate::ops::private_file::create_private;
 use crate::pubkey::PublicKey;
 use crate::record::{Header, MAX_SIGN_BYTES, Record, RecordError};
@@ -52,12 +54,14 @@ enum StateCommand {
 struct InitArgs {
     #[command(flatten)]
     chain: ChainArgs,
-    /// The first height that may be signed.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
-    height: i64,
+    /// The first height that may be signed. Without it 0, or the chain's height if --rpc names a node.
+    #[arg(long, value_parser = clap::value_parser!(i64).range(0..))]
+    height: Option<i64>,
     /// The public key, if the key is sealed, or on a device that is not here.
     #[arg(long, value_name = "HEX")]
     public_key: Option<PublicKey>,
+    #[command(flatten)]
+    bounds: BoundArgs,
 }
 
 #[derive(Debug, Args)]
@@ -70,11 +74,14 @@ struct ShowArgs {
 struct ImportArgs {
     #[command(flatten)]
     chain: ChainArgs,
-    /// The state file; without it, the one that lies where the record will be, as after a change from tmkms.
+    /// The state file; without it, the one that lies where the record will be, or where tmkms keeps it if it is started in this
+    /// directory.
     file: Option<PathBuf>,
     /// Whose file it is; recognised if left out.
     #[arg(long)]
     dialect: Option<StateDialect>,
+    #[command(flatten)]
+    bounds: BoundArgs,
 }
 
 #[derive(Debug, Args)]
@@ -102,6 +109,8 @@ struct RaiseArgs {
     /// The last step that is not signed any more.
     #[arg(long)]
     step: Option<StepName>,
+    #[command(flatten)]
+    bounds: BoundArgs,
 }
 
 #[derive(Debug, Args)]
@@ -111,6 +120,8 @@ struct AllowJumpArgs {
     /// The highest height that may be jumped to.
     #[arg(long = "to-height", alias = "height", value_parser = clap::value_parser!(i64).range(1..))]
     height: i64,
+    #[command(flatten)]
+    bounds: BoundArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -135,63 +146,75 @@ const DEVICE: Duration = Duration::from_secs(5);
 
 pub(super) fn run(args: &StateArgs, out: &mut dyn Write) -> Result<(), Failure> {
     match &args.command {
-        StateCommand::Init(args) => init_at(&args.chain.load()?, args.public_key, args.height, out),
+        StateCommand::Init(args) => {
+            let chain = args.chain.load()?;
+            let tip = args.bounds.chain_height(&chain.id)?;
+            if let Some(height) = args.height {
+                let limit = chain.rules.jump_limit;
+                args.bounds.admit(Height(height), None, tip, Purpose::NewFloor, limit, out)?;
+            }
+            let height = args.height.map(Height).or(tip).unwrap_or_default();
+            init_at(&chain, args.public_key, height, out)
+        }
         StateCommand::Show(args) => show(&args.chain.load()?, out),
         StateCommand::Import(args) => {
             let chain = args.chain.load()?;
-            import_into(&chain, args.file.as_deref().unwrap_or(&chain.record), args.dialect, out)
+            let file = args.file.clone().map_or_else(|| advice::to_import(&chain), Ok)?;
+            import_into(&chain, &file, args.dialect, &args.bounds, out)
         }
         StateCommand::Export(args) => export(&args.chain.load()?, args, out),
         StateCommand::Raise(args) => raise(&args.chain.load()?, args, out),
-        StateCommand::AllowJump(args) => allow_jump(&args.chain.load()?, args.height, out),
+        StateCommand::AllowJump(args) => allow_jump(&args.chain.load()?, args, out),
     }
 }
 
-/// Makes a record for the chain's key, with a floor below `height`.
-pub(super) fn init_at(
+/// Makes a record for the chain's key, with a floor at `height`.
+fn init_at(
     chain: &ChainConfig,
     public_key: Option<PublicKey>,
-    height: i64,
+    height: Height,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
+    if let Some(failure) = advice::something_to_import(chain, height > Height(0)) {
+        return Err(failure);
+    }
     let public_key = public_key_of(chain, public_key)?;
-    let floor = Watermark::floor(Height(height), Round(0), None);
+    let floor = Watermark::floor(height, Round(0), None);
     let seams = Seams::production();
     let header = header(chain, public_key);
-    if is_foreign_state(&chain.record) {
-        return Err(Failure::for_safety(format!(
-            "`{}` is the state of another signer\nhint: `monosign state import` takes it over",
-            chain.record.display()
-        )));
-    }
     anew(chain, &seams)?;
-    block_on(Record::create(&*seams.disk, &chain.record, header, floor))??;
+    let created = block_on(Record::create(&*seams.disk, &chain.record, header, floor))?;
+    created.map_err(|e| advice::of_record(chain, &e))?;
     writeln!(out, "made {} for chain {} and key {public_key}", chain.record.display(), chain.id)?;
-    if height > 0 {
-        writeln!(out, "nothing below height {height} is signed")?;
+    if height > Height(0) {
+        writeln!(out, "nothing below height {height} is signed, ever")?;
     }
     Ok(())
 }
 
 /// Makes the record of a key that has never signed, or keeps the one that is there, if it is that of this chain and key.
 pub(super) fn init_or_keep(chain: &ChainConfig, out: &mut dyn Write) -> Result<(), Failure> {
-    if !chain.record.exists() || is_foreign_state(&chain.record) {
-        return init_at(chain, None, 0, out);
+    if !matches!(Lying::at(&chain.record), Lying::Record(..)) {
+        return init_at(chain, None, Height(0), out);
     }
     let public_key = public_key_of(chain, None)?;
     let seams = Seams::production();
-    let (header, watermark) = block_on(Record::peek(&*seams.disk, &chain.record))??;
+    let (header, watermark) = peek(chain, &seams)?;
     header.is_of(&chain.record, &chain.id, Some(public_key.as_bytes()))?;
     Ok(writeln!(out, "kept {}, last signed h/r/s {watermark}", chain.record.display())?)
 }
 
 fn show(chain: &ChainConfig, out: &mut dyn Write) -> Result<(), Failure> {
     let seams = Seams::production();
-    let (header, watermark) = block_on(Record::peek(&*seams.disk, &chain.record))??;
+    let (header, watermark) = peek(chain, &seams)?;
     header.is_of(&chain.record, &chain.id, None)?;
     // Without the key there is no signature: a floor is what a copy of this may be.
     let state = foreign(&watermark, None, StateDialect::CometBft);
     Ok(writeln!(out, "{}", state.write(StateDialect::CometBft).map_err(Failure::new)?)?)
+}
+
+fn peek(chain: &ChainConfig, seams: &Seams) -> Result<(Header, Watermark), Failure> {
+    block_on(Record::peek(&*seams.disk, &chain.record))?.map_err(|e| advice::of_record(chain, &e))
 }
 
 /// Raises the chain's record to another signer's state, or makes it there.
@@ -199,38 +222,110 @@ pub(super) fn import_into(
     chain: &ChainConfig,
     file: &Path,
     dialect: Option<StateDialect>,
+    bounds: &BoundArgs,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let content =
-        fs::read(file).map_err(|e| Failure::new(format!("cannot read `{}`: {e}", file.display())))?;
-    let in_file = |e: &dyn std::fmt::Display| Failure::new(format!("`{}`: {e}", file.display()));
-    let state = ForeignState::parse(&content, dialect).map_err(|e| in_file(&e))?;
+    let (there, here) = (Lying::at(file), Lying::at(&chain.record));
+    if let Lying::Record(header, watermark) = &there {
+        return import_record(chain, file, header, watermark, out);
+    }
+    if matches!(there, Lying::Directory | Lying::Special) {
+        return Err(Failure::new(format!(
+            "`{}` is no file\nhint: name the state file itself",
+            file.display()
+        )));
+    }
+    let content = fs::read(file).map_err(|e| {
+        let file = file.display();
+        Failure::new(format!(
+            "cannot read `{file}`: {e}\nhint: check the path, and who may read it: `ls -l {file}`"
+        ))
+    })?;
+    let state = ForeignState::parse(&content, dialect).map_err(|e| {
+        let not_one = advice::not_a_state(chain, file, &e.to_string());
+        not_one.unwrap_or_else(|| Failure::new(format!("`{}`: {e}", file.display())))
+    })?;
     let public_key = public_key_of(chain, None)?;
     let watermark = watermark(&state, &chain.id, public_key)
         .map_err(|e| Failure::for_safety(format!("`{}`: {e}", file.display())))?;
     writeln!(out, "read {} state of {}: last signed h/r/s {watermark}", state.dialect, file.display())?;
+    if let Some(failure) = advice::rival(chain, file, &watermark, None) {
+        return Err(failure);
+    }
+    let recorded = match &here {
+        Lying::Record(_, recorded) => Some(recorded.height).filter(|height| *height > Height(0)),
+        _ => None,
+    };
+    let tip = bounds.chain_height(&chain.id)?;
+    bounds.admit(watermark.height, recorded, tip, Purpose::Import, chain.rules.jump_limit, out)?;
 
     let seams = Seams::production();
     let disk = &*seams.disk;
-    if chain.record.exists() && same_file(file, &chain.record) {
-        // The file itself: a link in its place would be replaced by the record, and the file be left as it is.
-        let path = fs::canonicalize(&chain.record)?;
-        let kept = path.with_added_extension(format!("{}.bak", state.dialect));
-        if !fs::read(&kept).is_ok_and(|before| before == content) {
-            create_private(&kept, &content)?;
+    match here {
+        // The file itself, or one that says no more than it: both are kept.
+        Lying::State(_) => {
+            // A link in its place would be replaced by the record, and the file be left as it is.
+            let path = fs::canonicalize(&chain.record)?;
+            let old = fs::read(&path)?;
+            let kept = path.with_added_extension(format!("{}.bak", state.dialect));
+            if !fs::read(&kept).is_ok_and(|before| before == old) {
+                create_private(&kept, &old)?;
+            }
+            writeln!(out, "kept the old file as {}", kept.display())?;
+            let header = header(chain, public_key);
+            anew(chain, &seams)?;
+            block_on(Record::replace_foreign(disk, &path, &old, header, watermark))??;
         }
-        writeln!(out, "kept the old file as {}", kept.display())?;
-        let header = header(chain, public_key);
-        anew(chain, &seams)?;
-        block_on(Record::replace_foreign(disk, &path, &content, header, watermark))??;
-    } else if chain.record.exists() {
-        return raise_existing(chain, public_key, watermark, out);
-    } else {
-        anew(chain, &seams)?;
-        block_on(Record::create(disk, &chain.record, header(chain, public_key), watermark))??;
+        Lying::Record(..) => return raise_existing(chain, public_key, watermark, out),
+        _ => {
+            anew(chain, &seams)?;
+            let created = Record::create(disk, &chain.record, header(chain, public_key), watermark);
+            block_on(created)?.map_err(|e| advice::of_record(chain, &e))?;
+        }
     }
     writeln!(out, "made {} for chain {} and key {public_key}", chain.record.display(), chain.id)?;
     Ok(())
+}
+
+/// What is to be imported is a record of ours: there is nothing to translate.
+fn import_record(
+    chain: &ChainConfig,
+    file: &Path,
+    header: &Header,
+    watermark: &Watermark,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let public_key = public_key_of(chain, None)?;
+    header.is_of(file, &chain.id, Some(public_key.as_bytes()))?;
+    if let Some(failure) = advice::rival(chain, file, watermark, Some(header)) {
+        return Err(failure);
+    }
+    let (path, at) = (file.display(), format!("last signed h/r/s {watermark}"));
+    if advice::is_same(file, &chain.record) {
+        return Ok(writeln!(out, "{path} is a monosign record already, {at}: nothing to import")?);
+    }
+    let hint = match Lying::at(&chain.record) {
+        Lying::Record(_, recorded) if recorded.place() >= watermark.place() => {
+            let record = chain.record.display();
+            return Ok(writeln!(out, "{path}, {at}; {record} is at {recorded} already and stays there")?);
+        }
+        Lying::Record(..) => {
+            let step = match watermark.step {
+                None => "",
+                Some(Step::Proposal) => " --step proposal",
+                Some(Step::Prevote) => " --step prevote",
+                Some(Step::Precommit) => " --step precommit",
+            };
+            let raise = advice::command(chain, "state raise");
+            format!("`{raise} --to-height {} --round {}{step}`", watermark.height, watermark.round)
+        }
+        _ => format!(
+            "while no signer runs on it: `mv {} {}`",
+            advice::shell(file),
+            advice::shell(&chain.record)
+        ),
+    };
+    Err(Failure::for_safety(format!("`{path}` is a monosign record, {at}\nhint: {hint}")))
 }
 
 fn raise_existing(
@@ -241,7 +336,8 @@ fn raise_existing(
 ) -> Result<(), Failure> {
     let seams = Seams::production();
     block_on(async {
-        let mut record = Record::open(&*seams.disk, &chain.record, &chain.id, public_key.as_bytes()).await?;
+        let opened = Record::open(&*seams.disk, &chain.record, &chain.id, public_key.as_bytes()).await;
+        let mut record = opened.map_err(|e| advice::of_record(chain, &e))?;
         let before = record.watermark().to_string();
         match record.raise(watermark).await {
             Ok(()) => {
@@ -261,7 +357,9 @@ fn export(chain: &ChainConfig, args: &ExportArgs, out: &mut dyn Write) -> Result
     let seams = Seams::production();
     let state = block_on(async {
         let Opened { record, backend, .. } =
-            start::open(chain, &unlock_env(), &seams, &mut Devices::new(Rc::clone(&seams.disk))).await?;
+            start::open(chain, &unlock_env(), &seams, &mut Devices::new(Rc::clone(&seams.disk)))
+                .await
+                .map_err(|e| advice::of_start(chain, e))?;
         // A device that does not come is told of below.
         let _ = timeout(DEVICE, backend.until_ready()).await;
         let signature = match record.permit() {
@@ -272,7 +370,17 @@ fn export(chain: &ChainConfig, args: &ExportArgs, out: &mut dyn Write) -> Result
         };
         Ok::<_, Failure>(foreign(record.watermark(), signature, args.dialect))
     })??;
-    let text = state.write(args.dialect).map_err(Failure::new)?;
+    let text = state.write(args.dialect).map_err(|error| match error {
+        // Above all that was signed, so nothing is lost but the rest of this round.
+        StateError::BlockUnknown => Failure::new(format!(
+            "{}\nhint: `{} --to-height {} --round {}` first, which gives up the rest of this round; or export it in another dialect",
+            advice::first_line(&error.to_string()),
+            advice::command(chain, "state raise"),
+            state.height,
+            state.round.saturating_add(1)
+        )),
+        other => Failure::new(other),
+    })?;
     match &args.output {
         Some(path) => {
             create_private(path, text.as_bytes())?;
@@ -290,12 +398,23 @@ fn export(chain: &ChainConfig, args: &ExportArgs, out: &mut dyn Write) -> Result
 fn raise(chain: &ChainConfig, args: &RaiseArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let floor = Watermark::floor(Height(args.height), Round(args.round), args.step.map(Step::from));
     let seams = Seams::production();
+    // Before anything is locked: a question may wait for long.
+    let (_, recorded) = peek(chain, &seams)?;
+    let tip = args.bounds.chain_height(&chain.id)?;
+    let known = Some(recorded.height).filter(|height| *height > Height(0));
+    args.bounds.admit(floor.height, known, tip, Purpose::Raise, chain.rules.jump_limit, out)?;
     block_on(async {
-        let mut record = Record::open_of_chain(&*seams.disk, &chain.record, &chain.id).await?;
-        let before = record.watermark().to_string();
+        let opened = Record::open_of_chain(&*seams.disk, &chain.record, &chain.id).await;
+        let mut record = opened.map_err(|e| advice::of_record(chain, &e))?;
+        let before = record.watermark().clone();
         record.raise(floor).await?;
         measure_from_record(chain, &seams).await?;
         writeln!(out, "raised {} from {before} to {}", chain.record.display(), record.watermark())?;
+        let rise = record.watermark().height.0.saturating_sub(before.height.0);
+        if rise > 0 && before.height > Height(0) {
+            let (height, reached) = (record.watermark().height, reached_in(rise));
+            writeln!(out, "nothing below height {height} is signed, ever: {reached}")?;
+        }
         Ok(())
     })?
 }
@@ -310,12 +429,16 @@ fn anew(chain: &ChainConfig, seams: &Seams) -> Result<(), Failure> {
     block_on(Lives::unsettle(&*seams.disk, &chain.record))?.map_err(Failure::new)
 }
 
-fn allow_jump(chain: &ChainConfig, height: i64, out: &mut dyn Write) -> Result<(), Failure> {
-    let seams = Seams::production();
-    let (_, watermark) = block_on(Record::peek(&*seams.disk, &chain.record))??;
+fn allow_jump(chain: &ChainConfig, args: &AllowJumpArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let (seams, height) = (Seams::production(), args.height);
+    let (header, watermark) = peek(chain, &seams)?;
+    header.is_of(&chain.record, &chain.id, None)?;
     if height <= watermark.height.0 {
         return Err(Failure::new(format!("the record is at {watermark}: height {height} is no jump")));
     }
+    let tip = args.bounds.chain_height(&chain.id)?;
+    let known = Some(watermark.height).filter(|height| *height > Height(0));
+    args.bounds.admit(Height(height), known, tip, Purpose::Allow, chain.rules.jump_limit, out)?;
     let path = jump_allowance_path(&chain.record);
     let temporary = path.with_added_extension("new");
     fs::write(&temporary, format!("{height}\n"))?;
@@ -355,14 +478,6 @@ fn public_key_of(chain: &ChainConfig, given: Option<PublicKey>) -> Result<Public
             Ok(*key.public_key())
         }
     }
-}
-
-fn is_foreign_state(path: &Path) -> bool {
-    fs::read(path).is_ok_and(|content| content.trim_ascii_start().starts_with(b"{"))
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Why another signer's state is not taken over.

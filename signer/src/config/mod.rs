@@ -67,6 +67,23 @@ pub struct ChainConfig {
     pub rules: Rules,
     /// Its key.
     pub key: KeyConfig,
+    /// Where this was read.
+    pub origin: Origin,
+}
+
+/// Where a chain's settings come from, as far as it says where its state may lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The file.
+    pub config: PathBuf,
+    /// Whether it has this chain alone.
+    pub only_chain: bool,
+    /// Its `state_file`, or tmkms's name for it where there is none, if it is relative. tmkms takes it from the directory that it
+    /// was started in, and we from that of the file.
+    pub relative_state: Option<PathBuf>,
+    /// Whether tmkms would read this file too, so that tmkms may have signed by it. Settings that only say how a key is opened do
+    /// not count: whoever comes from tmkms adds them.
+    pub is_tmkms: bool,
 }
 
 /// A `[[validator]]`.
@@ -213,11 +230,17 @@ impl Invalid {
 impl Resolver<'_> {
     fn config(&mut self, file: schema::File, path: &Path) -> Result<Config, Invalid> {
         refuse_other_providers(&file.providers)?;
+        let origin = Origin {
+            config: path.into(),
+            only_chain: file.chain.len() == 1,
+            relative_state: None,
+            is_tmkms: !file.is_for_monosign_alone(),
+        };
         let (mut keys, (yubihsm, pkcs11)) = self.keys(file.providers, &file.chain)?;
         let chains = file
             .chain
             .into_iter()
-            .map(|chain| self.chain(chain, &mut keys))
+            .map(|chain| self.chain(chain, &mut keys, &origin))
             .collect::<Result<Vec<_>, _>>()?;
         check_unique(&chains)?;
         let validators = file
@@ -298,7 +321,12 @@ impl Resolver<'_> {
         })
     }
 
-    fn chain(&mut self, chain: schema::Chain, keys: &mut ChainKeys) -> Result<ChainConfig, Invalid> {
+    fn chain(
+        &mut self,
+        chain: schema::Chain,
+        keys: &mut ChainKeys,
+        origin: &Origin,
+    ) -> Result<ChainConfig, Invalid> {
         let table = format!("[[chain]] {}", chain.id);
         let id: ChainId = chain.id.parse().map_err(|e| Invalid::new(&table, e))?;
         if chain.state_hook.is_some() {
@@ -313,8 +341,12 @@ impl Resolver<'_> {
                 "it has no key: name it in the chain_ids of a [[providers.softsign]], yubihsm, pkcs11 or threshold";
             Invalid::new(&table, what)
         })?;
+        // A file that is called as ours are, and names its record, is ours.
+        let is_tmkms = origin.is_tmkms
+            && (chain.state_file.is_none() || origin.config.file_name() != Some("monosign.toml".as_ref()));
         let record =
             chain.state_file.unwrap_or_else(|| FilePath(format!("{id}_priv_validator_state.json").into()));
+        let relative_state = record.0.is_relative().then(|| record.0.clone());
         let jump_limit = match chain.max_height_jump.unwrap_or(DEFAULT_MAX_HEIGHT_JUMP) {
             0 => JumpLimit::Off,
             heights => JumpLimit::Heights(heights),
@@ -330,6 +362,7 @@ impl Resolver<'_> {
             record: self.path(record),
             rules: Rules { jump_limit, raw },
             key,
+            origin: Origin { relative_state, is_tmkms, ..origin.clone() },
         })
     }
 

@@ -18,6 +18,28 @@ pub(super) struct File {
     pub(super) admin_socket: Option<FilePath>,
 }
 
+impl File {
+    /// Whether it has a setting, or a value, that tmkms refuses.
+    pub(super) fn is_for_monosign_alone(&self) -> bool {
+        let providers = &self.providers;
+        self.admin_socket.is_some()
+            || !providers.pkcs11.is_empty()
+            || !providers.threshold.is_empty()
+            || providers.yubihsm.len() > 1
+            || providers.yubihsm.iter().any(|device| device.audit.is_some() || device.audit_file.is_some())
+            || self.chain.iter().any(|chain| {
+                chain.max_height_jump.is_some()
+                    || chain.sign_bytes
+                    || chain.sign_raw_bytes
+                    || chain.sign_non_rp_extensions
+            })
+            || self.validator.iter().any(|validator| {
+                let version = validator.protocol_version.as_deref();
+                !matches!(version, None | Some("v0.34" | "v0.38")) || validator.addr.starts_with("noise://")
+            })
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Chain {

@@ -132,7 +132,8 @@ pub enum StateError {
     /// The content could be tmkms's or Horcrux's or an old Tendermint's, and a step means something else in each.
     #[error(
         "the state file could be of several signers, which number the steps differently\n\
-         hint: name the signer that wrote it: `tmkms` (steps 0, 1, 2) or `horcrux` (1, 2, 3; also for Tendermint v0.33)"
+         hint: if Horcrux wrote it, or Tendermint up to v0.33 (steps 1, 2, 3), the same command with `--dialect horcrux`; \
+         tmkms's own file says `block_id`, and is recognised"
     )]
     Ambiguous,
     /// The content shows another dialect than the one named.

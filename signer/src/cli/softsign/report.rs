@@ -98,10 +98,15 @@ pub(super) fn next_steps(
         ));
     }
     steps.extend(protection_steps(written));
-    let path = written.path.display();
     let allow =
         if matches!(written.opened_by, OpenedBy::Anybody) { ", allow_plaintext_key = true" } else { "" };
-    steps.insert(0, format!("In the configuration, under [[providers.softsign]]: path = \"{path}\"{allow}"));
+    // A relative path in the configuration is relative to that file, and not to this directory.
+    let absolute = std::fs::canonicalize(&written.path);
+    let absolute = absolute.as_deref().unwrap_or(&written.path).display();
+    steps.insert(
+        0,
+        format!("In the configuration, under [[providers.softsign]]: path = \"{absolute}\"{allow}"),
+    );
 
     let mut text = "\nnext:\n".to_owned();
     for (number, step) in steps.iter().enumerate() {

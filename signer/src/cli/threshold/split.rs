@@ -11,10 +11,12 @@ use monosign_protocol::{ChainId, Height};
 
 use crate::backend::softsign::key_file::{self, KeyFileForm};
 use crate::backend::softsign::unlock::{KeySource, Loaded, load};
+use crate::cli::bounds::{BoundArgs, Purpose};
 use crate::cli::{Failure, unlock_env};
 use crate::consensus_key::ConsensusKey;
+use crate::guard::JumpLimit;
 use crate::import::key::parse_plain;
-use crate::import::state::ForeignState;
+use crate::import::state::{ForeignState, StateDialect};
 use crate::ops::private_file::{self, create_private};
 use crate::seams::OsEntropy;
 use crate::start::StartError;
@@ -48,6 +50,9 @@ pub(super) struct SplitArgs {
     /// for the cosigners of Horcrux: the highest counts.
     #[arg(long = "state", value_name = "FILE", group = "floor")]
     states: Vec<PathBuf>,
+    /// Whose states they are; recognised if left out.
+    #[arg(long, requires = "states")]
+    dialect: Option<StateDialect>,
     /// The first height that may be signed with the shares.
     #[arg(long, value_name = "H", group = "floor", value_parser = clap::value_parser!(i64).range(1..))]
     start_height: Option<i64>,
@@ -57,6 +62,8 @@ pub(super) struct SplitArgs {
     /// The directory for the group file and the shares. Nothing in it is overwritten.
     #[arg(short, long, value_name = "DIR", default_value = "shares")]
     output: PathBuf,
+    #[command(flatten)]
+    bounds: BoundArgs,
 }
 
 pub(super) fn run(args: &SplitArgs, out: &mut dyn Write) -> Result<(), Failure> {
@@ -69,6 +76,8 @@ pub(super) fn run(args: &SplitArgs, out: &mut dyn Write) -> Result<(), Failure> 
         )));
     }
     let floor = floor(args)?;
+    let tip = args.bounds.chain_height(&args.chain)?;
+    args.bounds.admit(floor, None, tip, Purpose::NewFloor, JumpLimit::Off, out)?;
     let key = read_key(args, out)?;
     let dealt = deal(&key, &args.chain, shape, floor, &OsEntropy).map_err(Failure::new)?;
     drop(key);
@@ -83,7 +92,7 @@ fn floor(args: &SplitArgs) -> Result<Height, Failure> {
     for path in &args.states {
         let content =
             fs::read(path).map_err(|e| Failure::new(format!("cannot read `{}`: {e}", path.display())))?;
-        let state = ForeignState::parse(&content, None)
+        let state = ForeignState::parse(&content, args.dialect)
             .map_err(|e| Failure::new(format!("`{}`: {e}", path.display())))?;
         let after = state.height.checked_add(1);
         floor = floor.max(after.ok_or_else(|| {

@@ -14,7 +14,7 @@ use super::session::{DeviceArgs, read_line, serial_is_typed};
 use crate::backend::yubihsm::unlock::Examined;
 use crate::backend::yubihsm::witness::AuditLog;
 use crate::backend::yubihsm::{Audit, AuditFileError, read_log};
-use crate::cli::block_on;
+use crate::cli::{advice, block_on};
 use crate::config::ChainConfig;
 use crate::guard::{JumpLimit, Recorded, Watermark};
 use crate::record::{Record, RecordError};
@@ -152,8 +152,10 @@ fn within_reach(chain: &ChainConfig, recorded: Recorded<'_>, height: i64) -> Res
     }
     Err(Failure::for_safety(format!(
         "height {height} is more than {limit} above {}, the record of chain {}, which never comes down again: nothing was unlocked\n\
-         hint: if it is right, `monosign state raise --to-height {height}` first",
-        recorded.watermark, chain.id
+         hint: if it is right, `{} --to-height {height} --yes` first",
+        recorded.watermark,
+        chain.id,
+        advice::command(chain, "state raise")
     )))
 }
 

@@ -64,6 +64,8 @@ enum Number {
 #[serde(deny_unknown_fields)]
 struct BlockIdJson {
     hash: String,
+    /// tmkms up to v0.12 called them otherwise.
+    #[serde(alias = "part_set_header")]
     parts: PartsJson,
 }
 
@@ -99,7 +101,7 @@ impl StateJson {
 
     /// That nothing in the file speaks against `dialect`.
     fn check(&self, dialect: StateDialect) -> Result<StateDialect, StateError> {
-        let round_is_text = matches!(self.round, Some(Number::Text(_)));
+        let round_is_text = matches!(self.round, Some(Number::Text(_))) || self.is_old_tmkms();
         let reason = match dialect {
             StateDialect::CometBft if round_is_text => "CometBFT writes `round` without quotes",
             StateDialect::CometBft if self.shows_tmkms() => "CometBFT has no `block_id`",
@@ -116,6 +118,12 @@ impl StateJson {
         Err(StateError::OtherDialect { dialect, reason })
     }
 
+    /// tmkms up to v0.5 wrote numbers without quotes.
+    fn is_old_tmkms(&self) -> bool {
+        matches!((&self.height, &self.round), (Some(Number::Bare(_)), Some(Number::Bare(_))))
+            && self.shows_tmkms()
+    }
+
     fn shows_tmkms(&self) -> bool {
         self.block_id.is_some()
     }
@@ -129,9 +137,10 @@ impl StateJson {
 
     fn into_state(self, dialect: StateDialect) -> Result<ForeignState, StateError> {
         let expected = "a height in quotes, from 0 to 9223372036854775807";
+        let is_old = self.is_old_tmkms();
         let height = match self.height.ok_or(StateError::Missing { field: "height" })? {
             Number::Text(digits) => decimal(&digits),
-            Number::Bare(_) => None,
+            Number::Bare(number) => Some(number).filter(|number| is_old && *number >= 0),
         };
         let height = height.ok_or(StateError::BadValue { field: "height", expected })?;
 
@@ -148,6 +157,20 @@ impl StateJson {
         let step = match dialect {
             // tmkms writes its starting state, in which nothing was signed, as a proposal at height 0.
             StateDialect::Tmkms if (height, round, step, block) == (0, 0, 0, None) => None,
+            // What is not known of its last height is taken as signed, all of it.
+            StateDialect::Tmkms if is_old || (i8::try_from(step).is_ok() && tmkms_step(step).is_err()) => {
+                let height =
+                    height.checked_add(1).ok_or(StateError::BadValue { field: "height", expected })?;
+                return Ok(ForeignState {
+                    dialect,
+                    height,
+                    round: 0,
+                    step: None,
+                    sign_bytes: None,
+                    signature: None,
+                    block: None,
+                });
+            }
             StateDialect::Tmkms => Some(tmkms_step(step)?),
             StateDialect::CometBft | StateDialect::Horcrux => cometbft_step(step)?,
         };

@@ -176,8 +176,10 @@ fn refuses_what_no_signer_writes() {
         r#"{"height":"5","round":0,"step":2,"signature":"AQI=","signbytes":"0g"}"#,
         r#"{"height":"5","round":0,"step":2,"signature":"AQI=","signbytes":"6dff"}"#,
         r#"{"height":"5","round":0,"step":2,"block_id":null}"#,
-        &TMKMS_BLOCK.replace("\"step\":2", "\"step\":3"),
-        &TMKMS_BLOCK.replace("\"step\":2", "\"step\":-100"),
+        &TMKMS_BLOCK.replace("\"step\":2", "\"step\":128"),
+        &TMKMS_BLOCK.replace("\"height\":\"20\"", "\"height\":20"),
+        r#"{"height":9223372036854775807,"round":0,"step":2,"block_id":null}"#,
+        r#"{"height":-1,"round":0,"step":2,"block_id":null}"#,
         &TMKMS_BLOCK.replace("\"total\":7", "\"total\":0"),
         &TMKMS_BLOCK.replace("\"0A44", "\"0A4"),
         &TMKMS_BLOCK.replace("}}}", "}},\"nonce_public\":\"\"}"),
@@ -186,6 +188,33 @@ fn refuses_what_no_signer_writes() {
     ] {
         let error = parse(bad).expect_err(bad);
         assert!(error.to_string().contains("\nhint: "), "{error}");
+    }
+}
+
+#[test]
+fn tmkms_up_to_v0_12_names_the_parts_otherwise() {
+    let state = parse(&TMKMS_BLOCK.replace("parts", "part_set_header")).expect("a state");
+    assert_eq!(state, parse(TMKMS_BLOCK).unwrap());
+}
+
+#[test]
+fn of_an_old_or_made_up_tmkms_state_the_whole_height_is_taken_as_signed() {
+    let texts = [
+        // tmkms up to v0.5.
+        r#"{"height":1000,"round":0,"step":2,"block_id":null}"#.to_owned(),
+        // A floor that scripts make by hand: tmkms takes any step of 8 bits.
+        r#"{"height":"1000","round":"2147483647","step":127,"block_id":null}"#.to_owned(),
+        TMKMS_BLOCK
+            .replace("\"height\":\"20\"", "\"height\":\"1000\"")
+            .replace("\"step\":2", "\"step\":-100"),
+        TMKMS_BLOCK.replace("\"height\":\"20\"", "\"height\":\"1000\"").replace("\"step\":2", "\"step\":3"),
+    ];
+    for text in texts {
+        let state = parse(&text).expect(&text);
+        assert_eq!(
+            (state.dialect, state.height, state.round, state.step),
+            (StateDialect::Tmkms, 1001, 0, None)
+        );
     }
 }
 
