@@ -52,6 +52,7 @@ const FILTERS: &[&str] = &[
     "vectors",
     "guard::",
     "record::",
+    "chain::",
     "session::",
     "threshold::incarnation",
     "threshold::inbox",

@@ -16,7 +16,7 @@ use crate::backend::yubihsm::witness::AuditLog;
 use crate::backend::yubihsm::{Audit, AuditFileError, read_log};
 use crate::cli::{advice, block_on};
 use crate::config::ChainConfig;
-use crate::guard::{JumpLimit, Recorded, Watermark};
+use crate::guard::{HIGHEST_FIRST, JumpLimit, Recorded, Watermark};
 use crate::record::{Record, RecordError};
 use crate::seams::Seams;
 
@@ -59,7 +59,8 @@ pub(super) fn run(args: &UnlockArgs, out: &mut dyn Write) -> Result<(), Failure>
         // Before anything is asked: a signer that still runs has them.
         let mut records = Vec::new();
         for chain in &chains {
-            records.push(Record::open_of_chain(disk, &chain.record, &chain.id).await?);
+            let opened = Record::open_of_chain(disk, &chain.record, &chain.id).await;
+            records.push(opened.map_err(|error| advice::of_record(chain, &error))?);
         }
         show(&serial, &alarm.to_string(), &log, &examined, out)?;
         let heights = ask(args, &serial, chains.iter().zip(&records), out)?;
@@ -146,8 +147,9 @@ fn ask<'a>(
 /// A record never comes down again, so a slip of the finger must not raise it beyond the chain.
 fn within_reach(chain: &ChainConfig, recorded: Recorded<'_>, height: i64) -> Result<(), Failure> {
     let JumpLimit::Heights(limit) = chain.rules.jump_limit else { return Ok(()) };
+    let limit = if recorded.unused { HIGHEST_FIRST.unsigned_abs() } else { limit };
     let jump = u64::try_from(height.saturating_sub(recorded.watermark.height.0)).unwrap_or(0);
-    if recorded.unused || jump <= limit {
+    if jump <= limit {
         return Ok(());
     }
     Err(Failure::for_safety(format!(
