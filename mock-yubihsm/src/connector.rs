@@ -1,10 +1,11 @@
 //! The HTTP of Yubico's `yubihsm-connector`, with a device behind it.
 //!
 //! `POST /connector/api` carries one frame each way, `GET /connector/status` says what is plugged in. `POST /mock/FAULT` is
-//! ours: see [`Fault`]. Clock, sleep and threads are here and nowhere else in this crate.
+//! ours: see [`Fault`]. Idle connections are closed after 5 s, as the real one does. Clock, sleep and threads are here and nowhere else in this crate.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,7 +28,13 @@ struct Shared {
     latency: Latency,
     started: Instant,
     stopped: Mutex<bool>,
-    open: Mutex<Vec<TcpStream>>,
+    open: Mutex<Vec<Open>>,
+}
+
+/// A connection, and whether a request on it is being answered.
+struct Open {
+    stream: TcpStream,
+    is_busy: Arc<AtomicBool>,
 }
 
 /// How far apart the two segments of a split answer are: more than the kernel would join them over.
@@ -79,7 +86,7 @@ impl Drop for Connector {
         *lock(&self.shared.stopped) = true;
         self.shared.set(Fault::Lasting(Lasting::Hang, false));
         for connection in lock(&self.shared.open).drain(..) {
-            let _ = connection.shutdown(Shutdown::Both);
+            let _ = connection.stream.shutdown(Shutdown::Both);
         }
         // Wakes the thread that accepts.
         let _ = TcpStream::connect(self.address);
@@ -92,6 +99,8 @@ impl Shared {
         match fault {
             Fault::Once(once) => faults.once.push_back(once),
             Fault::Delay(delay) => faults.delay = delay,
+            Fault::IdleClose(after) => faults.idle_close = after,
+            Fault::CloseIdle => self.close_idle(),
             Fault::Lasting(Lasting::Split, on) => faults.split = on,
             Fault::Lasting(Lasting::Hang, on) => faults.hang = on,
             Fault::Lasting(Lasting::Unplug, on) => {
@@ -104,6 +113,16 @@ impl Shared {
             Fault::Lasting(Lasting::SignWrongly, on) => lock(&self.device).set_signs_wrongly(on),
         }
         self.changed.notify_all();
+    }
+
+    fn close_idle(&self) {
+        lock(&self.open).retain(|connection| {
+            let is_busy = connection.is_busy.load(Ordering::SeqCst);
+            if !is_busy {
+                let _ = connection.stream.shutdown(Shutdown::Both);
+            }
+            is_busy
+        });
     }
 
     /// Passes a frame to the device, or not. `None` ends the connection.
@@ -201,22 +220,27 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             return;
         }
         let Ok(stream) = stream else { continue };
+        let is_busy = Arc::new(AtomicBool::new(false));
         if let Ok(handle) = stream.try_clone() {
-            lock(&shared.open).push(handle);
+            lock(&shared.open).push(Open { stream: handle, is_busy: Arc::clone(&is_busy) });
         }
         let shared = Arc::clone(shared);
         #[allow(clippy::disallowed_methods)] // As above.
         thread::spawn(move || {
-            let _ = serve(&stream, &shared);
+            let _ = serve(&stream, &is_busy, &shared);
             let _ = stream.shutdown(Shutdown::Both);
+            lock(&shared.open).retain(|open| !Arc::ptr_eq(&open.is_busy, &is_busy));
         });
     }
 }
 
-fn serve(mut stream: &TcpStream, shared: &Shared) -> io::Result<()> {
+fn serve(mut stream: &TcpStream, is_busy: &AtomicBool, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = Vec::new();
-    while let Some(request) = read(stream, &mut buffer)? {
+    loop {
+        stream.set_read_timeout(lock(&shared.faults).idle_close)?;
+        let Some(request) = read(stream, &mut buffer)? else { return Ok(()) };
+        is_busy.store(true, Ordering::SeqCst);
         let reply = match (request.method.as_str(), request.path.as_str()) {
             ("POST", path) if path.starts_with("/mock/") => control(shared, &path["/mock/".len()..]),
             _ if shared.refuses(&request) => Reply::error("403 Forbidden"),
@@ -233,9 +257,10 @@ fn serve(mut stream: &TcpStream, shared: &Shared) -> io::Result<()> {
                 split: false,
             },
         };
+        // Before the answer is out: whoever has it may close what is idle.
+        is_busy.store(false, Ordering::SeqCst);
         write(&mut stream, &reply)?;
     }
-    Ok(())
 }
 
 fn control(shared: &Shared, name: &str) -> Reply {

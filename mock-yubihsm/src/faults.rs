@@ -41,13 +41,17 @@ pub enum Fault {
     Lasting(Lasting, bool),
     /// Each request takes this much longer.
     Delay(Duration),
+    /// Connections that are idle for so long are closed, from their next request on; or none are.
+    IdleClose(Option<Duration>),
+    /// All connections that are idle now are closed, as if that time were over.
+    CloseIdle,
 }
 
 /// A fault that there is no such name for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is no fault\nhint: lose-request, lose-answer, truncate, power-cycle, split/on, hang/on, unplug/on, \
-     sign-wrongly/on, list-hosts/on (each also /off), delay/MILLISECONDS"
+     sign-wrongly/on, list-hosts/on (each also /off), delay/MILLISECONDS, close-idle, idle-close/SECONDS (or /off)"
 )]
 pub struct UnknownFault(String);
 
@@ -68,6 +72,12 @@ impl FromStr for Fault {
             ("lose-answer", "") => Ok(Self::Once(Once::LoseAnswer)),
             ("truncate", "") => Ok(Self::Once(Once::Truncate)),
             ("power-cycle", "") => Ok(Self::Once(Once::PowerCycle)),
+            ("close-idle", "") => Ok(Self::CloseIdle),
+            ("idle-close", "off") => Ok(Self::IdleClose(None)),
+            ("idle-close", _) => {
+                let seconds = value.parse().ok().filter(|seconds| *seconds > 0);
+                seconds.map(|seconds| Self::IdleClose(Some(Duration::from_secs(seconds)))).ok_or_else(unknown)
+            }
             ("split", _) => lasting(Lasting::Split),
             ("hang", _) => lasting(Lasting::Hang),
             ("unplug", _) => lasting(Lasting::Unplug),
@@ -82,7 +92,7 @@ impl FromStr for Fault {
 }
 
 /// The faults that are set.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Faults {
     pub(crate) once: VecDeque<Once>,
     pub(crate) split: bool,
@@ -90,6 +100,25 @@ pub(crate) struct Faults {
     pub(crate) unplugged: bool,
     pub(crate) lists_hosts: bool,
     pub(crate) delay: Duration,
+    pub(crate) idle_close: Option<Duration>,
+}
+
+/// What yubihsm-connector 3 does: its `http.Server` has a `ReadTimeout` of 5 s and no `IdleTimeout`, for which Go then takes the same.
+const IDLE_CLOSE: Duration = Duration::from_secs(5);
+
+impl Default for Faults {
+    /// None; a connector closes idle connections in good order.
+    fn default() -> Self {
+        Self {
+            once: VecDeque::new(),
+            split: false,
+            hang: false,
+            unplugged: false,
+            lists_hosts: false,
+            delay: Duration::ZERO,
+            idle_close: Some(IDLE_CLOSE),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -101,7 +130,20 @@ mod tests {
         assert_eq!("truncate".parse(), Ok(Fault::Once(Once::Truncate)));
         assert_eq!("hang/off".parse(), Ok(Fault::Lasting(Lasting::Hang, false)));
         assert_eq!("delay/20".parse(), Ok(Fault::Delay(Duration::from_millis(20))));
-        for bad in ["", "hang", "hang/maybe", "delay/", "truncate/on", "explode"] {
+        assert_eq!("close-idle".parse(), Ok(Fault::CloseIdle));
+        assert_eq!("idle-close/5".parse(), Ok(Fault::IdleClose(Some(Duration::from_secs(5)))));
+        assert_eq!("idle-close/off".parse(), Ok(Fault::IdleClose(None)));
+        for bad in [
+            "",
+            "hang",
+            "idle-close/0",
+            "idle-close/-1",
+            "close-idle/on",
+            "hang/maybe",
+            "delay/",
+            "truncate/on",
+            "explode",
+        ] {
             assert!(bad.parse::<Fault>().is_err(), "{bad}");
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use mock_yubihsm::device::Firmware;
+use mock_yubihsm::faults::Fault;
 use mock_yubihsm::latency::Latency;
 use mock_yubihsm::{Connector, Device};
 
@@ -14,7 +15,7 @@ use mock_yubihsm::{Connector, Device};
 /// memory, unprotected, and gone when it ends.
 ///
 /// Faults: `curl -X POST http://ADDRESS/mock/FAULT` with lose-request, lose-answer, truncate, power-cycle, split/on, hang/on,
-/// unplug/on, sign-wrongly/on, list-hosts/on (each also /off), delay/MILLISECONDS.
+/// unplug/on, sign-wrongly/on, list-hosts/on (each also /off), delay/MILLISECONDS, close-idle, idle-close/SECONDS (or /off).
 #[derive(Parser)]
 #[command(name = "mock-yubihsm", version)]
 struct Cli {
@@ -30,6 +31,9 @@ struct Cli {
     /// How long signatures take: `none`, `published` (115 to 146 ms), or milliseconds.
     #[arg(long, value_name = "MODEL", default_value = "published", value_parser = latency)]
     latency: Latency,
+    /// After how many seconds an idle connection is closed; 0 is never. The real connector's are 5.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    idle_close: u64,
 }
 
 fn main() -> ExitCode {
@@ -55,6 +59,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     device.set_firmware(cli.firmware);
     let connector = Connector::serve(cli.listen, device, cli.latency)
         .with_context(|| format!("cannot listen on `{}`", cli.listen))?;
+    let idle_close = Some(Duration::from_secs(cli.idle_close)).filter(|after| !after.is_zero());
+    connector.set(Fault::IdleClose(idle_close));
     println!(
         "YubiHSM 2 double {:010} at http://{}, authentication key 1 with password `password`",
         cli.serial,

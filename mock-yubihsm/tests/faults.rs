@@ -4,6 +4,7 @@ mod rig;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use mock_yubihsm::faults::{Fault, Lasting, Once};
 use rig::{KEY, Rig};
@@ -65,6 +66,20 @@ fn an_unplugged_device_forgets_its_sessions_and_keeps_its_keys() {
     assert!(!signs(&client));
     rig.connector.set(Fault::Lasting(Lasting::Unplug, false));
     assert!(signs(&rig.client()));
+}
+
+#[test]
+fn an_idle_connection_is_closed_and_what_is_written_into_it_is_lost() {
+    let (rig, client) = Rig::with_key();
+    assert!(signs(&client));
+    rig.connector.set(Fault::CloseIdle);
+    assert!(!signs(&client), "the crate does not look whether its connection was closed");
+    assert_eq!(signatures(&rig), 1);
+    // By itself, after a while.
+    rig.connector.set(Fault::IdleClose(Some(Duration::from_millis(1))));
+    let mut idle = TcpStream::connect(rig.connector.address()).expect("connected");
+    idle.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+    assert_eq!(idle.read(&mut [0]).expect("it is closed within 20 s"), 0);
 }
 
 #[test]

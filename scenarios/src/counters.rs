@@ -1,7 +1,7 @@
 //! What a run may come by. Each is hit somewhere in the whole set of scenarios, or the set does not test what it seems to.
 
 /// The names of all counters.
-pub const ALL: [&str; 110] = [
+pub const ALL: [&str; 112] = [
     "another device took over",
     "answered again",
     "answered again after a restart",
@@ -61,6 +61,8 @@ pub const ALL: [&str; 110] = [
     "key device's answer truncated",
     "key device's log full",
     "key device's sessions all in use",
+    "key held",
+    "key locked",
     "key not on the device",
     "kill between write and sync",
     "last of all lives claimed",

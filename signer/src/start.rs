@@ -16,6 +16,7 @@ use tokio::task::{AbortHandle, JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout_at};
 
 use crate::backend::Backend;
+use crate::backend::locks::Lockable;
 use crate::backend::softsign::unlock::{self, KeyFileError, Loaded, UnlockEnv};
 use crate::backend::softsign::vault::Vault;
 use crate::chain::{Chain, ChainHandle, InvalidPublicKey, Stopped};
@@ -463,7 +464,7 @@ pub struct Opened {
 }
 
 /// Opens a chain's record and its key. The key may be sealed, or on a device that is not there yet: then the record says which
-/// key it is.
+/// key it is. If the key is locked, so says the backend.
 ///
 /// # Errors
 /// [`StartError`]: the record must be there, and be of this chain and key.
@@ -478,6 +479,7 @@ pub async fn open(
         KeyConfig::OnDevices(keys) => {
             let record = Record::open_of_chain(disk, &config.record, &config.id).await?;
             let public_key = PublicKey::from_bytes(record.header().public_key);
+            devices.admit(public_key, &config.record).await;
             let backend = Rc::new(devices.failover(keys, public_key, env)?);
             return Ok(Opened { record, backend, vault: None });
         }
@@ -497,7 +499,10 @@ pub async fn open(
         }
     };
     let vault = Rc::new(vault);
-    Ok(Opened { record, backend: Rc::clone(&vault) as _, vault: Some(vault) })
+    // What a device's witness finds stops a copy of its key in a file, too.
+    devices.admit(vault.public_key(), &config.record).await;
+    let backend = Rc::new(Lockable::new(Rc::clone(&vault) as _, Rc::clone(devices.locks())));
+    Ok(Opened { record, backend, vault: Some(vault) })
 }
 
 /// What a link needs, with its identity read.

@@ -4,7 +4,7 @@ mod rig;
 
 use std::fs;
 
-use mock_yubihsm::faults::{Fault, Once};
+use mock_yubihsm::faults::{Fault, Lasting, Once};
 use mock_yubihsm::latency::Latency;
 use mock_yubihsm::{Connector, Device};
 use monosign_protocol::Step;
@@ -19,51 +19,103 @@ const KEY: u16 = 1;
 /// Somebody else who may sign.
 const OTHER: u16 = 9;
 
-/// A device that audits signatures and refuses them when its log is full, a node, and a signer's home.
+/// Devices that audit signatures and refuse them when their logs are full, a node, and a signer's home.
 struct Rig {
     device: Connector,
+    /// One with the same key, which is asked second.
+    spare: Option<Connector>,
     node: NodeSide,
     home: Home,
 }
 
+const SERIAL: u32 = 12_345_678;
+const SPARE: u32 = 87_654_321;
+
+/// A device with the key, two who may sign with it, and an audit of signatures.
+fn device(serial: u32) -> Connector {
+    let mut count = 0_u8;
+    let entropy = move |bytes: &mut [u8]| {
+        for byte in bytes {
+            count = count.wrapping_mul(5).wrapping_add(113);
+            *byte = count;
+        }
+    };
+    let mut device = Device::new(b"password", Box::new(entropy));
+    device.set_serial(serial);
+    let device = Connector::serve(([127, 0, 0, 1], 0), device, Latency::None).expect("a free port");
+    let admin = client(&device, 1, b"password");
+    let (may, seed) = (Capability::SIGN_EDDSA, signing_key(CHAIN).to_bytes().to_vec());
+    admin.put_asymmetric_key(KEY, "val".into(), Domain::DOM1, may, Algorithm::Ed25519, seed).expect("put");
+    for id in [4, OTHER] {
+        let key = authentication::Key::derive_from_password(b"role");
+        let (may, none) = (may | Capability::GET_LOG_ENTRIES, Capability::empty());
+        let kind = authentication::Algorithm::YubicoAes;
+        admin.put_authentication_key(id, "r".into(), Domain::DOM1, may, none, kind, key).expect("put");
+    }
+    admin.set_command_audit_option(Code::SignEddsa, AuditOption::Fix).expect("set");
+    admin.set_force_audit_option(AuditOption::On).expect("set");
+    device
+}
+
+fn client(device: &Connector, auth_key: u16, password: &[u8]) -> Client {
+    let address = device.address();
+    let config = HttpConfig { addr: address.ip().to_string(), port: address.port(), timeout_ms: 1000 };
+    let credentials = Credentials::from_password(auth_key, password);
+    Client::open(yubihsm::Connector::http(&config), credentials, true).expect("a session")
+}
+
+fn provider(device: &Connector, serial: u32, mode: &str) -> String {
+    format!(
+        "[[providers.yubihsm]]\nadapter = {{ type = \"http\", addr = \"tcp://{}\", timeout_ms = 500 }}\n\
+         serial_number = \"{serial}\"\nauth = {{ key = 4, password_file = \"password\" }}\naudit = \"{mode}\"\n\
+         keys = [{{ chain_ids = [\"{CHAIN}\"], key = {KEY} }}]\n",
+        device.address()
+    )
+}
+
 impl Rig {
     async fn new(mode: &str) -> Self {
-        let mut count = 0_u8;
-        let entropy = move |bytes: &mut [u8]| {
-            for byte in bytes {
-                count = count.wrapping_mul(5).wrapping_add(113);
-                *byte = count;
-            }
-        };
-        let device = Device::new(b"password", Box::new(entropy));
-        let device = Connector::serve(([127, 0, 0, 1], 0), device, Latency::None).expect("a free port");
-        let (node, home) = (NodeSide::tcp().await, Home::new());
-        let rig = Self { device, node, home };
-        let admin = rig.client(1, b"password");
-        let (may, seed) = (Capability::SIGN_EDDSA, signing_key(CHAIN).to_bytes().to_vec());
-        admin
-            .put_asymmetric_key(KEY, "val".into(), Domain::DOM1, may, Algorithm::Ed25519, seed)
-            .expect("put");
-        for id in [4, OTHER] {
-            let key = authentication::Key::derive_from_password(b"role");
-            let (may, none) = (may | Capability::GET_LOG_ENTRIES, Capability::empty());
-            let kind = authentication::Algorithm::YubicoAes;
-            admin.put_authentication_key(id, "r".into(), Domain::DOM1, may, none, kind, key).expect("put");
+        Self::over(device(SERIAL), None, mode).await
+    }
+
+    /// With the key on two devices, which both are watched, from now on.
+    async fn pair() -> Self {
+        let rig = Self::over(device(SERIAL), Some(device(SPARE)), "detect").await;
+        for serial in [SERIAL, SPARE] {
+            let serial = serial.to_string();
+            rig.home.monosign(&["yubihsm", "audit", "init", "--serial", &serial]).must_succeed();
         }
-        admin.set_command_audit_option(Code::SignEddsa, AuditOption::Fix).expect("set");
-        admin.set_force_audit_option(AuditOption::On).expect("set");
-        rig.home.write("password", b"role");
-        let text = format!(
-            "[[chain]]\nid = \"{CHAIN}\"\nstate_file = \"{CHAIN}.record\"\n[[providers.yubihsm]]\n\
-             adapter = {{ type = \"http\", addr = \"tcp://{}\", timeout_ms = 500 }}\nserial_number = \"12345678\"\n\
-             auth = {{ key = 4, password_file = \"password\" }}\naudit = \"{mode}\"\n\
-             keys = [{{ chain_ids = [\"{CHAIN}\"], key = {KEY} }}]\n{}",
-            rig.device.address(),
-            validator_table(CHAIN, &rig.node.addr(), "")
-        );
-        rig.home.write("monosign.toml", text.as_bytes());
-        rig.home.make_record(CHAIN);
         rig
+    }
+
+    async fn over(device: Connector, spare: Option<Connector>, mode: &str) -> Self {
+        let (node, home) = (NodeSide::tcp().await, Home::new());
+        home.write("password", b"role");
+        let mut text = format!("[[chain]]\nid = \"{CHAIN}\"\nstate_file = \"{CHAIN}.record\"\n");
+        text += &provider(&device, SERIAL, mode);
+        text += &spare.as_ref().map(|spare| provider(spare, SPARE, mode)).unwrap_or_default();
+        text += &validator_table(CHAIN, &node.addr(), "");
+        home.write("monosign.toml", text.as_bytes());
+        home.make_record(CHAIN);
+        Self { device, spare, node, home }
+    }
+
+    fn spare(&self) -> &Connector {
+        self.spare.as_ref().expect("a pair")
+    }
+
+    /// How many signatures both have made.
+    fn signatures(&self) -> u64 {
+        let spare = self.spare.as_ref().map_or(0, |spare| spare.device().signatures());
+        self.device.device().signatures() + spare
+    }
+
+    /// As our own, what is as long as the last signature of the device.
+    fn sign_as_a_copy(&self) {
+        let log = client(&self.device, 1, b"password").get_log_entries().expect("a log");
+        let last = log.entries.iter().rev().find(|entry| entry.cmd == Code::SignEddsa).expect("a signature");
+        let message = vec![7; usize::from(last.length) - 2];
+        client(&self.device, 4, b"role").sign_ed25519(KEY, message).expect("signed");
     }
 
     fn init(&self) {
@@ -71,10 +123,7 @@ impl Rig {
     }
 
     fn client(&self, auth_key: u16, password: &[u8]) -> Client {
-        let address = self.device.address();
-        let config = HttpConfig { addr: address.ip().to_string(), port: address.port(), timeout_ms: 1000 };
-        let credentials = Credentials::from_password(auth_key, password);
-        Client::open(yubihsm::Connector::http(&config), credentials, true).expect("a session")
+        client(&self.device, auth_key, password)
     }
 
     async fn start(&self) -> (Signer, Conversation) {
@@ -91,10 +140,10 @@ impl Rig {
         let line = signer.logs("ERROR device").await;
         assert!(line.contains(because), "`{because}` in `{line}`");
         let mut conversation = self.node.converse(CHAIN).await;
-        let (signatures, watermark) = (self.device.device().signatures(), self.home.watermark(CHAIN));
+        let (signatures, watermark) = (self.signatures(), self.home.watermark(CHAIN));
         let request = conversation.request(height, 0, Step::Prevote);
         conversation.refuses(&request).await;
-        assert_eq!(self.device.device().signatures(), signatures);
+        assert_eq!(self.signatures(), signatures);
         assert_eq!(self.home.watermark(CHAIN), watermark);
     }
 }
@@ -308,5 +357,149 @@ fn in_permit_mode_nobody_signs_who_has_made_no_place() {
         let refused = rig.client(OTHER, b"role").sign_ed25519(KEY, vec![7; 90]).expect_err("no place");
         assert_eq!(refused.device_error(), Some(yubihsm::device::ErrorKind::LogFull));
         conversation.signs_prevote(100).await;
+    });
+}
+
+const FILES: [&str; 2] = ["yubihsm-0012345678.audit", "yubihsm-0087654321.audit"];
+
+/// The record and what is known of both logs, as a backup of the directory has them.
+fn backup(rig: &Rig) -> Vec<(String, Vec<u8>)> {
+    let files = FILES.iter().map(ToString::to_string).chain([format!("{CHAIN}.record")]);
+    files.map(|file| (file.clone(), fs::read(rig.home.path(&file)).expect("a file"))).collect()
+}
+
+#[test]
+fn a_restored_disk_that_one_device_finds_signs_on_no_other_until_it_is_unlocked() {
+    run(async {
+        let rig = Rig::pair().await;
+        let (mut signer, mut conversation) = rig.start().await;
+        for height in 1..4 {
+            conversation.signs_prevote(height).await;
+        }
+        let backup = backup(&rig);
+        for height in 4..9 {
+            conversation.signs_prevote(height).await;
+        }
+        assert_eq!(rig.spare().device().signatures(), 0, "the first device has signed it all");
+        signer.kill();
+        drop(conversation);
+        for (file, content) in backup {
+            rig.home.write(&file, &content);
+        }
+        rig.is_stopped(4, "this disk is a copy or was restored").await;
+        let locked = "the key is locked";
+        rig.home.monosign(&["check", "--offline"]).must_fail(3, &[]);
+        let shown = rig.home.monosign(&["check", "--offline"]).stdout;
+        assert!(shown.contains("UNSAFE") && shown.contains(locked), "{shown}");
+        // Not forgotten when the device that has found it is gone.
+        rig.device.set(Fault::Lasting(Lasting::Unplug, true));
+        let _ = fs::remove_file(rig.home.path("log"));
+        let signer = rig.home.start();
+        signer.logs("others with its keys sign without it").await;
+        let mut conversation = rig.node.converse(CHAIN).await;
+        let signatures = rig.signatures();
+        for height in [4, 9] {
+            let request = conversation.request(height, 0, Step::Prevote);
+            let error = conversation.refuses(&request).await.description.to_string();
+            assert!(error.contains(locked), "{error}");
+        }
+        assert_eq!(rig.signatures(), signatures);
+        rig.home.monosign(&["check", "--offline"]).must_fail(3, &[]);
+        drop((signer, conversation));
+        unlock_up_to(&rig, "8").must_fail(1, &["`--serial NUMBER` goes by the log of another device"]);
+        rig.device.set(Fault::Lasting(Lasting::Unplug, false));
+        let done = unlock_up_to(&rig, "8").must_succeed().stdout;
+        for words in [
+            "YubiHSM 0012345678 is unlocked",
+            "YubiHSM 0087654321 is unlocked",
+            "the key of test-chain-1 is unlocked",
+        ] {
+            assert!(done.contains(words), "`{words}` in {done}");
+        }
+        assert_eq!(rig.home.watermark(CHAIN), (9, 0, 0));
+        let nothing = rig.home.monosign(&["yubihsm", "unlock"]).must_succeed().stdout;
+        assert_eq!(nothing.matches("nothing is locked").count(), 2, "{nothing}");
+        rig.home.monosign(&["check", "--offline"]).must_succeed();
+        let (_signer, mut conversation) = rig.start().await;
+        conversation.signs_prevote(9).await;
+    });
+}
+
+#[test]
+fn a_foreign_signature_on_one_device_ends_signing_on_both() {
+    run(async {
+        let rig = Rig::pair().await;
+        let (signer, mut conversation) = rig.start().await;
+        signer.logs("yubihsm 0087654321: ready").await;
+        conversation.signs_prevote(1).await;
+        rig.client(OTHER, b"role").sign_ed25519(KEY, vec![7; 90]).expect("signed");
+        for height in 2..5 {
+            let request = conversation.request(height, 0, Step::Prevote);
+            let error = conversation.refuses(&request).await.description.to_string();
+            assert!(error.contains("authentication key 0x0009 signed with our key 0x0001"), "{error}");
+        }
+        assert_eq!(rig.spare().device().signatures(), 0);
+        // By the log of the other device alone, as when the first is broken; what the first has to tell is found again.
+        drop((signer, conversation));
+        let up_to = format!("{CHAIN}=4");
+        let spare = SPARE.to_string();
+        let unlock = ["yubihsm", "unlock", "--serial", &spare, "--confirm", &spare, "--signed-up-to", &up_to];
+        rig.home.monosign(&unlock).must_succeed();
+        rig.is_stopped(5, "authentication key 0x0009 signed").await;
+        rig.device.set(Fault::Lasting(Lasting::Unplug, true));
+        rig.home.monosign(&unlock).must_succeed();
+        let _ = fs::remove_file(rig.home.path("log"));
+        let signer = rig.home.start();
+        signer.logs("others with its keys sign without it").await;
+        let mut conversation = rig.node.converse(CHAIN).await;
+        conversation.signs_prevote(5).await;
+        assert_eq!(rig.spare().device().signatures(), 1);
+    });
+}
+
+#[test]
+fn an_audit_file_that_is_missing_on_one_device_stops_the_other() {
+    run(async {
+        let rig = Rig::pair().await;
+        fs::remove_file(rig.home.path(FILES[0])).expect("removed");
+        rig.is_stopped(1, "is missing").await;
+        rig.home.monosign(&["check", "--offline"]).must_fail(3, &[]);
+        // The device need not be there for that.
+        rig.device.set(Fault::Lasting(Lasting::Unplug, true));
+        rig.is_stopped(1, "is missing").await;
+        rig.device.set(Fault::Lasting(Lasting::Unplug, false));
+        let serial = SERIAL.to_string();
+        rig.home.monosign(&["yubihsm", "audit", "init", "--serial", &serial]).must_succeed();
+        let (_signer, mut conversation) = rig.start().await;
+        conversation.signs_prevote(1).await;
+    });
+}
+
+#[test]
+fn a_foreign_signature_between_blocks_is_found_though_the_connector_closes_idle_connections() {
+    run(async {
+        for own_length in [true, false] {
+            let rig = Rig::new("detect").await;
+            rig.init();
+            let (_signer, mut conversation) = rig.start().await;
+            // Blocks that are further apart than the connector keeps its connections.
+            for height in 1..4 {
+                conversation.signs_prevote(height).await;
+                rig.device.set(Fault::CloseIdle);
+            }
+            let sessions = rig.device.device().open_sessions();
+            if own_length {
+                rig.sign_as_a_copy();
+            } else {
+                rig.client(4, b"role").sign_ed25519(KEY, vec![7; 90]).expect("signed");
+            }
+            rig.device.set(Fault::CloseIdle);
+            let signatures = rig.signatures();
+            let request = conversation.request(4, 0, Step::Prevote);
+            let error = conversation.refuses(&request).await.description.to_string();
+            assert!(error.contains("a signature that this signer did not ask for"), "{error}");
+            assert_eq!(rig.signatures(), signatures, "it was not even asked for");
+            assert!(rig.device.device().open_sessions() <= sessions + 2, "no session was lost");
+        }
     });
 }

@@ -1,9 +1,10 @@
 //! What holds the consensus key.
 //!
 //! [`softsign`] keeps it in this process. [`yubihsm`] and [`pkcs11`] keep it on devices, and [`device`] is what all
-//! devices share: one owner of each, deadlines, reconnection, failover.
+//! devices share: one owner of each, deadlines, reconnection, failover. Which keys must not sign anywhere is known to [`locks`].
 
 pub mod device;
+pub mod locks;
 pub mod pkcs11;
 pub mod softsign;
 pub mod yubihsm;
@@ -59,6 +60,9 @@ pub enum BackendError {
         /// What the device takes.
         max: usize,
     },
+    /// It is about the key and not about a device: nothing is signed with it anywhere.
+    #[error("{0}")]
+    Locked(String),
     /// The device that holds the key failed, or did not answer in time.
     #[error("{0}")]
     Failed(String),

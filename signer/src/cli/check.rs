@@ -12,6 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
 use super::{ConfigArgs, Failure, advice, block_on, custody, unlock_env};
+use crate::backend::BackendError;
+use crate::backend::locks::{lock_of, lock_path};
 use crate::config::{ChainConfig, Config, KeyConfig, ThresholdConfig, ValidatorConfig};
 use crate::link::{Protection, session_for};
 use crate::ops::access::{self, Trust};
@@ -57,7 +59,7 @@ pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> Result<(), Failure> 
         report.line(Finding::Bad, "no [[validator]] to sign for")?;
     }
     for chain in &config.chains {
-        check_chain(chain, &mut report)?;
+        check_chain(chain, &config.chains, &mut report)?;
     }
     for validator in &config.validators {
         check_validator(validator, args.offline, &mut report)?;
@@ -105,10 +107,10 @@ impl Report<'_> {
     }
 }
 
-fn check_chain(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failure> {
+fn check_chain(chain: &ChainConfig, chains: &[ChainConfig], report: &mut Report<'_>) -> Result<(), Failure> {
     match &chain.key {
         KeyConfig::Threshold(share) => check_cosigner(chain, share, report)?,
-        KeyConfig::Softsign(_) | KeyConfig::OnDevices(_) => check_key(chain, report)?,
+        KeyConfig::Softsign(_) | KeyConfig::OnDevices(_) => check_key(chain, chains, report)?,
     }
     let dir = chain.record.parent().unwrap_or(Path::new("."));
     match sync_time(dir) {
@@ -166,13 +168,14 @@ fn refused(chain: &ChainConfig, error: StartError, report: &mut Report<'_>) -> R
     report.line(finding, format!("chain {}: {}", chain.id, failure.text()))
 }
 
-fn check_key(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failure> {
+fn check_key(chain: &ChainConfig, chains: &[ChainConfig], report: &mut Report<'_>) -> Result<(), Failure> {
     let id = &chain.id;
     let seams = Seams::production();
-    match block_on(open(chain, &seams))? {
+    match block_on(open(chain, chains, &seams))? {
         Ok((key, record)) => {
             let (finding, text) = match key {
                 Ok(public_key) => (Finding::Good, format!("chain {id}: key {public_key}")),
+                Err(locked @ BackendError::Locked(_)) => (Finding::Unsafe, format!("chain {id}: {locked}")),
                 Err(waits_for) => (Finding::Warning, format!("chain {id}: {waits_for}")),
             };
             report.line(finding, text)?;
@@ -185,8 +188,12 @@ fn check_key(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failure
                 .map_or_else(|e| e.to_string(), |(_, watermark)| watermark.to_string());
             let text = format!("chain {id}: a signer runs on this record, last signed h/r/s {watermark}");
             report.line(Finding::Good, text)?;
+            check_lock(chain, &seams, report)?;
         }
-        Err(error) => refused(chain, error, report)?,
+        Err(error) => {
+            refused(chain, error, report)?;
+            check_lock(chain, &seams, report)?;
+        }
     }
     if let Some(failure) = advice::something_above(chain) {
         report.line(Finding::Unsafe, format!("chain {id}: {}", failure.text()))?;
@@ -198,24 +205,66 @@ fn check_key(chain: &ChainConfig, report: &mut Report<'_>) -> Result<(), Failure
     Ok(())
 }
 
-/// A chain's record, and its key if it can sign, or what that waits for.
-async fn open(chain: &ChainConfig, seams: &Seams) -> Result<(Result<PublicKey, String>, Record), StartError> {
-    let (env, mut devices) = (unlock_env(), Devices::new(Rc::clone(&seams.disk)));
+/// Whether the key is locked, of a chain that was not opened.
+fn check_lock(chain: &ChainConfig, seams: &Seams, report: &mut Report<'_>) -> Result<(), Failure> {
+    let id = &chain.id;
+    match block_on(lock_of(&*seams.disk, &chain.record))? {
+        Ok(None) => Ok(()),
+        Ok(Some(why)) => report.line(Finding::Unsafe, format!("chain {id}: the key is locked: {why}")),
+        Err(error) => {
+            let path = lock_path(&chain.record);
+            report.line(Finding::Unsafe, format!("chain {id}: `{}` cannot be read: {error}", path.display()))
+        }
+    }
+}
+
+/// A chain's record, and its key if it can sign, or what that waits for. Others with the same key are looked at as well: what is found there stops
+/// this one.
+async fn open(
+    chain: &ChainConfig,
+    chains: &[ChainConfig],
+    seams: &Seams,
+) -> Result<(Result<PublicKey, BackendError>, Record), StartError> {
+    let (env, mut devices) = (unlock_env(), Devices::new(Rc::clone(&seams.disk)).that_only_look());
     let Opened { record, backend, .. } = start::open(chain, &env, seams, &mut devices).await?;
     let public_key = backend.public_key();
     let KeyConfig::OnDevices(keys) = &chain.key else {
-        let sealed = "the key is sealed: `monosign unlock` is needed after each start".to_owned();
-        return Ok((backend.ready().map(|()| public_key).map_err(|_| sealed), record));
+        let ready = backend.ready().map(|()| public_key).map_err(|error| match error {
+            BackendError::Sealed => {
+                BackendError::Failed("the key is sealed: `monosign unlock` is needed after each start".into())
+            }
+            other => other,
+        });
+        return Ok((ready, record));
     };
     // Each device, where one alone would do to sign.
-    let mut waits_for = Vec::new();
+    let mut on_devices = Vec::new();
     for key in keys {
-        let key = devices.key(key, public_key, &env)?;
-        if timeout(DIAL, key.until_ready()).await.is_err() {
-            waits_for.extend(key.ready().err().map(|error| error.to_string()));
+        on_devices.push(devices.key(key, public_key, &env)?);
+    }
+    for other in chains.iter().filter(|other| other.id != chain.id) {
+        let peeked = Record::peek(&*seams.disk, &other.record).await;
+        if peeked.is_ok_and(|(header, _)| header.public_key == *public_key.as_bytes()) {
+            devices.admit(public_key, &other.record).await;
+            for key in other.key.on_devices() {
+                on_devices.push(devices.key(key, public_key, &env)?);
+            }
         }
     }
-    let key = if waits_for.is_empty() { Ok(public_key) } else { Err(waits_for.join("; ")) };
+    let mut waits_for = Vec::new();
+    for key in on_devices {
+        if timeout(DIAL, key.until_ready()).await.is_err() {
+            // Two chains may have the same key on one device.
+            let waits = key.ready().err().map(|error| error.to_string());
+            waits_for.extend(waits.filter(|waits| !waits_for.contains(waits)));
+        }
+    }
+    // What any of them has found is about the key.
+    let key = match devices.locks().check(public_key) {
+        Err(locked @ BackendError::Locked(_)) => Err(locked),
+        _ if waits_for.is_empty() => Ok(public_key),
+        _ => Err(BackendError::Failed(waits_for.join("; "))),
+    };
     Ok((key, record))
 }
 

@@ -44,6 +44,14 @@ impl KeyConfig {
         }
     }
 
+    /// The devices that it is on.
+    pub fn on_devices(&self) -> &[DeviceKey] {
+        match self {
+            Self::OnDevices(keys) => keys,
+            Self::Softsign(_) | Self::Threshold(_) => &[],
+        }
+    }
+
     /// The share and the other cosigners, if it is shared.
     pub fn threshold(&self) -> Option<&ThresholdConfig> {
         match self {

@@ -1,11 +1,13 @@
 //! The devices of a running signer.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::StartError;
 use crate::backend::device::{self, Device, Executor, Failover, OwnThread};
+use crate::backend::locks::KeyLocks;
 use crate::backend::pkcs11::{self, ChildProcess};
 use crate::backend::softsign::unlock::UnlockEnv;
 use crate::backend::yubihsm::{self, Audit, Witnessed, YubihsmDriver};
@@ -30,6 +32,9 @@ pub struct Devices {
     disk: Rc<dyn Disk>,
     hardware: Rc<dyn Hardware>,
     devices: BTreeMap<String, Device>,
+    locks: Rc<KeyLocks>,
+    /// Whether alarms are found, and not kept.
+    only_look: bool,
     /// How many keys were put on several devices. Chains take turns in which one they ask first.
     turn: usize,
 }
@@ -42,7 +47,22 @@ impl Devices {
 
     /// None yet, of other hardware than this machine's.
     pub fn of(disk: Rc<dyn Disk>, hardware: Rc<dyn Hardware>) -> Self {
-        Self { disk, hardware, devices: BTreeMap::new(), turn: 0 }
+        Self { disk, hardware, devices: BTreeMap::new(), locks: Rc::default(), only_look: false, turn: 0 }
+    }
+
+    /// The same for a command that looks, and changes nothing.
+    pub fn that_only_look(self) -> Self {
+        Self { only_look: true, ..self }
+    }
+
+    /// Which keys must not sign.
+    pub fn locks(&self) -> &Rc<KeyLocks> {
+        &self.locks
+    }
+
+    /// A chain's record, beside which it is kept that its key is locked.
+    pub async fn admit(&self, public_key: PublicKey, record: &Path) {
+        self.locks.admit(&self.disk, public_key, record, self.only_look).await;
     }
 
     /// A key on its device. It must be called within a [`tokio::task::LocalSet`].
@@ -86,6 +106,7 @@ impl Devices {
 
     /// Takes a device over.
     fn own(&self, key: &DeviceKey, env: &UnlockEnv) -> Result<Device, StartError> {
+        let locks = Rc::clone(&self.locks);
         match key {
             DeviceKey::Yubihsm(key) => {
                 let settings = key.provider.settings(env)?;
@@ -93,19 +114,19 @@ impl Devices {
                 let executor = self.hardware.yubihsm(settings);
                 let YubihsmProvider { audit, audit_file, .. } = &*key.provider;
                 if *audit == Audit::Off {
-                    return Ok(Device::new(&name, executor, limits));
+                    return Ok(Device::new(&name, executor, limits, locks));
                 }
                 let (watched, disk) = (key.provider.watched(), Rc::clone(&self.disk));
                 let witnessed = Witnessed::new(executor, *audit, watched, disk, audit_file.clone());
                 // Around a signature the log is looked at and marked as read, which takes a few ms each; any one of these exchanges may be
                 // lost, and take as long as the one of an unwatched device.
                 let limits = device::Limits { deadline: limits.deadline * 2, ..limits };
-                Ok(Device::new(&name, Rc::new(witnessed), limits))
+                Ok(Device::new(&name, Rc::new(witnessed), limits, locks))
             }
             DeviceKey::Pkcs11(key) => {
                 let settings = key.provider.settings(env)?;
                 let (name, limits) = (settings.name(), settings.limits());
-                Ok(Device::new(&name, self.hardware.pkcs11(settings), limits))
+                Ok(Device::new(&name, self.hardware.pkcs11(settings), limits, locks))
             }
         }
     }

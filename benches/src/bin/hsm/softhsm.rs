@@ -46,7 +46,8 @@ impl Rig {
         let public_key = PublicKey::from_bytes(SigningKey::from_bytes(&SEED).verifying_key().to_bytes());
         token.import("k", &[1], &SEED, &public_key)?;
         let limits = settings.limits();
-        let device = Device::new("bench", Rc::new(ChildProcess::new(Rc::new(settings))), limits);
+        let device =
+            Device::new("bench", Rc::new(ChildProcess::new(Rc::new(settings))), limits, Rc::default());
         Ok(Self { bare: Bare(token), key: device.key(0, public_key) })
     }
 }

@@ -119,10 +119,10 @@ async fn own(connector: &Connector, watch: Option<Watch<'_>>) -> anyhow::Result<
     let (settings, limits) = (Arc::new(settings.clone()), settings.limits());
     let make = move || Box::new(YubihsmDriver::new(Arc::clone(&settings))) as _;
     let thread = Rc::new(OwnThread::new("yubihsm", make));
-    let Some((dir, log)) = watch else { return Ok(Device::new("bench", thread, limits)) };
+    let Some((dir, log)) = watch else { return Ok(Device::new("bench", thread, limits, Rc::default())) };
     let (disk, path) = (Rc::new(StdDisk::default()), dir.path().join("audit"));
     Witnessed::init(&*disk, &path, &log).await?;
     let watched = Watched { auth_key: 1, keys: BTreeSet::from([KEY]) };
     let witnessed = Witnessed::new(thread, Audit::Detect, watched, disk, path);
-    Ok(Device::new("bench", Rc::new(witnessed), limits))
+    Ok(Device::new("bench", Rc::new(witnessed), limits, Rc::default()))
 }

@@ -235,8 +235,10 @@ impl HeardKey {
 }
 
 /// What operators read, and what it is counted as.
-const HEARD: [(&str, &str); 6] = [
+const HEARD: [(&str, &str); 8] = [
     ("it is asked nothing more", "key device latched"),
+    ("nothing is signed with it on any device", "key locked"),
+    ("nothing is signed with the key on any device:", "key held"),
     ("that this signer did not ask for", "witness found a signature of another"),
     ("signed with our key", "witness found a signature of another"),
     ("what is between cannot be known", "witness found a gap"),

@@ -10,7 +10,8 @@ use crate::pubkey::PublicKey;
 use crate::record::Permit;
 use crate::seams::Local;
 
-/// Asks one device, and the next if it fails or gives no answer in time. All hold the same key.
+/// Asks one device, and the next if it fails or gives no answer in time. All hold the same key. What is about the key and not about a device
+/// ([`About`](super::About)) stops it on all of them.
 ///
 /// Two devices may both sign the same bytes, which is one signature: Ed25519 is deterministic.
 pub struct Failover {
@@ -42,6 +43,7 @@ impl Failover {
                     self.last.set(n);
                     return Ok(signature);
                 }
+                Err(error @ BackendError::Locked(_)) => return Err(error),
                 Err(error) => failures.push(error),
             }
         }
@@ -59,6 +61,7 @@ impl Backend for Failover {
         for key in &self.keys {
             match key.ready() {
                 Ok(()) => return Ok(()),
+                Err(error @ BackendError::Locked(_)) => return Err(error),
                 Err(error) => failures.push(error),
             }
         }

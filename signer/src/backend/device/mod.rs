@@ -89,9 +89,12 @@ pub enum DeviceError {
     /// It signs nothing until its audit log is read.
     #[error("its audit log is full: nothing is signed until somebody reads it")]
     LogFull,
-    /// Something is wrong that no machine puts right: it is asked nothing more.
+    /// Its log tells of what must not be. It is asked nothing more, and its keys are locked everywhere.
     #[error("{0}")]
     Alarm(String),
+    /// What is known of its log cannot be read or kept, or it does not show its log. Its keys are held everywhere while that lasts.
+    #[error("{0}")]
+    Unwatched(String),
     /// It refuses what is asked, and is well otherwise.
     #[error("it refuses: {0}")]
     Refused(String),
@@ -105,7 +108,48 @@ pub enum DeviceError {
     },
 }
 
+/// Whom an error is about, and so what it stops.
+///
+/// | error | what it stops | until |
+/// |---|---|---|
+/// | [`TooLong`](DeviceError::TooLong), [`Refused`](DeviceError::Refused) | this request | |
+/// | [`Lost`](DeviceError::Lost), [`Deadline`](DeviceError::Deadline), [`SessionsFull`](DeviceError::SessionsFull), [`LogFull`](DeviceError::LogFull) | this device | it is over |
+/// | [`NoKey`](DeviceError::NoKey), and a key that is not the record's | this key on this device | it is there |
+/// | [`WrongPassword`](DeviceError::WrongPassword), and a signature that does not verify | this device | a restart |
+/// | [`Unwatched`](DeviceError::Unwatched) | its keys, on every device | it is over; after a failed write, a restart |
+/// | [`Alarm`](DeviceError::Alarm) | its keys, on every device | `monosign yubihsm unlock` |
+///
+/// Where another device has the key, it signs on in all rows but the last two. A key file has no such errors: it is sealed, or it signs; and
+/// it is stopped with the devices that hold the same key. A token has no log, and so no witness: its errors are those of the first four rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// What was asked.
+    Request,
+    /// The device, while it lasts.
+    Device,
+    /// One key on the device, while it lasts.
+    KeyOnDevice,
+    /// The device, until a restart.
+    DeviceForGood,
+    /// The key, on every device, while it lasts.
+    Key,
+    /// The key, on every device, until an operator has gone on.
+    KeyUntilUnlocked,
+}
+
 impl DeviceError {
+    /// Whom it is about.
+    pub fn about(&self) -> About {
+        match self {
+            Self::TooLong { .. } | Self::Refused(_) => About::Request,
+            Self::Lost { .. } | Self::Deadline | Self::SessionsFull | Self::LogFull => About::Device,
+            Self::NoKey { .. } => About::KeyOnDevice,
+            Self::WrongPassword => About::DeviceForGood,
+            Self::Unwatched(_) => About::Key,
+            Self::Alarm(_) => About::KeyUntilUnlocked,
+        }
+    }
+
     /// Whether the device itself said that it does not do what was asked, so that it has not been done and will not be.
     pub fn is_clean(&self) -> bool {
         matches!(self, Self::NoKey { .. } | Self::LogFull | Self::Refused(_) | Self::TooLong { .. })
@@ -125,6 +169,11 @@ pub trait Driver {
 pub trait Executor {
     /// Does one thing. Dropping the future abandons it: it may be done all the same, or later. One at a time.
     fn execute(&self, request: Request) -> Local<'_, Result<Reply, DeviceError>>;
+
+    /// Whether the device's log was looked at since the start, if it is looked at at all.
+    fn has_looked(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

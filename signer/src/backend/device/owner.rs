@@ -6,6 +6,9 @@
 //!   answer, so that who asked first needs it first;
 //! * no answer is waited for longer than the deadline;
 //! * a wrong password, a wrong signature or an alarm of the witness is the end: the device is latched, and asked nothing more by this process;
+//! * an alarm locks the device's keys everywhere before anybody is told of it, and durably before the answer goes out;
+//! * from the start until its log was looked at, a device with a witness holds its keys everywhere, unless it cannot be reached: then it is
+//!   taken for dead after [`HEARING`];
 //! * a key signs only after the device has shown that it is the key it should be.
 
 use std::cell::{Cell, RefCell};
@@ -19,6 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{DeviceError, Executor, Reply, Request};
 use crate::backend::BackendError;
+use crate::backend::locks::{Held, KeyLocks};
 use crate::pubkey::PublicKey;
 
 /// How much a device is waited for, and what it takes.
@@ -38,6 +42,9 @@ const QUEUE: usize = 256;
 /// How soon a failed device is tried again, doubling up to the other.
 const FIRST_PROBE: Duration = Duration::from_millis(100);
 const SLOWEST_PROBE: Duration = Duration::from_secs(2);
+/// How long other devices wait at a start for the log of one that cannot be reached. One that answers is waited for without end: what it
+/// has to tell may be that this disk is an old one.
+const HEARING: Duration = Duration::from_secs(5);
 /// A session that was given up stays open on the device for this long (YubiHSM 2: 30 s), and this many of its 16 are ours to
 /// waste, so that an unsteady connection cannot lock everybody out.
 const SESSION_LIFE: Duration = Duration::from_secs(30);
@@ -56,6 +63,7 @@ pub struct Device {
 pub struct DeviceKey {
     device: Device,
     number: u16,
+    public_key: PublicKey,
 }
 
 struct Shared {
@@ -63,6 +71,11 @@ struct Shared {
     limits: Limits,
     state: RefCell<State>,
     keys: RefCell<BTreeMap<u16, Key>>,
+    locks: Rc<KeyLocks>,
+    /// Why it holds its keys everywhere.
+    held: RefCell<Option<Held>>,
+    /// What it has locked its keys for.
+    alarm: RefCell<Option<String>>,
     dropped: Cell<u64>,
     changed: Notify,
 }
@@ -97,6 +110,7 @@ enum Job {
 struct Owner {
     shared: Rc<Shared>,
     executor: Rc<dyn Executor>,
+    begun: Instant,
     next_probe: Instant,
     pause: Duration,
     /// When sessions were given up, the oldest first.
@@ -109,13 +123,18 @@ struct Owner {
 }
 
 impl Device {
-    /// Takes a device over, and begins to look for it. It must live within a [`tokio::task::LocalSet`].
-    pub fn new(name: &str, executor: Rc<dyn Executor>, limits: Limits) -> Self {
+    /// Takes a device over, and begins to look for it. It must live within a [`tokio::task::LocalSet`]. What it finds about its keys goes into
+    /// `locks`, which all devices share that may have the same.
+    pub fn new(name: &str, executor: Rc<dyn Executor>, limits: Limits, locks: Rc<KeyLocks>) -> Self {
+        let held = (!executor.has_looked()).then(|| Held::Awaited("its log was not looked at yet".into()));
         let shared = Rc::new(Shared {
             name: name.to_owned(),
             limits,
             state: RefCell::new(State::Waiting("it was not reached yet".into())),
             keys: RefCell::default(),
+            locks,
+            held: RefCell::new(held),
+            alarm: RefCell::default(),
             dropped: Cell::new(0),
             changed: Notify::new(),
         });
@@ -123,6 +142,7 @@ impl Device {
         let owner = Owner {
             shared: Rc::clone(&shared),
             executor,
+            begun: Instant::now(),
             next_probe: Instant::now(),
             pause: FIRST_PROBE,
             spent: VecDeque::new(),
@@ -138,9 +158,10 @@ impl Device {
     pub fn key(&self, number: u16, expected: PublicKey) -> DeviceKey {
         let missing = Some("it was not looked for yet".into());
         self.shared.keys.borrow_mut().insert(number, Key { expected, missing });
+        self.shared.tell_locks(expected);
         // If the queue is full, the device is at work, and looks when it is not.
         let _ = self.jobs.try_send(Job::Look);
-        DeviceKey { device: self.clone(), number }
+        DeviceKey { device: self.clone(), number, public_key: expected }
     }
 
     /// How many requests were dropped because nobody waited for their answers any more.
@@ -163,6 +184,7 @@ impl DeviceKey {
     /// What is waited for, or why nothing will ever come.
     pub fn ready(&self) -> Result<(), BackendError> {
         let shared = &self.device.shared;
+        shared.locks.check(self.public_key)?;
         shared.refusal()?;
         let keys = shared.keys.borrow();
         match keys.get(&self.number).and_then(|key| key.missing.as_deref()) {
@@ -173,8 +195,13 @@ impl DeviceKey {
 
     /// Waits until the device and the key are there, which may be never.
     pub async fn until_ready(&self) {
+        let shared = &self.device.shared;
         while self.ready().is_err() {
-            self.device.shared.changed.notified().await;
+            tokio::select! {
+                biased;
+                () = shared.changed.notified() => {}
+                () = shared.locks.changed() => {}
+            }
         }
     }
 
@@ -187,8 +214,13 @@ impl DeviceKey {
         if message.len() > max {
             return Err(BackendError::TooLong { len: message.len(), max });
         }
+        let locks = &self.device.shared.locks;
+        locks.check(self.public_key)?;
         let request = Request::Sign { key: self.number, message: message.to_vec() };
-        match self.device.ask(request).await? {
+        let reply = self.device.ask(request).await;
+        // This device or another may have found meanwhile that nothing must be signed any more.
+        locks.check(self.public_key)?;
+        match reply? {
             Reply::Signature(signature) => Ok(*signature),
             _ => Err(self.device.shared.failed("it answered something else")),
         }
@@ -210,6 +242,13 @@ impl Shared {
         BackendError::Failed(format!("device {}: {what}", self.name))
     }
 
+    fn about_the_key(&self, what: impl std::fmt::Display) -> BackendError {
+        BackendError::Locked(format!(
+            "nothing is signed with the key on any device: device {}: {what}",
+            self.name
+        ))
+    }
+
     fn refusal(&self) -> Result<(), BackendError> {
         match &*self.state.borrow() {
             State::Ready => Ok(()),
@@ -226,15 +265,83 @@ impl Shared {
     }
 
     fn latch(&self, why: &str) {
-        // What can be done about it comes last.
-        let (why_alone, hint) = why.split_at(why.find("\nhint:").unwrap_or(why.len()));
-        tracing::error!(
-            device = %self.name,
-            "device {}: {why_alone}: it is asked nothing more until a restart{hint}",
-            self.name
-        );
+        tracing::error!(device = %self.name, "device {}: {why}: it is asked nothing more until a restart", self.name);
         *self.state.borrow_mut() = State::Latched(why.to_owned());
         self.changed.notify_waiters();
+    }
+
+    /// What the device's log tells of is about its keys. Whoever calls this has the locks kept before anybody is answered.
+    fn lock(&self, alarm: &str) {
+        // What can be done about it comes last.
+        let (alone, hint) = alarm.split_at(alarm.find("\nhint:").unwrap_or(alarm.len()));
+        tracing::error!(
+            device = %self.name,
+            "device {}: {alone}: it is asked nothing more, and its keys are locked on every device{hint}",
+            self.name
+        );
+        *self.state.borrow_mut() = State::Latched(alarm.to_owned());
+        *self.alarm.borrow_mut() = Some(format!("device {}: {alarm}", self.name));
+        self.tell_locks_of_all();
+        self.changed.notify_waiters();
+    }
+
+    /// What is waited for is in the log already.
+    fn wait_for(&self, what: &str) {
+        let mut state = self.state.borrow_mut();
+        if !matches!(*state, State::Latched(_)) {
+            *state = State::Waiting(what.to_owned());
+        }
+    }
+
+    /// Holds the device's keys on every device, and says so once.
+    fn hold(&self, why: Held) {
+        if self.held.borrow().as_ref() == Some(&why) {
+            return;
+        }
+        if let Held::Unwatched(what) = &why {
+            let (alone, hint) = what.split_at(what.find("\nhint:").unwrap_or(what.len()));
+            tracing::error!(
+                device = %self.name,
+                "device {}: {alone}: nothing is signed with its keys on any device{hint}",
+                self.name
+            );
+        }
+        *self.held.borrow_mut() = Some(why);
+        self.tell_locks_of_all();
+    }
+
+    fn release(&self) {
+        if self.held.borrow_mut().take().is_some() {
+            let keys: Vec<_> = self.keys.borrow().values().map(|key| key.expected).collect();
+            keys.into_iter().for_each(|key| self.locks.release(key, &self.name));
+        }
+    }
+
+    fn tell_locks_of_all(&self) {
+        let keys: Vec<_> = self.keys.borrow().values().map(|key| key.expected).collect();
+        keys.into_iter().for_each(|key| self.tell_locks(key));
+    }
+
+    fn tell_locks(&self, key: PublicKey) {
+        if let Some(why) = &*self.held.borrow() {
+            self.locks.hold(key, &self.name, why.clone());
+        }
+        if let Some(alarm) = &*self.alarm.borrow() {
+            self.locks.lock(key, alarm);
+        }
+    }
+
+    /// Has it written down which keys are locked. A key that came later is locked, too.
+    async fn keep_locks(&self) {
+        if self.alarm.borrow().is_none() {
+            return;
+        }
+        if let Err(error) = self.locks.keep().await {
+            tracing::error!(
+                device = %self.name,
+                "device {}: {error}: its keys are locked only until a restart", self.name
+            );
+        }
     }
 
     /// Notes a state and logs it, once.
@@ -281,7 +388,10 @@ impl Owner {
                 biased;
                 job = queue.recv() => match job {
                     Some(Job::Ask { request, asked, answer }) => self.serve(request, asked, answer).await,
-                    Some(Job::Look) => self.probe_soon(),
+                    Some(Job::Look) => {
+                        self.shared.keep_locks().await;
+                        self.probe_soon();
+                    }
                     None => return,
                 },
                 () = sleep_until(self.next_probe), if probe => self.probe().await,
@@ -319,14 +429,19 @@ impl Owner {
                 self.tell_of(&reason);
             }
         }
-        let _ = answer.send(result.map_err(|error| {
-            let failed = match error {
-                DeviceError::TooLong { len, max } => BackendError::TooLong { len, max },
-                _ => self.shared.failed(&error),
-            };
-            self.note(&error, key);
-            failed
-        }));
+        let result = match result {
+            Ok(reply) => Ok(reply),
+            Err(error) => {
+                self.note(&error, key).await;
+                Err(match error {
+                    DeviceError::TooLong { len, max } => BackendError::TooLong { len, max },
+                    // By the time that this is read, it may be over already; the next device must not be asked all the same.
+                    DeviceError::Unwatched(_) | DeviceError::Alarm(_) => self.shared.about_the_key(&error),
+                    _ => self.shared.failed(&error),
+                })
+            }
+        };
+        let _ = answer.send(result);
     }
 
     /// What went well at the second attempt is told too, and not more often than anybody reads it.
@@ -351,14 +466,53 @@ impl Owner {
         if matches!(result, Err(DeviceError::Deadline | DeviceError::Lost { session_spent: true, .. })) {
             self.spent.push_back(Instant::now());
         }
+        self.hear(result.as_ref().err());
         result
     }
 
+    /// What the witness has said by this, if there is one.
+    fn hear(&self, error: Option<&DeviceError>) {
+        let is_awaited = self.is_awaited();
+        match error {
+            Some(DeviceError::Unwatched(why)) => self.shared.hold(Held::Unwatched(why.clone())),
+            Some(DeviceError::WrongPassword) if is_awaited => {
+                let why = "it refuses the password, and its log cannot be looked at\nhint: give it the right one, and restart the signer";
+                self.shared.hold(Held::Unwatched(why.into()));
+            }
+            _ if self.executor.has_looked() => self.shared.release(),
+            Some(DeviceError::Lost { .. } | DeviceError::Deadline) if is_awaited => self.may_be_dead(),
+            _ => {}
+        }
+    }
+
+    /// Whether its log was not looked at yet, and it was not taken for dead.
+    fn is_awaited(&self) -> bool {
+        matches!(*self.shared.held.borrow(), Some(Held::Awaited(_)))
+    }
+
+    /// A device that cannot be reached must not keep others from signing for ever.
+    fn may_be_dead(&self) {
+        let name = &self.shared.name;
+        if self.begun.elapsed() < HEARING {
+            return;
+        }
+        tracing::warn!(
+            device = %name,
+            "device {name}: it could not be reached for {HEARING:?}: others with its keys sign without it, and what its log tells is known when it \
+             is back"
+        );
+        self.shared.release();
+    }
+
     /// What an error means for what comes.
-    fn note(&mut self, error: &DeviceError, key: Option<u16>) {
+    async fn note(&mut self, error: &DeviceError, key: Option<u16>) {
         match (error, key) {
             (DeviceError::WrongPassword, _) => self.shared.latch("it refuses the password"),
-            (DeviceError::Alarm(alarm), _) => self.shared.latch(alarm),
+            (DeviceError::Alarm(alarm), _) => {
+                self.shared.lock(alarm);
+                self.shared.keep_locks().await;
+            }
+            (DeviceError::Unwatched(why), _) => self.shared.wait_for(why),
             (DeviceError::NoKey { key, reason }, Some(_)) => {
                 self.shared.set_missing(*key, Some(reason.clone()));
             }
@@ -388,6 +542,9 @@ impl Owner {
     /// Looks whether the device is there, and its keys.
     async fn probe(&mut self) {
         if !self.may_open() {
+            if self.is_awaited() {
+                self.may_be_dead();
+            }
             let what = "many sessions were given up, and it frees them after 30 s";
             self.shared.set(State::Waiting(what.into()));
             self.next_probe = self.spent.front().map_or_else(Instant::now, |oldest| *oldest + SESSION_LIFE);
@@ -396,7 +553,11 @@ impl Owner {
         match self.look().await {
             Ok(()) => self.shared.set(State::Ready),
             Err(DeviceError::WrongPassword) => self.shared.latch("it refuses the password"),
-            Err(DeviceError::Alarm(alarm)) => self.shared.latch(&alarm),
+            Err(DeviceError::Alarm(alarm)) => {
+                self.shared.lock(&alarm);
+                self.shared.keep_locks().await;
+            }
+            Err(DeviceError::Unwatched(why)) => self.shared.wait_for(&why),
             Err(error) => self.shared.set(State::Waiting(error.to_string())),
         }
         self.next_probe = Instant::now() + self.pause;

@@ -10,8 +10,10 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, advance, sleep, timeout};
 
 use super::*;
+use crate::backend::locks::{KeyLocks, Lockable, lock_of, lock_path, unlock};
 use crate::backend::{Backend, BackendError};
 use crate::record::Permit;
+use crate::seams::{Disk, StdDisk};
 
 const KEY: PublicKey = PublicKey::from_bytes([7; 32]);
 const LIMITS: Limits = Limits { deadline: Duration::from_secs(1), max_message: 100 };
@@ -33,6 +35,8 @@ struct Fake {
     broken: RefCell<Option<DeviceError>>,
     takes: Duration,
     asked: RefCell<Vec<Request>>,
+    /// Whether its log was looked at, or it has none.
+    looked: Cell<bool>,
 }
 
 impl Fake {
@@ -42,7 +46,15 @@ impl Fake {
 
     fn slow(name: u8, takes: Duration) -> Rc<Self> {
         let (key, does) = (Cell::new(KEY), RefCell::default());
-        Rc::new(Self { name, key, does, broken: RefCell::new(None), takes, asked: RefCell::default() })
+        let (asked, looked) = (RefCell::default(), Cell::new(true));
+        Rc::new(Self { name, key, does, broken: RefCell::new(None), takes, asked, looked })
+    }
+
+    /// One with a witness, which looks at its log with the first answer.
+    fn with_witness(name: u8) -> Rc<Self> {
+        let fake = Self::new(name);
+        fake.looked.set(false);
+        fake
     }
 
     fn next(&self, does: impl IntoIterator<Item = Does>) {
@@ -61,6 +73,7 @@ impl Executor for Fake {
             if let Some(error) = &*self.broken.borrow() {
                 return Err(error.clone());
             }
+            self.looked.set(true);
             match request {
                 Request::PublicKey(1) => Ok(Reply::PublicKey(self.key.get())),
                 Request::PublicKey(other) => Err(no_key(other)),
@@ -86,10 +99,19 @@ impl Executor for Owned {
     fn execute(&self, request: Request) -> Local<'_, Result<Reply, DeviceError>> {
         self.0.execute(request)
     }
+
+    fn has_looked(&self) -> bool {
+        self.0.looked.get()
+    }
 }
 
 fn device(fake: &Rc<Fake>) -> Device {
-    Device::new(&fake.name.to_string(), Rc::new(Owned(Rc::clone(fake))), LIMITS)
+    device_of(fake, &Rc::default())
+}
+
+/// One of several that share what is known about keys.
+fn device_of(fake: &Rc<Fake>, locks: &Rc<KeyLocks>) -> Device {
+    Device::new(&fake.name.to_string(), Rc::new(Owned(Rc::clone(fake))), LIMITS, Rc::clone(locks))
 }
 
 fn no_key(key: u16) -> DeviceError {
@@ -298,5 +320,260 @@ fn the_other_device_signs_when_one_fails_or_hangs() {
         let keys = [device(&Fake::new(3)).key(1, KEY)];
         let long = keys[0].sign(&[0; 101]).await;
         assert_eq!(long, Err(BackendError::TooLong { len: 101, max: 100 }));
+    });
+}
+
+/// The same key on devices that share what is known of it, the first being asked first.
+async fn on_both(fakes: &[Rc<Fake>; 2], locks: &Rc<KeyLocks>) -> Failover {
+    let keys: Vec<_> = fakes.iter().map(|fake| device_of(fake, locks).key(1, KEY)).collect();
+    for key in &keys {
+        key.until_ready().await;
+    }
+    Failover::new(KEY, keys)
+}
+
+/// Each error that a device can give. A new one does not compile before it has words below, and belongs here, too.
+fn every_error() -> Vec<DeviceError> {
+    vec![
+        lost(),
+        DeviceError::Lost { reason: "refused".into(), session_spent: false },
+        DeviceError::Deadline,
+        DeviceError::WrongPassword,
+        DeviceError::SessionsFull,
+        no_key(1),
+        DeviceError::LogFull,
+        DeviceError::Alarm("somebody else signed\nhint: find out who".into()),
+        DeviceError::Unwatched("the audit file is missing\nhint: make it".into()),
+        DeviceError::Refused("no".into()),
+        DeviceError::TooLong { len: 101, max: 100 },
+    ]
+}
+
+/// The words that docs/hardware.md has for an error.
+fn words_for(error: &DeviceError) -> &'static str {
+    match error {
+        DeviceError::TooLong { .. } => "the message is too long",
+        DeviceError::Refused(_) => "refuses the request",
+        DeviceError::Lost { .. } => "it cannot be reached",
+        DeviceError::Deadline => "gives no answer",
+        DeviceError::SessionsFull => "its sessions are all in use",
+        DeviceError::LogFull => "its log is full",
+        DeviceError::NoKey { .. } => "it has no such key",
+        DeviceError::WrongPassword => "it refuses the password or PIN",
+        DeviceError::Unwatched(_) => "its audit file is missing",
+        DeviceError::Alarm(_) => "an alarm of the witness",
+    }
+}
+
+#[test]
+fn operators_read_of_each_error_what_it_stops() {
+    let text = include_str!("../../../../docs/hardware.md");
+    for error in every_error() {
+        let words = words_for(&error);
+        let rows: Vec<_> =
+            text.lines().filter(|line| line.starts_with('|') && line.contains(words)).collect();
+        let [row] = rows[..] else { panic!("`{words}` stands in {} rows", rows.len()) };
+        let (stops, until) = match error.about() {
+            About::Request => ("this request", "the next one"),
+            About::Device => ("this device", "it is over"),
+            About::KeyOnDevice => ("this key on this device", "it is there"),
+            About::DeviceForGood => ("this device", "a restart"),
+            About::Key => ("its keys, on every device and for every chain", "it is over"),
+            About::KeyUntilUnlocked => {
+                ("its keys, on every device and for every chain", "`monosign yubihsm unlock`")
+            }
+        };
+        assert!(row.ends_with(&format!("| {stops} | {until} |")), "{error}: {row}");
+    }
+}
+
+#[test]
+fn each_error_stops_what_the_table_says_and_nothing_else() {
+    for error in every_error() {
+        run(async || {
+            let fakes = [Fake::new(1), Fake::new(2)];
+            let both = on_both(&fakes, &Rc::default()).await;
+            let permit = Permit::raw(b"x").unwrap();
+            // Once more for what is asked again after a lost session.
+            fakes[0].next([Does::Fails(error.clone()), Does::Fails(error.clone())]);
+            let signed = both.sign(&permit).await;
+            let about = error.about();
+            if matches!(about, About::Key | About::KeyUntilUnlocked) {
+                assert!(matches!(&signed, Err(BackendError::Locked(_))), "{error}: {signed:?}");
+                assert_eq!(fakes[1].signatures(), 0, "{error}: the other device was asked");
+            } else {
+                assert_eq!(signed, Ok([2; 64]), "{error}: the other device has the key");
+            }
+            let asked = fakes[0].signatures();
+            fakes[0].does.borrow_mut().clear();
+            // The device is looked for, and nothing is wrong with it any more.
+            sleep(Duration::from_secs(120)).await;
+            let signed = both.sign(&permit).await;
+            match about {
+                About::KeyUntilUnlocked => {
+                    assert!(matches!(&signed, Err(BackendError::Locked(_))), "{error}: {signed:?}");
+                    assert!(matches!(both.ready(), Err(BackendError::Locked(_))), "{error}");
+                    assert_eq!((fakes[0].signatures(), fakes[1].signatures()), (asked, 0), "{error}");
+                }
+                About::DeviceForGood => {
+                    assert_eq!(signed, Ok([2; 64]), "{error}");
+                    assert_eq!(fakes[0].signatures(), asked, "{error}: it is never asked again");
+                }
+                // Nothing makes room in the fake's log.
+                About::Device if error == DeviceError::LogFull => assert_eq!(signed, Ok([2; 64])),
+                About::Request | About::Device | About::KeyOnDevice | About::Key => {
+                    assert_eq!(signed, Ok([1; 64]), "{error}: it is over");
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn an_alarm_locks_the_key_for_every_chain_and_wherever_else_it_is() {
+    run(async || {
+        let (locks, other_key) = (Rc::<KeyLocks>::default(), PublicKey::from_bytes([9; 32]));
+        let fakes = [Fake::new(1), Fake::new(2), Fake::new(3)];
+        let first = device_of(&fakes[0], &locks).key(1, KEY);
+        let elsewhere = device_of(&fakes[1], &locks).key(1, KEY);
+        fakes[2].key.set(other_key);
+        let another = device_of(&fakes[2], &locks).key(1, other_key);
+        for key in [&first, &elsewhere, &another] {
+            key.until_ready().await;
+        }
+        let file = Lockable::new(
+            Rc::new(Failover::new(KEY, vec![device(&Fake::new(4)).key(1, KEY)])),
+            Rc::clone(&locks),
+        );
+        file.until_ready().await;
+        fakes[0].next([Does::Fails(DeviceError::Alarm("foreign".into()))]);
+        assert!(matches!(first.sign(b"x").await, Err(BackendError::Locked(_))));
+        assert!(matches!(elsewhere.ready(), Err(BackendError::Locked(_))));
+        assert!(matches!(elsewhere.sign(b"x").await, Err(BackendError::Locked(_))));
+        assert_eq!(fakes[1].signatures(), 0);
+        assert!(matches!(file.ready(), Err(BackendError::Locked(_))));
+        let permit = Permit::raw(b"x").unwrap();
+        assert!(matches!(file.sign(&permit).await, Err(BackendError::Locked(_))));
+        assert_eq!(another.sign(b"x").await, Ok([3; 64]), "another key has nothing to do with it");
+    });
+}
+
+#[test]
+fn what_another_device_is_signing_while_the_alarm_comes_is_withheld() {
+    run(async || {
+        let locks = Rc::<KeyLocks>::default();
+        let fakes = [Fake::new(1), Fake::slow(2, Duration::from_millis(200))];
+        let [first, second] = fakes.each_ref().map(|fake| device_of(fake, &locks).key(1, KEY));
+        first.until_ready().await;
+        second.until_ready().await;
+        fakes[0].next([Does::Fails(DeviceError::Alarm("foreign".into()))]);
+        let (slow, alarmed) = tokio::join!(second.sign(b"x"), first.sign(b"y"));
+        assert!(matches!(alarmed, Err(BackendError::Locked(_))));
+        assert!(matches!(slow, Err(BackendError::Locked(_))), "{slow:?}");
+        assert_eq!(fakes[1].signatures(), 1, "it was made, and is not given");
+    });
+}
+
+#[test]
+fn nothing_is_signed_before_each_device_of_the_key_has_shown_its_log() {
+    run(async || {
+        let fakes = [Fake::with_witness(1), Fake::new(2)];
+        *fakes[0].broken.borrow_mut() = Some(DeviceError::SessionsFull);
+        let locks = Rc::default();
+        let keys: Vec<_> = fakes.iter().map(|fake| device_of(fake, &locks).key(1, KEY)).collect();
+        let (both, permit) = (Failover::new(KEY, keys), Permit::raw(b"x").unwrap());
+        // One that answers is waited for, however long it takes.
+        sleep(Duration::from_secs(60)).await;
+        let error = both.sign(&permit).await.unwrap_err().to_string();
+        assert!(error.contains("its log was not looked at yet"), "{error}");
+        assert_eq!(fakes[1].signatures(), 0);
+        *fakes[0].broken.borrow_mut() = Some(DeviceError::Alarm("it is an old disk".into()));
+        sleep(Duration::from_secs(60)).await;
+        assert!(matches!(both.sign(&permit).await, Err(BackendError::Locked(_))));
+        assert_eq!(fakes[1].signatures(), 0);
+    });
+}
+
+#[test]
+fn a_device_that_cannot_be_reached_at_the_start_is_taken_for_dead_and_its_alarm_still_counts() {
+    for error in [lost(), DeviceError::Lost { reason: "refused".into(), session_spent: false }] {
+        run(async || {
+            let fakes = [Fake::with_witness(1), Fake::with_witness(2)];
+            *fakes[0].broken.borrow_mut() = Some(error.clone());
+            let locks = Rc::default();
+            let keys: Vec<_> = fakes.iter().map(|fake| device_of(fake, &locks).key(1, KEY)).collect();
+            let (both, permit) = (Failover::new(KEY, keys), Permit::raw(b"x").unwrap());
+            sleep(Duration::from_millis(4900)).await;
+            assert!(both.sign(&permit).await.is_err());
+            let began = Instant::now();
+            timeout(Duration::from_secs(5), both.until_ready()).await.expect("the other signs then");
+            assert!(began.elapsed() >= Duration::from_millis(100));
+            assert_eq!(both.sign(&permit).await, Ok([2; 64]));
+            *fakes[0].broken.borrow_mut() = Some(DeviceError::Alarm("signed elsewhere".into()));
+            sleep(Duration::from_secs(60)).await;
+            assert!(matches!(both.sign(&permit).await, Err(BackendError::Locked(_))));
+        });
+    }
+}
+
+#[test]
+fn a_witness_that_is_not_let_in_at_the_start_holds_the_key() {
+    run(async || {
+        let fakes = [Fake::with_witness(1), Fake::new(2)];
+        *fakes[0].broken.borrow_mut() = Some(DeviceError::WrongPassword);
+        let locks = Rc::default();
+        let keys: Vec<_> = fakes.iter().map(|fake| device_of(fake, &locks).key(1, KEY)).collect();
+        let (both, permit) = (Failover::new(KEY, keys), Permit::raw(b"x").unwrap());
+        sleep(Duration::from_secs(3600)).await;
+        let signed = both.sign(&permit).await;
+        assert!(matches!(&signed, Err(BackendError::Locked(why)) if why.contains("password")), "{signed:?}");
+        assert_eq!((fakes[0].asked.borrow().len(), fakes[1].signatures()), (1, 0));
+    });
+}
+
+#[test]
+fn a_lock_is_kept_beside_each_record_of_the_key_until_it_is_unlocked() {
+    run(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let disk: Rc<dyn Disk> = Rc::new(StdDisk::default());
+        let other_key = PublicKey::from_bytes([9; 32]);
+        let [one, two, other] = ["one", "two", "other"].map(|name| dir.path().join(name));
+        let admitted = async || {
+            let locks = Rc::<KeyLocks>::default();
+            for (key, record) in [(KEY, &one), (KEY, &two), (other_key, &other)] {
+                locks.admit(&disk, key, record, false).await;
+            }
+            locks
+        };
+        let (fake, locks) = (Fake::new(1), admitted().await);
+        let key = device_of(&fake, &locks).key(1, KEY);
+        key.until_ready().await;
+        fake.next([Does::Fails(DeviceError::Alarm("foreign\nhint: find out who".into()))]);
+        key.sign(b"x").await.unwrap_err();
+        // When the answer is there, so are these.
+        for record in [&one, &two] {
+            let why = lock_of(&*disk, record).await.unwrap().expect("a lock");
+            assert_eq!(why, "device 1: foreign\nhint: find out who");
+        }
+        assert!(!lock_path(&other).exists());
+        // The next process, and though the device has nothing to say any more.
+        let locks = admitted().await;
+        let key = device_of(&Fake::new(2), &locks).key(1, KEY);
+        let refused = key.sign(b"x").await;
+        assert!(matches!(&refused, Err(BackendError::Locked(why)) if why.contains("foreign")), "{refused:?}");
+        assert_eq!(locks.check(other_key), Ok(()));
+        // One of them is enough, and is made good for.
+        unlock(&*disk, &one).await.unwrap();
+        let locks = admitted().await;
+        assert!(locks.check(KEY).is_err());
+        locks.keep().await.unwrap();
+        assert!(lock_path(&one).exists());
+        for record in [&one, &two] {
+            unlock(&*disk, record).await.unwrap();
+        }
+        assert_eq!(admitted().await.check(KEY), Ok(()));
+        // What cannot be read is no leave to sign.
+        std::fs::create_dir(lock_path(&one)).unwrap();
+        assert!(matches!(admitted().await.check(KEY), Err(BackendError::Locked(_))));
     });
 }

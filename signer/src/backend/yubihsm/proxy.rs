@@ -3,12 +3,15 @@
 //! The crate's own HTTP waits for 20 s whatever it is told, and garbles an answer that comes in pieces. Here are real deadlines, an
 //! answer is read whole and handed on in one write, and what is no answer ends the connection. It sees ciphertext only, as the
 //! connector does.
+//!
+//! A request is written only into a connection that was of use just now and has nothing to read: a connector closes those that are idle
+//! (yubihsm-connector 3 after 5 s), and a request that goes into one of these is lost, and with it the session.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A listener on loopback that passes requests on to a connector.
 pub struct Proxy {
@@ -31,6 +34,8 @@ struct Shared {
 
 /// The longest request or answer, head and body. A frame of the device has 2 KiB, or 3 with the newest firmware.
 const MAX_MESSAGE: usize = 16 * 1024;
+/// How long a connection may have been idle. Less than half of what any connector allows.
+const IDLE: Duration = Duration::from_secs(2);
 /// What a device answers when it opens a session: Create Session, with the bit of an answer.
 const SESSION_CREATED: u8 = 0x83;
 
@@ -139,19 +144,43 @@ fn serve(mut client: &TcpStream, shared: &Shared) -> io::Result<()> {
     }
 }
 
+/// A connection to the connector, and when its last answer came.
+struct Upstream {
+    stream: TcpStream,
+    used: Instant,
+}
+
+impl Upstream {
+    /// Whether a request may be written into it. What can be read is its end, or an answer that nobody has asked for.
+    fn is_of_use(&self) -> bool {
+        let is_quiet = || {
+            self.stream.set_nonblocking(true)?;
+            let peeked = self.stream.peek(&mut [0]);
+            self.stream.set_nonblocking(false)?;
+            Ok::<_, io::Error>(matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock))
+        };
+        now().duration_since(self.used) <= IDLE && is_quiet().unwrap_or(false)
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "part of a blocking driver, on the production side of a seam")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 fn ask(
     shared: &Shared,
-    upstream: Option<TcpStream>,
+    upstream: Option<Upstream>,
     request: &[u8],
     buffer: &mut Vec<u8>,
-) -> io::Result<(TcpStream, Vec<u8>)> {
-    let connector = match upstream {
-        Some(connector) => connector,
+) -> io::Result<(Upstream, Vec<u8>)> {
+    let stream = match upstream.filter(Upstream::is_of_use) {
+        Some(upstream) => upstream.stream,
         None => connect(shared)?,
     };
-    (&connector).write_all(request)?;
-    let answer = read_whole(&connector, buffer, answer_len)?;
-    Ok((connector, answer.ok_or(io::ErrorKind::UnexpectedEof)?))
+    (&stream).write_all(request)?;
+    let answer = read_whole(&stream, buffer, answer_len)?;
+    Ok((Upstream { stream, used: now() }, answer.ok_or(io::ErrorKind::UnexpectedEof)?))
 }
 
 fn connect(shared: &Shared) -> io::Result<TcpStream> {
@@ -222,4 +251,34 @@ fn total_len(parsed: httparse::Status<usize>, headers: &[httparse::Header<'_>]) 
 fn body_of_answer(answer: &[u8]) -> &[u8] {
     let head = answer.windows(4).position(|four| four == b"\r\n\r\n");
     head.map_or(&[], |head| &answer[head + 4..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection as the proxy keeps it, and the connector's end of it.
+    fn kept(idle: Duration) -> (Upstream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let used = now().checked_sub(idle).unwrap();
+        (Upstream { stream, used }, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn a_connection_is_of_use_while_it_was_used_just_now_and_has_nothing_to_read() {
+        let (fresh, _connector) = kept(Duration::ZERO);
+        assert!(fresh.is_of_use());
+        // It blocks as before.
+        fresh.stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        assert!((&fresh.stream).read(&mut [0]).is_err() && fresh.is_of_use());
+        let (idle, _connector) = kept(IDLE + Duration::from_millis(1));
+        assert!(!idle.is_of_use(), "a connector may be closing it");
+        let (closed, connector) = kept(Duration::ZERO);
+        drop(connector);
+        assert!(!closed.is_of_use(), "closed");
+        let (stray, mut connector) = kept(Duration::ZERO);
+        connector.write_all(b"HTTP/1.1 408").unwrap();
+        assert!(!stray.is_of_use(), "an answer that nobody asked for");
+    }
 }

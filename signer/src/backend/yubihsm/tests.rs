@@ -57,7 +57,7 @@ fn device(settings: &Arc<Settings>) -> Device {
     let (name, limits) = (settings.name(), settings.limits());
     let settings = Arc::clone(settings);
     let thread = OwnThread::new("test", move || Box::new(YubihsmDriver::new(Arc::clone(&settings))));
-    Device::new(&name, Rc::new(thread), limits)
+    Device::new(&name, Rc::new(thread), limits, Rc::default())
 }
 
 fn run(test: impl AsyncFnOnce()) {
@@ -166,6 +166,21 @@ fn a_lost_answer_is_asked_for_again_and_is_the_same() {
         connector.set(Fault::Once(Once::LoseAnswer));
         signs(&key).await;
         assert_eq!(connector.device().signatures(), 2);
+    });
+}
+
+#[test]
+fn an_idle_connection_that_the_connector_has_closed_costs_no_request_and_no_session() {
+    run(async || {
+        let (connector, key) = ready().await;
+        signs(&key).await;
+        let sessions = connector.device().open_sessions();
+        for n in 2..6 {
+            connector.set(Fault::CloseIdle);
+            signs(&key).await;
+            assert_eq!(connector.device().signatures(), n, "at the first attempt");
+        }
+        assert_eq!(connector.device().open_sessions(), sessions);
     });
 }
 

@@ -123,7 +123,8 @@ pub enum Alarm {
     /// The device signed, and its log does not show it.
     #[error(
         "the device signed with key {key:#06x}, and its log does not tell: signatures are not audited any more, or the log is not its own\n\
-         hint: find out who changed it; the device has to audit command 0x6a, which `monosign yubihsm setup` switches on for good"
+         hint: find out who changed it, and have the device audit command 0x6a again, as `monosign yubihsm setup` does; then `monosign \
+         yubihsm unlock` goes on"
     )]
     NotLogged {
         /// The key.
@@ -168,20 +169,26 @@ impl LogEntry {
         signed.then(|| (self.u16_at(5), Asked { key: self.u16_at(7), length: self.u16_at(3) }))
     }
 
-    /// Takes it out of `asked`, if it is a signature by one of our keys.
+    /// Takes it out of `asked`, if it is a signature by one of our keys, and tells its place there: the newest that is alike, so that what
+    /// was lost long ago excuses nothing for longer.
     ///
     /// # Errors
     /// [`Alarm::Foreign`] and [`Alarm::NotAsked`].
-    pub(super) fn account(&self, watched: &Watched, asked: &mut VecDeque<Asked>) -> Result<(), Alarm> {
+    pub(super) fn account(
+        &self,
+        watched: &Watched,
+        asked: &mut VecDeque<Asked>,
+    ) -> Result<Option<usize>, Alarm> {
         let signature = self.signature().filter(|(_, made)| watched.keys.contains(&made.key));
-        let Some((auth_key, made)) = signature else { return Ok(()) };
+        let Some((auth_key, made)) = signature else { return Ok(None) };
         let (key, item) = (made.key, self.item());
         if auth_key != watched.auth_key {
             return Err(Alarm::Foreign { auth_key, key, item });
         }
-        let ours = asked.iter().position(|asked| *asked == made);
-        asked.remove(ours.ok_or(Alarm::NotAsked { auth_key, key, item })?);
-        Ok(())
+        let ours = asked.iter().rposition(|asked| *asked == made);
+        let ours = ours.ok_or(Alarm::NotAsked { auth_key, key, item })?;
+        asked.remove(ours);
+        Ok(Some(ours))
     }
 }
 
@@ -197,7 +204,10 @@ impl AuditLog {
 }
 
 impl Cursor {
-    /// Moves to the newest entry, over entries that all are accounted for; those of `asked` that were seen are taken out.
+    /// Moves to the newest entry, over entries that all are accounted for; those of `asked` that were seen are taken out, one after the
+    /// other at the places that are told.
+    ///
+    /// What was not asked for yet when this is called excuses nothing that is in the log by then: so it is called before each request.
     ///
     /// # Errors
     /// [`Alarm`]: nothing has moved then.
@@ -206,18 +216,19 @@ impl Cursor {
         log: &AuditLog,
         watched: &Watched,
         asked: &mut VecDeque<Asked>,
-    ) -> Result<(), Alarm> {
+    ) -> Result<Vec<usize>, Alarm> {
         let mut cursor = *self;
         let mut open = asked.clone();
+        let mut places = Vec::new();
         for entry in cursor.news(log)? {
             if !entry.follows(cursor.digest) {
                 return Err(Alarm::OtherHistory { item: entry.item() });
             }
             cursor = Self { item: entry.item(), digest: entry.digest };
-            entry.account(watched, &mut open)?;
+            places.extend(entry.account(watched, &mut open)?);
         }
         (*self, *asked) = (cursor, open);
-        Ok(())
+        Ok(places)
     }
 
     /// The entries after the cursor, which follow it without a gap.
@@ -294,7 +305,7 @@ mod tests {
 
     fn follow(cursor: &mut Cursor, device: &Device, asked: usize) -> Result<usize, Alarm> {
         let mut asked = VecDeque::from(vec![ASKED; asked]);
-        cursor.follow(&device.log, &watched(), &mut asked).map(|()| asked.len())
+        cursor.follow(&device.log, &watched(), &mut asked).map(|_| asked.len())
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A device whose log is looked at with each signature.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -27,6 +28,9 @@ pub enum Audit {
 }
 
 /// An executor that stands in front of a YubiHSM's, and tells no signature before the log has been found in order.
+///
+/// The log is looked at right before each signature is asked for, and after it: what is there before excuses itself by what was lost earlier, and
+/// never by what is asked for now.
 pub struct Witnessed {
     inner: Rc<dyn Executor>,
     mode: Audit,
@@ -34,25 +38,22 @@ pub struct Witnessed {
     disk: Rc<dyn Disk>,
     path: PathBuf,
     state: RefCell<Option<State>>,
+    /// When each of the signatures was asked for that are not in the log yet, the oldest first. After a start it is not known, and may have been
+    /// then.
+    asked_at: RefCell<VecDeque<Instant>>,
+    /// The log was found in order once.
+    has_looked: Cell<bool>,
+    /// A note could not be written.
+    failed: RefCell<Option<String>>,
 }
 
 struct State {
     file: AuditFile,
     noted: Noted,
-    /// When the newest answer was lost. After a start it is not known, and may have been then.
-    last_lost: Instant,
+    /// Something was lost since the log was looked at.
+    is_unsettled: bool,
     /// How many boots and sessions the device could not log, as told last.
     unlogged: u32,
-}
-
-impl State {
-    /// Forgets what was asked for long ago and is not in the log that was just looked at: it will not be there any more, and a foreign
-    /// signature must not pass for it.
-    fn settle(&mut self) {
-        if self.last_lost.elapsed() >= SETTLED_AFTER {
-            self.noted.asked.clear();
-        }
-    }
 }
 
 /// What fits into the log.
@@ -72,7 +73,17 @@ impl Witnessed {
         disk: Rc<dyn Disk>,
         path: PathBuf,
     ) -> Self {
-        Self { inner, mode, watched, disk, path, state: RefCell::new(None) }
+        Self {
+            inner,
+            mode,
+            watched,
+            disk,
+            path,
+            state: RefCell::new(None),
+            asked_at: RefCell::default(),
+            has_looked: Cell::new(false),
+            failed: RefCell::default(),
+        }
     }
 
     /// Makes the file of a device: from here on, all is accounted for.
@@ -88,43 +99,53 @@ impl Witnessed {
     }
 
     async fn perform(&self, request: Request) -> Result<Reply, DeviceError> {
+        if let Some(failed) = &*self.failed.borrow() {
+            return Err(DeviceError::Unwatched(failed.clone()));
+        }
         // Taken out while it works: one thing is asked at a time, and what was abandoned is read from the file again.
         let taken = self.state.borrow_mut().take();
         let mut state = match taken {
             Some(state) => state,
             None => self.open().await?,
         };
-        let reply = match request {
-            Request::Sign { key, message } => self.sign(&mut state, key, message).await,
-            other => self.inner.execute(other).await,
-        };
+        let reply = self.serve(&mut state, request).await;
+        state.is_unsettled |= matches!(reply, Err(DeviceError::Lost { .. } | DeviceError::SessionsFull));
         if !matches!(reply, Err(DeviceError::Alarm(_))) {
             *self.state.borrow_mut() = Some(state);
         }
         reply
     }
 
+    async fn serve(&self, state: &mut State, request: Request) -> Result<Reply, DeviceError> {
+        match request {
+            Request::Sign { key, message } => self.sign(state, key, message).await,
+            other => {
+                // While the device was away, anybody may have signed: it is not back before that is known.
+                if state.is_unsettled {
+                    self.look(state).await?;
+                }
+                self.inner.execute(other).await
+            }
+        }
+    }
+
     /// The file, and a look at the log, before anything is asked.
     async fn open(&self) -> Result<State, DeviceError> {
         let opened = AuditFile::open(&*self.disk, &self.path).await;
-        let (file, noted) = opened.map_err(|error| match error {
-            AuditFileError::Missing(_) | AuditFileError::Damaged(_) => DeviceError::Alarm(error.to_string()),
-            // What may pass, as when an abandoned write still holds the file.
-            other => DeviceError::Lost { reason: other.to_string(), session_spent: false },
-        })?;
-        let mut state = State { file, noted, last_lost: Instant::now(), unlogged: 0 };
+        // Whatever it is: where nothing is known of the log, no other device must go on from there.
+        let (file, noted) = opened.map_err(|error| DeviceError::Unwatched(error.to_string()))?;
+        self.asked_at.borrow_mut().resize_with(noted.asked.len(), Instant::now);
+        let mut state = State { file, noted, is_unsettled: false, unlogged: 0 };
         self.look(&mut state).await?;
         Ok(state)
     }
 
     async fn sign(&self, state: &mut State, key: u16, message: Vec<u8>) -> Result<Reply, DeviceError> {
-        match self.mode {
-            Audit::Permit => self.make_place(state).await?,
-            // Answers were lost. Which of those signatures were made is found out before more are asked for.
-            _ if !state.noted.asked.is_empty() => drop(self.look(state).await?),
-            _ => {}
+        let log = self.look(state).await?;
+        self.settle(state);
+        if self.mode == Audit::Permit {
+            self.make_place(&log).await?;
         }
-        state.settle();
         let mut signed = self.ask(state, key, &message).await;
         if self.mode == Audit::Detect && signed == Err(DeviceError::LogFull) {
             // Others have filled it. Who marks as read what we have not seen leaves a gap, so it is for us to make room.
@@ -154,27 +175,42 @@ impl Witnessed {
             return Err(DeviceError::Lost { reason, session_spent: false });
         }
         state.noted.asked.push_back(Asked { key, length: (message.len() + 2) as u16 });
-        note(state).await?;
+        self.asked_at.borrow_mut().push_back(Instant::now());
+        self.note(state).await?;
         let reply = self.inner.execute(Request::Sign { key, message: message.to_vec() }).await;
-        match &reply {
-            Err(error) if error.is_clean() => {
-                // It was not signed: a foreign signature must not pass for it, after a crash neither.
-                state.noted.asked.pop_back();
-                note(state).await?;
-            }
-            Err(_) => state.last_lost = Instant::now(),
-            Ok(_) => {}
+        if reply.as_ref().is_err_and(DeviceError::is_clean) {
+            // It was not signed: a foreign signature must not pass for it, after a crash neither.
+            state.noted.asked.pop_back();
+            self.asked_at.borrow_mut().pop_back();
+            self.note(state).await?;
         }
         reply
     }
 
+    /// Forgets what was asked for long ago and is not in the log that was just looked at: it will not be there any more, and a foreign
+    /// signature must not pass for it.
+    fn settle(&self, state: &mut State) {
+        let mut asked_at = self.asked_at.borrow_mut();
+        while asked_at.front().is_some_and(|at| at.elapsed() >= SETTLED_AFTER) {
+            asked_at.pop_front();
+            state.noted.asked.pop_front();
+        }
+    }
+
     /// Reads the log and accounts for what is new in it.
     async fn look(&self, state: &mut State) -> Result<AuditLog, DeviceError> {
-        let Reply::Log(log) = self.inner.execute(Request::Log).await? else {
-            return Err(DeviceError::Refused("it answered something else".into()));
+        let log = match self.inner.execute(Request::Log).await {
+            Ok(Reply::Log(log)) => log,
+            Ok(_) => return Err(DeviceError::Unwatched("it answered something else than its log".into())),
+            Err(DeviceError::Refused(what)) => return Err(DeviceError::Unwatched(no_log(&what))),
+            Err(error) => return Err(error),
         };
         let Noted { cursor, asked } = &mut state.noted;
-        cursor.follow(&log, &self.watched, asked).map_err(alarm)?;
+        for place in cursor.follow(&log, &self.watched, asked).map_err(alarm)? {
+            self.asked_at.borrow_mut().remove(place);
+        }
+        self.has_looked.set(true);
+        state.is_unsettled = false;
         if log.unlogged > state.unlogged {
             // A boot in permit mode, when the log is full. Signatures are refused then, so none is hidden.
             tracing::warn!("the device could not log {} boots and sessions: its log was full", log.unlogged);
@@ -189,13 +225,25 @@ impl Witnessed {
             return Ok(());
         };
         // Before the device forgets: a cursor on disk that is older would find a gap.
-        note(state).await?;
+        self.note(state).await?;
         self.inner.execute(Request::MarkRead(last)).await.map(drop)
     }
 
+    /// After a failed write the kernel may have dropped the page: as with the record, nothing more is signed.
+    async fn note(&self, state: &mut State) -> Result<(), DeviceError> {
+        let State { file, noted, .. } = state;
+        file.note(noted).await.map_err(|error| {
+            let failed = format!(
+                "`{}` could not be written: {error}\nhint: see to the disk, then restart the signer",
+                self.path.display()
+            );
+            *self.failed.borrow_mut() = Some(failed.clone());
+            DeviceError::Unwatched(failed)
+        })
+    }
+
     /// Makes room for one entry, if there is none.
-    async fn make_place(&self, state: &mut State) -> Result<(), DeviceError> {
-        let log = self.look(state).await?;
+    async fn make_place(&self, log: &AuditLog) -> Result<(), DeviceError> {
         match log.entries.first() {
             Some(oldest) if log.entries.len() >= CAPACITY => {
                 self.inner.execute(Request::MarkRead(oldest.item())).await.map(drop)
@@ -209,17 +257,21 @@ impl Executor for Witnessed {
     fn execute(&self, request: Request) -> Local<'_, Result<Reply, DeviceError>> {
         Box::pin(self.perform(request))
     }
+
+    fn has_looked(&self) -> bool {
+        self.has_looked.get()
+    }
 }
 
 fn alarm(alarm: Alarm) -> DeviceError {
     DeviceError::Alarm(alarm.to_string())
 }
 
-/// After a failed write the kernel may have dropped the page: as with the record, nothing more is signed.
-async fn note(state: &mut State) -> Result<(), DeviceError> {
-    let State { file, noted, .. } = state;
-    let done = file.note(noted).await;
-    done.map_err(|error| DeviceError::Alarm(format!("the audit file could not be written: {error}")))
+fn no_log(what: &str) -> String {
+    let what = what.split("\nhint:").next().unwrap_or(what);
+    format!(
+        "it does not show its log: {what}\nhint: the authentication key needs the capability `get-log-entries`"
+    )
 }
 
 #[cfg(test)]
@@ -409,6 +461,66 @@ mod tests {
                 if pause.is_zero() { rig.must_sign().await } else { rig.must_alarm().await }
             });
         }
+    }
+
+    #[test]
+    fn what_stood_in_the_log_before_a_request_is_not_excused_by_it() {
+        for does in [Does::LoseRequest, Does::SignAndLoseAnswer, Does::Sign] {
+            run(async |rig| {
+                rig.must_sign().await;
+                rig.fake.logs(SIGN);
+                rig.fake.does.set(does);
+                rig.must_alarm().await;
+            });
+        }
+    }
+
+    #[test]
+    fn each_lost_request_is_settled_by_its_own_time() {
+        run(async |rig| {
+            rig.while_it(Does::LoseRequest).await;
+            tokio::time::advance(SETTLED_AFTER - Duration::from_secs(1)).await;
+            // Another loss, of an answer: that signature is found in the log, and does not make the first loss a later one.
+            rig.while_it(Does::SignAndLoseAnswer).await;
+            tokio::time::advance(Duration::from_secs(2)).await;
+            rig.must_sign().await;
+            rig.fake.logs(SIGN);
+            rig.must_alarm().await;
+        });
+    }
+
+    #[test]
+    fn a_device_that_is_back_is_not_ready_before_its_log_was_looked_at() {
+        run(async |rig| {
+            rig.must_sign().await;
+            rig.while_it(Does::LoseRequest).await;
+            (0..2).for_each(|_| rig.fake.logs(SIGN));
+            let probed = rig.witnessed.execute(Request::PublicKey(1)).await;
+            assert!(matches!(probed, Err(DeviceError::Alarm(_))), "{probed:?}");
+        });
+    }
+
+    #[test]
+    fn where_nothing_is_known_of_the_log_it_is_said_that_nothing_is_watched() {
+        run(async |rig| {
+            let path = rig.dir.path().join("audit");
+            let noted = std::fs::read(&path).unwrap();
+            let unwatched = async || {
+                let found = rig.witnessed.execute(Request::PublicKey(1)).await;
+                assert!(matches!(found, Err(DeviceError::Unwatched(_))), "{found:?}");
+                assert!(!rig.witnessed.has_looked());
+            };
+            std::fs::remove_file(&path).unwrap();
+            unwatched().await;
+            std::fs::write(&path, [1; 8192]).unwrap();
+            unwatched().await;
+            std::fs::write(&path, &noted).unwrap();
+            let held = AuditFile::open(&StdDisk::default(), &path).await.unwrap();
+            unwatched().await;
+            drop(held);
+            rig.must_sign().await;
+            assert!(rig.witnessed.has_looked());
+        });
     }
 
     #[test]

@@ -12,7 +12,7 @@ use yubihsm::Client;
 use super::Failure;
 use crate::backend::yubihsm::{Adapter, Audit, Opened, Settings, TIMEOUT, YubihsmDriver};
 use crate::cli::{ConfigArgs, unlock_env};
-use crate::config::{ChainConfig, KeyConfig, YubihsmProvider};
+use crate::config::{ChainConfig, YubihsmProvider};
 use crate::ops::secret_source::SecretSource;
 use crate::start::StartError;
 
@@ -108,14 +108,14 @@ impl DeviceArgs {
         self.serial.as_ref().map(|serial| format!("{serial:0>10}"))
     }
 
-    /// The chains with a key on this device.
-    pub(super) fn chains_of(&self, provider: &YubihsmProvider) -> Result<Vec<ChainConfig>, Failure> {
-        let name = provider.name();
-        let is_on_it = |key: &KeyConfig| match key {
-            KeyConfig::OnDevices(keys) => keys.iter().any(|key| key.device() == name),
-            KeyConfig::Softsign(_) | KeyConfig::Threshold(_) => false,
-        };
-        Ok(self.config.load()?.chains.into_iter().filter(|chain| is_on_it(&chain.key)).collect())
+    /// Whether a device is named on the command line.
+    pub(super) fn names_one(&self) -> bool {
+        self.connector.is_some() || self.usb || self.serial.is_some()
+    }
+
+    /// The chains of the configuration.
+    pub(super) fn chains(&self) -> Result<Vec<ChainConfig>, Failure> {
+        Ok(self.config.load()?.chains)
     }
 
     /// The one device that is meant.
@@ -184,14 +184,23 @@ pub(super) fn serial_is_typed(
     given: Option<&str>,
     out: &mut dyn Write,
 ) -> Result<bool, Failure> {
-    let typed = match given {
-        Some(given) => given.to_owned(),
-        None => {
-            write!(out, "Type its serial number to go on: ")?;
-            read_line(out)?
-        }
-    };
-    Ok(format!("{:0>10}", typed.trim()) == serial)
+    let given: Vec<_> = given.map(str::to_owned).into_iter().collect();
+    is_typed("its serial number", serial, &given, out)
+}
+
+/// Whether a serial number is among those that were given, or else is typed now. `what` it is stands in the question.
+pub(super) fn is_typed(
+    what: &str,
+    serial: &str,
+    given: &[String],
+    out: &mut dyn Write,
+) -> Result<bool, Failure> {
+    let is_it = |text: &str| format!("{:0>10}", text.trim()) == serial;
+    if !given.is_empty() {
+        return Ok(given.iter().any(|given| is_it(given)));
+    }
+    write!(out, "Type {what} to go on: ")?;
+    Ok(is_it(&read_line(out)?))
 }
 
 /// The answer to what was just written; empty at the end of the input.

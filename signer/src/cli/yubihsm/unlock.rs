@@ -1,80 +1,156 @@
 //! `monosign yubihsm unlock`: for an operator who has found out what the witness stopped at.
 //!
-//! The records are raised first, and durably: whatever was signed elsewhere, this signer signs above it.
+//! The order is what makes it safe to be interrupted: the records are raised first, and durably, since whatever was signed elsewhere, this signer signs
+//! above it; then what is in the logs is taken for known; and only then the locks beside the records go. Given again, it goes on from where it
+//! was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::sync::Arc;
 
 use clap::Args;
 use monosign_protocol::{ChainId, Height, Round};
 
 use super::Failure;
 use super::audit::show_entry;
-use super::session::{DeviceArgs, read_line, serial_is_typed};
+use super::session::{DeviceArgs, is_typed, read_line};
+use crate::backend::locks;
 use crate::backend::yubihsm::unlock::Examined;
-use crate::backend::yubihsm::witness::AuditLog;
+use crate::backend::yubihsm::witness::{AuditLog, Cursor};
 use crate::backend::yubihsm::{Audit, AuditFileError, read_log};
 use crate::cli::{advice, block_on};
-use crate::config::ChainConfig;
+use crate::config::{ChainConfig, YubihsmProvider};
 use crate::guard::{HIGHEST_FIRST, JumpLimit, Recorded, Watermark};
 use crate::record::{Record, RecordError};
-use crate::seams::Seams;
+use crate::seams::{Disk, Seams};
 
 /// Arguments of `monosign yubihsm unlock`.
 #[derive(Debug, Args)]
 pub(super) struct UnlockArgs {
     #[command(flatten)]
     device: DeviceArgs,
-    /// Unlock the device of this serial number without asking for it to be typed.
+    /// Unlock the device of this serial number without asking for it to be typed. Once for each device that is asked for.
     #[arg(long, value_name = "SERIAL")]
-    confirm: Option<String>,
+    confirm: Vec<String>,
     /// The highest height that was signed on a chain with its key, by whatever signer, instead of asking for it. Once for each
-    /// chain of the device.
+    /// chain that is asked for.
     #[arg(long, value_name = "CHAIN=HEIGHT", value_parser = chain_and_height)]
     signed_up_to: Vec<(ChainId, i64)>,
 }
 
+/// A device, and its log held against what is known of it.
+struct Looked {
+    provider: Arc<YubihsmProvider>,
+    serial: String,
+    log: AuditLog,
+    examined: Examined,
+}
+
+/// A chain whose key signs nothing, and why, if that is written beside its record.
+struct LockedChain {
+    chain: ChainConfig,
+    record: Record,
+    lock: Option<String>,
+}
+
 pub(super) fn run(args: &UnlockArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let provider = args.device.provider()?;
-    if provider.audit == Audit::Off {
+    let providers = args.device.providers()?;
+    let watched: Vec<_> = providers.iter().filter(|provider| provider.audit != Audit::Off).cloned().collect();
+    if watched.is_empty() && args.device.names_one() {
         return Err(Failure::usage(
             "the device's `audit` is off: there is no witness, and nothing to unlock",
         ));
     }
-    let chains = args.device.chains_of(&provider)?;
-    let session = args.device.open_provider(&provider)?;
-    let serial = session.info()?.serial;
-    let log = read_log(session.client()).map_err(Failure::new)?;
-    let (seams, path, watched) = (Seams::production(), &provider.audit_file, provider.watched());
+    let chains = args.device.chains()?;
+    let seams = Seams::production();
     block_on(async {
         let disk = &*seams.disk;
-        let examined = Examined::new(disk, path, &log, &watched).await.map_err(not_examined)?;
-        let Some(alarm) = examined.alarm() else {
-            return Ok(writeln!(
-                out,
-                "all that YubiHSM {serial} has logged is accounted for: nothing is locked"
-            )?);
-        };
-        let cursor = log.newest().map_err(Failure::new)?;
-        // Before anything is asked: a signer that still runs has them.
-        let mut records = Vec::new();
-        for chain in &chains {
-            let opened = Record::open_of_chain(disk, &chain.record, &chain.id).await;
-            records.push(opened.map_err(|error| advice::of_record(chain, &error))?);
+        let mut looked = Vec::new();
+        for provider in &watched {
+            looked.push(look(args, provider, watched.len(), disk).await?);
         }
-        show(&serial, &alarm.to_string(), &log, &examined, out)?;
-        let heights = ask(args, &serial, chains.iter().zip(&records), out)?;
-        for (record, height) in records.iter_mut().zip(heights) {
-            raise_above(record, height, out).await?;
+        // Before anything is asked: a signer that still runs has the records.
+        let locked = locked(&chains, &looked, disk).await?;
+        if locked.is_empty() {
+            for Looked { serial, .. } in &looked {
+                writeln!(out, "all that YubiHSM {serial} has logged is accounted for: nothing is locked")?;
+            }
+            return match looked.is_empty() {
+                true => Ok(writeln!(out, "nothing is locked")?),
+                false => Ok(()),
+            };
         }
-        examined.go_on_from(cursor).await.map_err(Failure::new)?;
-        writeln!(
-            out,
-            "\nYubiHSM {serial} is unlocked: what it logs after entry {} is accounted for",
-            cursor.item
-        )?;
-        Ok(writeln!(out, "start the signer once no other can sign with its keys")?)
+        // A log that holds nothing to go on from is told of before anything is asked.
+        let cursors: Vec<Cursor> = looked
+            .iter()
+            .map(|device| device.log.newest().map_err(Failure::new))
+            .collect::<Result<_, _>>()?;
+        show(&looked, &locked, out)?;
+        let heights = ask(args, &looked, &locked, out)?;
+        go_on(looked, cursors, locked, heights, disk, out).await
     })?
+}
+
+async fn look(
+    args: &UnlockArgs,
+    provider: &Arc<YubihsmProvider>,
+    devices: usize,
+    disk: &dyn Disk,
+) -> Result<Looked, Failure> {
+    let away = |failure: Failure| {
+        let hint = match devices {
+            1 => "hint: a device that will not come back has to be taken out of the configuration",
+            _ => {
+                "hint: `--serial NUMBER` goes by the log of another device; what this one's log tells is found when the signer \
+                 reaches it"
+            }
+        };
+        let message = failure.message.map(|message| format!("{message}\n{hint}"));
+        Failure { message, ..failure }
+    };
+    let session = args.device.open_provider(provider).map_err(away)?;
+    let serial = session.info()?.serial;
+    let log = read_log(session.client()).map_err(Failure::new)?;
+    let examined = Examined::new(disk, &provider.audit_file, &log, &provider.watched()).await;
+    Ok(Looked { provider: Arc::clone(provider), serial, log, examined: examined.map_err(not_examined)? })
+}
+
+/// The chains whose keys are locked: by a file beside the record of any chain with the same key, or by what a log tells now.
+async fn locked(
+    chains: &[ChainConfig],
+    looked: &[Looked],
+    disk: &dyn Disk,
+) -> Result<Vec<LockedChain>, Failure> {
+    let alarmed: BTreeSet<_> = looked
+        .iter()
+        .filter(|device| device.examined.alarm().is_some())
+        .map(|device| device.provider.name())
+        .collect();
+    let mut keys = BTreeSet::new();
+    let mut found = Vec::new();
+    for chain in chains.iter().filter(|chain| chain.key.threshold().is_none()) {
+        let is_alarmed = chain.key.on_devices().iter().any(|key| alarmed.contains(&key.device()));
+        let lock = locks::lock_of(disk, &chain.record).await.map_err(|error| {
+            Failure::new(format!("`{}` cannot be read: {error}", locks::lock_path(&chain.record).display()))
+        })?;
+        let public_key = match Record::peek(disk, &chain.record).await {
+            Ok((header, _)) => header.public_key,
+            Err(error) if lock.is_some() || is_alarmed => return Err(error.into()),
+            // It cannot be started, and nothing says that its key is one of these.
+            Err(_) => continue,
+        };
+        if lock.is_some() || is_alarmed {
+            keys.insert(public_key);
+        }
+        found.push((chain, public_key, lock));
+    }
+    let mut locked = Vec::new();
+    for (chain, _, lock) in found.into_iter().filter(|(_, key, _)| keys.contains(key)) {
+        let opened = Record::open_of_chain(disk, &chain.record, &chain.id).await;
+        let record = opened.map_err(|error| advice::of_record(chain, &error))?;
+        locked.push(LockedChain { chain: chain.clone(), record, lock });
+    }
+    Ok(locked)
 }
 
 fn not_examined(error: AuditFileError) -> Failure {
@@ -85,45 +161,60 @@ fn not_examined(error: AuditFileError) -> Failure {
     }
 }
 
-fn show(
-    serial: &str,
-    alarm: &str,
-    log: &AuditLog,
-    examined: &Examined,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let alarm = alarm.split("\nhint:").next().unwrap_or(alarm);
-    writeln!(out, "YubiHSM {serial}: {alarm}\n")?;
-    writeln!(
-        out,
-        "The log was accounted for up to entry {}. `>` marks signatures that this signer did not ask for:",
-        examined.last()
-    )?;
-    for entry in &log.entries {
-        write!(out, "{} ", if examined.is_unaccounted(entry) { '>' } else { ' ' })?;
-        show_entry(entry, out)?;
+fn show(looked: &[Looked], locked: &[LockedChain], out: &mut dyn Write) -> Result<(), Failure> {
+    for LockedChain { chain, lock, .. } in locked {
+        if let Some(why) = lock {
+            writeln!(out, "The key of {} is locked: {}\n", chain.id, without_hint(why))?;
+        }
+    }
+    for Looked { serial, log, examined, .. } in looked {
+        match examined.alarm() {
+            Some(alarm) => writeln!(out, "YubiHSM {serial}: {}\n", without_hint(&alarm.to_string()))?,
+            None => writeln!(out, "YubiHSM {serial}: all that it has logged is accounted for\n")?,
+        }
+        writeln!(
+            out,
+            "The log was accounted for up to entry {}. `>` marks signatures that this signer did not ask for:",
+            examined.last()
+        )?;
+        for entry in &log.entries {
+            write!(out, "{} ", if examined.is_unaccounted(entry) { '>' } else { ' ' })?;
+            show_entry(entry, out)?;
+        }
     }
     Ok(())
 }
 
-/// Wants the serial number, then the height of each chain.
-fn ask<'a>(
+fn without_hint(text: &str) -> &str {
+    text.split("\nhint:").next().unwrap_or(text)
+}
+
+/// Wants the serial number of each device that it is about, then the height of each chain.
+fn ask(
     args: &UnlockArgs,
-    serial: &str,
-    chains: impl Iterator<Item = (&'a ChainConfig, &'a Record)>,
+    looked: &[Looked],
+    locked: &[LockedChain],
     out: &mut dyn Write,
 ) -> Result<Vec<i64>, Failure> {
     writeln!(
         out,
-        "\nWHOEVER MADE THEM MAY HAVE SIGNED ABOVE THE RECORD OF THIS SIGNER, AND TO SIGN THERE AGAIN IS A DOUBLE SIGN.\n\
+        "\nWHOEVER SIGNED MAY HAVE SIGNED ABOVE THE RECORD OF THIS SIGNER, AND TO SIGN THERE AGAIN IS A DOUBLE SIGN.\n\
          Stop every other signer with these keys for good, and look up how high they have signed: in their own logs and states, and \
          as votes of this validator on the chain."
     )?;
-    if !serial_is_typed(serial, args.confirm.as_deref(), out)? {
-        return Err(Failure::for_safety("that is not its serial number: nothing was unlocked"));
+    let is_alarmed = |device: &&Looked| device.examined.alarm().is_some();
+    let serial = |device: &Looked| device.serial.clone();
+    let mut about: Vec<_> = looked.iter().filter(is_alarmed).map(serial).collect();
+    if about.is_empty() {
+        about = looked.iter().map(serial).collect();
+    }
+    for serial in about {
+        if !is_typed(&format!("the serial number of YubiHSM {serial}"), &serial, &args.confirm, out)? {
+            return Err(Failure::for_safety("that is not its serial number: nothing was unlocked"));
+        }
     }
     let given: BTreeMap<_, _> = args.signed_up_to.iter().map(|(chain, height)| (chain, *height)).collect();
-    let heights = chains.map(|(chain, record)| {
+    let heights = locked.iter().map(|LockedChain { chain, record, .. }| {
         let recorded = record.watermark();
         let height = match given.get(&chain.id) {
             Some(height) => *height,
@@ -142,6 +233,33 @@ fn ask<'a>(
         Ok(height)
     });
     heights.collect()
+}
+
+async fn go_on(
+    looked: Vec<Looked>,
+    cursors: Vec<Cursor>,
+    mut locked: Vec<LockedChain>,
+    heights: Vec<i64>,
+    disk: &dyn Disk,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    for (LockedChain { record, .. }, height) in locked.iter_mut().zip(heights) {
+        raise_above(record, height, out).await?;
+    }
+    writeln!(out)?;
+    for (Looked { serial, examined, .. }, cursor) in looked.into_iter().zip(cursors) {
+        examined.go_on_from(cursor).await.map_err(Failure::new)?;
+        writeln!(
+            out,
+            "YubiHSM {serial} is unlocked: what it logs after entry {} is accounted for",
+            cursor.item
+        )?;
+    }
+    for LockedChain { chain, record, .. } in &locked {
+        locks::unlock(disk, record.path()).await.map_err(Failure::new)?;
+        writeln!(out, "the key of {} is unlocked", chain.id)?;
+    }
+    Ok(writeln!(out, "start the signer once no other can sign with its keys")?)
 }
 
 /// A record never comes down again, so a slip of the finger must not raise it beyond the chain.
