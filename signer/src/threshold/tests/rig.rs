@@ -665,7 +665,7 @@ impl Node {
     }
 
     pub(super) fn state(&self) -> String {
-        self.life.as_ref().map(|(cosigner, _)| cosigner.status(Instant::now()).state).unwrap_or_default()
+        self.life.as_ref().map(|(cosigner, _)| cosigner.status().state).unwrap_or_default()
     }
 
     pub(super) fn is_active(&self) -> bool {
