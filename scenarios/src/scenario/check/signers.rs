@@ -86,8 +86,7 @@ fn table(place: &Place, table: &Table, ours: &[&str], text: impl Fn(&Table) -> S
     }
     let Err(error) = Config::parse(&text(table), Path::new("monosign.toml")) else { return };
     let what = match &error {
-        ConfigError::Parse { source, .. } => source.message().to_owned(),
-        ConfigError::Invalid { what, .. } => what.clone(),
+        ConfigError::Parse { what, .. } | ConfigError::Invalid { what, .. } => what.clone(),
         other => other.to_string(),
     };
     // The parser names the key where it is the key that is wrong; a value it shows by a key alone in the table.
