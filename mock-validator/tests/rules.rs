@@ -5,6 +5,8 @@
     reason = "also in helpers, which clippy does not take for tests"
 )]
 
+#[path = "../../protocol/tests/common/deadline.rs"]
+mod deadline;
 #[path = "common/rig.rs"]
 mod rig;
 

@@ -32,4 +32,7 @@ pub mod trace;
 pub mod world;
 
 #[cfg(test)]
+#[path = "../../protocol/tests/common/deadline.rs"]
+mod deadline;
+#[cfg(test)]
 mod testing;

@@ -11,6 +11,7 @@ pub(crate) const SMALL: &str = "about = \"a power cut\"\nduration = \"10s\"\n\n[
 
 /// A run of it.
 pub(crate) fn run() -> Run {
+    crate::deadline::for_this_test();
     let scenario = scenario::parse(SMALL).expect("a scenario");
     Run { scenario, name: "small".into(), mode: Mode::Softsign, dialect: Dialect::V0_38, seed: 1 }
 }

@@ -13,6 +13,9 @@ pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod consensus_key;
+#[cfg(test)]
+#[path = "../../protocol/tests/common/deadline.rs"]
+mod deadline;
 pub mod guard;
 pub mod import;
 pub mod link;

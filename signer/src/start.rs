@@ -321,7 +321,7 @@ impl Signer {
     }
 
     /// Whether nothing can be served any more.
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         let is_hopeless = |chain: &RunningChain| !self.unlockable && chain.sealed().is_some();
         self.chains.values().all(is_hopeless) || (self.links.is_empty() && self.cosigners().is_empty())
     }

@@ -5,7 +5,7 @@ mod rig;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::rc::Rc;
 
 use allocation_counter::AllocationInfo;
@@ -18,8 +18,8 @@ use monosign::record::{Header, Record};
 use monosign::seams::StdDisk;
 use monosign_protocol::message::Message;
 use monosign_protocol::{Height, Hrs, Round, Step};
-use rig::{CHAIN, Conversation, Home, NOW, NodeSide, Signer, requests, signing_key};
-use rustix::process::{Pid, Signal, kill_process};
+use rig::{CHAIN, Conversation, Home, NOW, NodeSide, Signer, requests, signing_key, skip_without_strace};
+use rustix::process::{Signal, kill_process};
 use tokio::task::LocalSet;
 
 /// Each is counted for so many signatures and for twice as many, so that what a start costs cancels out.
@@ -170,10 +170,7 @@ async fn count(talk: impl AsyncFnOnce(&mut Conversation)) -> Counts {
     let mut conversation = node.converse(CHAIN).await;
     talk(&mut conversation).await;
     // strace itself ignores the signal while it has something to trace.
-    let children = format!("/proc/{0}/task/{0}/children", strace.id());
-    let traced = fs::read_to_string(children).expect("a list of children");
-    let traced = traced.trim().parse().ok().and_then(Pid::from_raw).expect("one child");
-    kill_process(traced, Signal::TERM).expect("signalled");
+    kill_process(strace.traced().await, Signal::TERM).expect("signalled");
     assert_eq!(strace.ended().await.code(), Some(0));
     parse(&fs::read_to_string(trace).expect("a summary"))
 }
@@ -188,18 +185,4 @@ fn parse(summary: &str) -> Counts {
     let counts: Counts = rows.filter(|(name, _)| name != "total").collect();
     assert!(counts.contains_key("epoll_wait") || counts.contains_key("epoll_pwait"), "no summary: {summary}");
     counts
-}
-
-/// strace is not everywhere, and where it is missing nothing is counted: that must be asked for.
-fn skip_without_strace() -> bool {
-    if std::env::var_os("MONOSIGN_SKIP_STRACE").is_some() {
-        eprintln!("MONOSIGN_SKIP_STRACE is set: no system calls are counted");
-        return true;
-    }
-    let found = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
-    assert!(
-        found.is_ok(),
-        "strace is missing: `apt-get install strace` (./test.sh does), or set MONOSIGN_SKIP_STRACE=1"
-    );
-    false
 }

@@ -8,6 +8,10 @@
 mod common;
 mod rig;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
 use mock_validator::link::{NodeLink, Socket};
 use mock_validator::node::Signed;
 use monosign_protocol::Step;
@@ -353,6 +357,140 @@ async fn a_peer_that_says_nothing_is_waited_for_before_the_handshake_and_left_af
     rig.signer.logs("silent for 4s").await;
     rig.comes_back("silence").await;
     rig.finish();
+}
+
+/// A peer that sends without end, and reads what comes back.
+struct Flooding {
+    answered: Arc<AtomicU64>,
+    socket: std::os::unix::net::UnixStream,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Flooding {
+    /// Sends these bytes again and again.
+    fn with(socket: Socket, bytes: &[u8]) -> Self {
+        let Socket::Unix(socket) = socket else { panic!("not a unix socket") };
+        let socket = socket.into_std().expect("a socket");
+        socket.set_nonblocking(false).expect("an option");
+        let (mut writer, mut reader) =
+            (socket.try_clone().expect("a handle"), socket.try_clone().expect("a handle"));
+        let bytes = bytes.repeat((64 << 10) / bytes.len());
+        let writing =
+            std::thread::spawn(move || while std::io::Write::write_all(&mut writer, &bytes).is_ok() {});
+        let answered = Arc::<AtomicU64>::default();
+        let count = Arc::clone(&answered);
+        let reading = std::thread::spawn(move || {
+            let mut answers = vec![0; 64 << 10];
+            while let Ok(n @ 1..) = std::io::Read::read(&mut reader, &mut answers) {
+                count.fetch_add(n as u64, Ordering::Relaxed);
+            }
+        });
+        Self { answered, socket, threads: vec![writing, reading] }
+    }
+
+    fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Flooding {
+    fn drop(&mut self) {
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// One chain that is served well, and one whose node, on a unix socket, is hostile.
+async fn with_hostile_neighbour() -> (Home, Signer, Conversation, NodeSide) {
+    let (node, home) = (NodeSide::tcp().await, Home::new());
+    let hostile = NodeSide::listen(&format!("unix://{}", home.path("hostile.sock").display())).await;
+    home.configure(&[(CHAIN, &node.addr()), ("hostile-1", &hostile.addr())]);
+    home.make_record(CHAIN);
+    home.make_record("hostile-1");
+    let signer = home.start();
+    let talk = node.converse(CHAIN).await;
+    (home, signer, talk, hostile)
+}
+
+#[tokio::test]
+async fn a_flood_of_tiny_frames_on_a_unix_socket_does_not_hold_up_another_chain() {
+    let (_home, _signer, mut talk, hostile) = with_hostile_neighbour().await;
+    let mut ping = Vec::new();
+    frame::encode(&Message::PingRequest, &mut ping);
+    for (name, bytes, answer) in [("empty frames", &[0][..], 1), ("pings", &ping, 3)] {
+        let flood = Flooding::with(hostile.accept_socket().await, bytes);
+        rig::poll("the flood", || (flood.answered() > 100_000).then_some(())).await;
+        // Counted, and not timed: how many messages are served while another chain's node waits for one answer. A turn that ends by itself
+        // only takes about a million.
+        let mut meanwhile = Vec::new();
+        for _ in 0..60 {
+            let before = flood.answered();
+            talk.answers_ping().await;
+            meanwhile.push((flood.answered() - before) / answer);
+        }
+        meanwhile.sort_unstable();
+        println!("{name}: {} served meanwhile in the median, {} at the most", meanwhile[30], meanwhile[59]);
+        assert!(meanwhile[30] < 100_000, "{name}: {meanwhile:?}");
+    }
+    talk.signs_prevote(1).await;
+}
+
+#[tokio::test]
+async fn refusals_and_repeats_without_end_are_a_few_lines_of_log_and_their_number() {
+    let (home, signer, mut talk, hostile) = with_hostile_neighbour().await;
+    let mut theirs = hostile.converse("hostile-1").await;
+    let signed = theirs.request(5, 0, Step::Prevote);
+    theirs.signs(&signed).await;
+    let conflict = at_block(&signed, theirs.block(6));
+    let lower = theirs.request(4, 0, Step::Prevote);
+    let foreign = of_chain(&signed, "another");
+    let mut flood = Vec::new();
+    for request in [&conflict, &lower, &foreign, &signed] {
+        frame::encode(request, &mut flood);
+    }
+    flood.extend([2, 0x1a, 0x7f]);
+    let before = std::fs::metadata(home.path("log")).expect("a log").len();
+    let flooding = Flooding::with(theirs.link.into_inner(), &flood);
+    // Some 100 bytes each.
+    rig::poll("20 000 answers", || (flooding.answered() > 2_000_000).then_some(())).await;
+    for height in 1..=5 {
+        talk.signs_prevote(height).await;
+    }
+    let line = signer.logs("more like this in the last").await;
+    assert!(line.contains("chain_id=hostile-1"), "{line}");
+    drop(flooding);
+    let log = signer.log();
+    for words in
+        ["attempted double sign", "height regression", "unexpected chain ID", "repeated PreVote", "malformed"]
+    {
+        let lines = log.lines().filter(|line| line.contains(words)).count();
+        assert!((1..=60).contains(&lines), "{lines} lines of `{words}`");
+    }
+    let grown = std::fs::metadata(home.path("log")).expect("a log").len() - before;
+    assert!(grown < 100_000, "{grown} bytes of log");
+    // What another chain signs is all there.
+    assert_eq!(
+        log.lines().filter(|line| line.contains(" signed PreVote") && line.contains(CHAIN)).count(),
+        5,
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn sessions_that_come_and_go_without_end_are_a_few_lines_of_log() {
+    let (home, signer, mut talk, hostile) = with_hostile_neighbour().await;
+    for _ in 0..150 {
+        // It asks, so that this is a session, and hangs up.
+        let mut socket = hostile.accept_socket().await;
+        socket.write_all(&[2, 0x3a, 0]).await.expect("sent");
+        let mut answer = [0; 3];
+        timeout(DEADLINE, socket.read_exact(&mut answer)).await.expect("in time").expect("an answer");
+    }
+    talk.signs_prevote(1).await;
+    let log = signer.log();
+    let lines = log.lines().filter(|line| line.contains("hostile-1")).count();
+    assert!((2..=70).contains(&lines), "{lines} lines: {log}");
+    assert_eq!(home.watermark(CHAIN).0, 1);
 }
 
 /// Every decoding vector and every kind of request, with some bytes changed: an answer to each.

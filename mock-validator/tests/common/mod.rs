@@ -1,6 +1,8 @@
 //! A signer to test the validator with: FilePV's rules in the fewest lines, in memory.
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses its own part of this module")]
 
+#[path = "../../../protocol/tests/common/deadline.rs"]
+mod deadline;
 pub mod dials;
 
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
@@ -18,6 +20,7 @@ pub const NOW: Timestamp = Timestamp { seconds: 1_700_000_000, nanos: 5 };
 pub const SEED: [u8; 32] = [7; 32];
 
 pub fn chain() -> ChainId {
+    deadline::for_this_test();
     CHAIN.parse().unwrap()
 }
 

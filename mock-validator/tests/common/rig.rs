@@ -69,6 +69,7 @@ impl Rig {
     }
 
     fn with(dialect: Dialect, validator: usize, extensions: bool) -> Self {
+        crate::deadline::for_this_test();
         let validators =
             (0..4).map(|n| Validator { key: key(n).verifying_key(), scheme: Scheme::Ed25519 }).collect();
         let settings = Settings::new("test".parse().unwrap(), dialect, GENESIS, validators);

@@ -6,6 +6,7 @@ use crate::run::{Mode, Run};
 use crate::trace::Detail;
 
 fn plain(text: &str) -> Run {
+    crate::deadline::for_this_test();
     Run {
         scenario: toml::from_str(&format!("about = \"\"\n{text}")).unwrap(),
         name: "test".into(),

@@ -6,6 +6,7 @@ use monosign_protocol::{ChainId, Hrs};
 
 use super::SignError;
 use crate::guard::Refusal;
+use crate::ops::log_limit::SIGNED;
 
 /// What was decided, made into text only after the answer is out.
 pub(super) struct Event {
@@ -66,11 +67,20 @@ fn log_signed(chain_id: &ChainId, peer: &str, subject: &Subject, replayed: bool,
         return;
     };
     let (height, round, step, kind) = (hrs.height.0, hrs.round.0, hrs.step.number(), hrs.step);
-    let verb = if replayed { "repeated" } else { "signed" };
+    // A repeat costs a peer nothing, so that there may be very many.
+    if replayed {
+        tracing::info!(
+            %chain_id, peer, height, round, step, %kind, block_id = block.as_str(), extension_bytes, replayed,
+            result = "succeeded", latency_us,
+            "repeated {kind}:{block} at h/r/s {hrs} ({latency_us} µs)"
+        );
+        return;
+    }
     tracing::info!(
+        target: SIGNED,
         %chain_id, peer, height, round, step, %kind, block_id = block.as_str(), extension_bytes, replayed,
         result = "succeeded", latency_us,
-        "{verb} {kind}:{block} at h/r/s {hrs} ({latency_us} µs)"
+        "signed {kind}:{block} at h/r/s {hrs} ({latency_us} µs)"
     );
 }
 

@@ -81,7 +81,7 @@ pub struct Stopped(pub String);
 
 /// How long a node waits for a signature before it takes the connection for dead (CometBFT v0.38
 /// `privval/signer_listener_endpoint.go`, `defaultTimeoutReadWriteSeconds`).
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who signs.
 enum Signing {

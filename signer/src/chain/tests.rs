@@ -194,6 +194,7 @@ fn rules(raw: RawSigning) -> Rules {
 
 impl Rig {
     async fn new(raw: RawSigning) -> Self {
+        crate::deadline::for_this_test();
         let world = Rc::new(World::default());
         let vault = Vault::open(ConsensusKey::from_seed(&[7; 32]));
         let header = Header {
@@ -267,6 +268,7 @@ fn vote(height: i64, vote_type: i32, block: u8) -> Vote {
 }
 
 fn run(test: impl Future<Output = ()>) {
+    crate::deadline::for_this_test();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, test);
 }

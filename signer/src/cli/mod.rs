@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 ok, 1 error, 2 wrong usage, 3 refused for safety.
 
+mod admin_socket;
 mod advice;
 mod bounds;
 mod check;

@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_local;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format::debug_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::admin_socket::{AdminSocket, CannotListen};
 use super::{ConfigArgs, Failure, advice, block_on, custody, threshold, unlock, unlock_env};
 use crate::config::Config;
 use crate::ops::access::{self, Changeable, Trust};
+use crate::ops::log_limit::LogLimit;
 use crate::ops::log_sink::LogSink;
 use crate::ops::process;
 use crate::seams::Seams;
@@ -49,13 +54,18 @@ enum LogFormat {
 pub(super) fn run(args: &StartArgs) -> Result<(), Failure> {
     let hardened = process::harden();
     let config = args.config.load()?;
-    let sink = start_log(&args.log)?;
+    let (sink, limit) = start_log(&args.log)?;
     let (version, file) = (env!("CARGO_PKG_VERSION"), config.path.display());
     tracing::info!(version, config = %file, "monosign {version} starts with {file}");
     if let Err(error) = hardened {
         tracing::warn!("core dumps could not be switched off: {error}");
     }
-    let result = block_on(serve(&config)).and_then(|result| result).map_err(logged);
+    let running = async {
+        spawn_local(limit.clone().report());
+        serve(&config).await
+    };
+    let result = block_on(running).and_then(|result| result).map_err(logged);
+    limit.report_all();
     sink.flush(Duration::from_secs(1));
     result
 }
@@ -74,19 +84,22 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut signer = start(config).await?;
-    let admin = unlock::listen(&config.admin_socket, signer.sealed())?;
-    let cosigners = threshold::listen(&config.admin_socket, signer.cosigners())?;
+    let mut sockets = Sockets::default();
+    sockets.open(config, &mut signer);
+    if signer.is_over() {
+        return Err(Failure::new("nothing can be served: see the log above"));
+    }
     loop {
         tokio::select! {
             biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(&mut signer, config).await,
+            _ = hangup.recv() => reload(&mut signer, config, &mut sockets).await,
             () = signer.wait() => return Err(Failure::new("nothing is left to serve: see the log above")),
         }
     }
     tracing::info!("stopping");
-    drop((admin, cosigners));
+    drop(sockets);
     signer.stop().await;
     tracing::info!("stopped");
     Ok(())
@@ -140,7 +153,8 @@ async fn start(config: &Config) -> Result<Signer, Failure> {
             failures.push(Failure { message: None, ..error.into() });
         }
     }
-    if !signer.has_links() && !config.validators.is_empty() {
+    // A cosigner without a validator of its own serves the others.
+    if !signer.has_links() && signer.cosigners().is_empty() {
         return Err(gravest(failures, "no validator is served"));
     }
     Ok(signer)
@@ -155,7 +169,52 @@ fn refuse(found: &[Changeable]) -> Result<(), Failure> {
     access::told(found).map_or(Ok(()), |told| Err(Failure::for_safety(told)))
 }
 
-async fn reload(signer: &mut Signer, old: &Config) {
+/// The sockets on which commands ask this process. Chains are signed for with or without them; but nobody can unlock a sealed key without.
+#[derive(Default)]
+struct Sockets {
+    unlock: Option<AdminSocket>,
+    cosigners: Option<AdminSocket>,
+}
+
+impl Sockets {
+    /// Makes those that are wanted and not there.
+    fn open(&mut self, config: &Config, signer: &mut Signer) {
+        let (sealed, cosigners) = (signer.sealed(), signer.cosigners());
+        if self.cosigners.is_none() && !cosigners.is_empty() {
+            match threshold::listen(&config.admin_socket, cosigners) {
+                Ok(socket) => self.cosigners = Some(socket),
+                Err(error) => {
+                    explain(config, "`monosign threshold status` and `drill` are not answered", &error, false)
+                }
+            }
+        }
+        if self.unlock.is_none() && !sealed.is_empty() {
+            let chains: Vec<_> = sealed.iter().map(|(id, _)| id.to_string()).collect();
+            let made = unlock::listen(config, sealed);
+            signer.set_unlockable(made.is_ok());
+            match made {
+                Ok(socket) => self.unlock = Some(socket),
+                Err(error) => {
+                    let what = format!("the keys of {} stay sealed", chains.join(", "));
+                    explain(config, &what, &error, signer.is_over());
+                }
+            }
+        }
+    }
+}
+
+/// Says what to do about a socket; `ends` if nothing can be served without it.
+fn explain(config: &Config, what: &str, error: &CannotListen, ends: bool) {
+    let file = config.path.display();
+    let then =
+        if ends { "start the signer anew".into() } else { format!("`kill -HUP {}`", std::process::id()) };
+    tracing::error!(
+        "{what}: {error}\nhint: in `{file}`, above the tables, set `admin_socket` to a path that no other signer has, in a directory \
+         that this user can write; then {then}"
+    );
+}
+
+async fn reload(signer: &mut Signer, old: &Config, sockets: &mut Sockets) {
     let read = Config::load(&old.path).map_err(Failure::from);
     let read = read.and_then(|config| {
         refuse(&custody::of_all(&config, Trust::Nobody))?;
@@ -171,11 +230,13 @@ async fn reload(signer: &mut Signer, old: &Config) {
             for line in config.warnings.iter().cloned().chain(signer.reload(&config).await) {
                 tracing::warn!("SIGHUP: {line}");
             }
+            sockets.open(&config, signer);
         }
     }
 }
 
-fn start_log(args: &LogArgs) -> Result<LogSink, Failure> {
+fn start_log(args: &LogArgs) -> Result<(LogSink, LogLimit), Failure> {
+    let limit = LogLimit::default();
     let sink = LogSink::new(std::io::stdout())?;
     let level = if args.verbose { LevelFilter::DEBUG } else { args.log_level };
     let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(sink.clone());
@@ -190,8 +251,13 @@ fn start_log(args: &LogArgs) -> Result<LogSink, Failure> {
                 "peer" => write!(out, " peer={value:?}"),
                 _ => Ok(()),
             }))
+            .finish()
+            .with(limit.clone())
             .init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_target(false).init(),
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_target(false);
+            builder.finish().with(limit.clone()).init();
+        }
     }
-    Ok(sink)
+    Ok((sink, limit))
 }

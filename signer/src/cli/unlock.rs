@@ -1,26 +1,27 @@
-//! `monosign unlock`, and the socket on which a running signer waits for it.
+//! `monosign unlock`, and how a running signer answers it.
 //!
-//! The socket exists only if a key was sealed at start, until the signer ends. It is a unix socket of mode 0600; a request is one line with the chain id
-//! and one with the passphrase, the answer is `ok` or what is wrong.
+//! The socket is there only if a key was sealed at start, until the signer ends. The signer begins with one line of JSON that says who it is; a
+//! request is one line with the chain id and one with the passphrase, the answer is `ok` or what is wrong. A command that has come to another
+//! signer, as where two share a directory, does not tell it the passphrase.
 
-use std::io::{self, BufRead as _, BufReader, Write};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
 
 use clap::Args;
 use monosign_protocol::ChainId;
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixListener;
-use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
-use tokio::time::timeout;
+use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
+use super::admin_socket::{self, AdminSocket, CannotListen};
 use super::{ChainArgs, Failure};
+use crate::backend::softsign::unlock::KeySource;
 use crate::backend::softsign::vault::Vault;
+use crate::config::{ChainConfig, Config};
 
 /// Arguments of `monosign unlock`.
 #[derive(Debug, Args)]
@@ -32,9 +33,18 @@ pub(super) struct UnlockArgs {
     stdin: bool,
 }
 
-/// The longest request, and the time it may take.
+/// The longest request, and the longest line with which a signer begins.
 const MAX_REQUEST: u64 = 4096;
-const REQUEST_TIME: Duration = Duration::from_secs(10);
+const MAX_GREETING: u64 = 1 << 20;
+
+/// Who a signer is.
+#[derive(Debug, Serialize, Deserialize)]
+struct Greeting {
+    /// Its configuration.
+    config: PathBuf,
+    /// The chains whose keys were sealed when it started.
+    sealed: Vec<String>,
+}
 
 pub(super) fn run(args: &UnlockArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let config = args.chain.config.load()?;
@@ -44,6 +54,8 @@ pub(super) fn run(args: &UnlockArgs, out: &mut dyn Write) -> Result<(), Failure>
             if chain.key.threshold().is_some() { "this is a cosigner" } else { "the key is on a device" };
         return Err(Failure::new(format!("{whose}: there is nothing to unlock")));
     };
+    // Before anybody is asked for the passphrase; and again for the request, since typing may take longer than the signer waits.
+    meet(&config, &chain, source)?;
     let passphrase = Zeroizing::new(if args.stdin {
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line)?;
@@ -51,93 +63,87 @@ pub(super) fn run(args: &UnlockArgs, out: &mut dyn Write) -> Result<(), Failure>
     } else {
         rpassword::prompt_password(format!("passphrase of {}: ", source.path.display()))?
     });
-    let socket = &config.admin_socket;
-    let mut stream = UnixStream::connect(socket).map_err(|e| {
-        let socket = socket.display();
-        Failure::new(format!(
-            "cannot reach a signer at `{socket}`: {e}\nhint: it listens there while a key is sealed"
-        ))
-    })?;
+    let mut signer = meet(&config, &chain, source)?;
     let request = Zeroizing::new(format!("{}\n{}\n", chain.id, passphrase.trim_end_matches(['\r', '\n'])));
-    stream.write_all(request.as_bytes())?;
+    signer.get_mut().write_all(request.as_bytes())?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer)?;
+    signer.read_line(&mut answer)?;
     match answer.trim_end() {
         "ok" => Ok(writeln!(out, "chain {} is unlocked", chain.id)?),
+        "" => Err(Failure::new("the signer gave no answer\nhint: its log says why")),
         other => Err(Failure::new(other)),
     }
 }
 
-/// A listening socket; it ends and its file goes when this is dropped.
-pub(super) struct AdminSocket {
-    task: JoinHandle<()>,
-    path: PathBuf,
+/// Connects to the signer that waits for the passphrase of this chain.
+fn meet(config: &Config, chain: &ChainConfig, source: &KeySource) -> Result<BufReader<UnixStream>, Failure> {
+    let (path, own) = (&config.admin_socket, config.path.display());
+    let hint = "a signer listens there while a key is sealed: `monosign start` says in its log where";
+    let stream = admin_socket::connect(path, Some(&source.path), hint)?;
+    let mut signer = BufReader::new(stream);
+    let mut line = String::new();
+    let read = (&mut signer).take(MAX_GREETING).read_line(&mut line);
+    let greeting: Option<Greeting> = read.ok().and_then(|_| serde_json::from_str(&line).ok());
+    let Some(greeting) = greeting else {
+        return Err(Failure::new(format!(
+            "what listens on `{}` is no signer that waits for a passphrase: nothing was sent\n\
+             hint: its log says whom it turned away; otherwise set `admin_socket` in `{own}` to another path",
+            path.display()
+        )));
+    };
+    if greeting.sealed.iter().any(|id| *id == chain.id.as_str()) {
+        return Ok(signer);
+    }
+    let (id, running) = (&chain.id, greeting.config.display());
+    let is_ours = config.path.canonicalize().is_ok_and(|path| path == greeting.config);
+    Err(Failure::new(match is_ours {
+        true => format!(
+            "the key of chain `{id}` was not sealed when the signer started: nothing was sent\n\
+             hint: its log says whether the chain is served"
+        ),
+        false => format!(
+            "the signer that listens on `{}` is that of `{running}`, and has no sealed key of chain `{id}`: nothing was sent\n\
+             hint: set `admin_socket` in `{own}` to a path of its own, and start its signer anew or send it SIGHUP",
+            path.display()
+        ),
+    }))
 }
 
-impl AdminSocket {
-    /// Listens on a path that only this user reaches, with a task that serves it.
-    pub(super) fn bind<F: Future<Output = ()> + 'static>(
-        path: &Path,
-        serve: impl FnOnce(UnixListener) -> F,
-    ) -> Result<Self, Failure> {
-        let at = |e: io::Error| Failure::new(format!("cannot listen on `{}`: {e}", path.display()));
-        remove_stale(path).map_err(at)?;
-        let listener = UnixListener::bind(path).map_err(at)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(at)?;
-        Ok(Self { task: spawn_local(serve(listener)), path: path.into() })
-    }
+/// Waits for the passphrases of sealed keys, one after the other: each takes half a second and 256 MiB to try.
+pub(super) fn listen(
+    config: &Config,
+    sealed: Vec<(ChainId, Rc<Vault>)>,
+) -> Result<AdminSocket, CannotListen> {
+    let greeting = Greeting {
+        config: config.path.canonicalize().unwrap_or_else(|_| config.path.clone()),
+        sealed: sealed.iter().map(|(id, _)| id.to_string()).collect(),
+    };
+    // No path that is no text, so it can always be written.
+    let greeting = Rc::new(serde_json::to_string(&greeting).unwrap_or_default() + "\n");
+    let sealed = Rc::new(sealed);
+    let socket = AdminSocket::bind(&config.admin_socket, 1, move |stream| {
+        answer(stream, Rc::clone(&greeting), Rc::clone(&sealed))
+    })?;
+    tracing::warn!("waiting for `monosign unlock` on {}", config.admin_socket.display());
+    Ok(socket)
 }
 
-impl Drop for AdminSocket {
-    fn drop(&mut self) {
-        self.task.abort();
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// Waits for the passphrases of sealed keys; `None` if no key is sealed.
-pub(super) fn listen(path: &Path, sealed: Vec<(ChainId, Rc<Vault>)>) -> Result<Option<AdminSocket>, Failure> {
-    if sealed.is_empty() {
-        return Ok(None);
-    }
-    let socket = AdminSocket::bind(path, |listener| serve(listener, sealed))?;
-    tracing::warn!("waiting for `monosign unlock` on {}", path.display());
-    Ok(Some(socket))
-}
-
-/// Removes the socket of a signer that is gone, and nothing else.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => {}
-        Ok(_) => return Err(io::Error::other("something that is no socket is there")),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e),
-    }
-    match UnixStream::connect(path) {
-        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        Err(e) => Err(e),
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-    }
-}
-
-/// One request after the other: each takes half a second and 256 MiB to try a passphrase.
-async fn serve(listener: UnixListener, sealed: Vec<(ChainId, Rc<Vault>)>) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        if let Ok(Err(error)) = timeout(REQUEST_TIME, answer(stream, &sealed)).await {
-            tracing::warn!("unlock: {error}");
-        }
-    }
-}
-
-async fn answer(mut stream: tokio::net::UnixStream, sealed: &[(ChainId, Rc<Vault>)]) -> io::Result<()> {
+async fn answer(
+    mut stream: tokio::net::UnixStream,
+    greeting: Rc<String>,
+    sealed: Rc<Vec<(ChainId, Rc<Vault>)>>,
+) -> io::Result<()> {
     let (read, mut write) = stream.split();
+    write.write_all(greeting.as_bytes()).await?;
     let mut lines = tokio::io::BufReader::new(read.take(MAX_REQUEST));
     let (mut chain, mut passphrase) = (String::new(), Zeroizing::new(String::new()));
-    lines.read_line(&mut chain).await?;
+    if lines.read_line(&mut chain).await? == 0 {
+        // It only looked who we are.
+        return Ok(());
+    }
     lines.read_line(&mut passphrase).await?;
     let passphrase = SecretString::from(passphrase.trim_end_matches('\n'));
-    let answer = match unlock(chain.trim_end(), passphrase, sealed).await {
+    let answer = match unlock(chain.trim_end(), passphrase, &sealed).await {
         Ok(()) => "ok\n".into(),
         Err(error) => format!("{}\n", error.replace('\n', "; ")),
     };

@@ -21,13 +21,13 @@ use monosign_protocol::message::{Message, PubKeyResponse, Text};
 use monosign_protocol::{Dialect, Height, noise, secret_connection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
-use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::chain::{Arm, ChainHandle, arm_of, refused};
+use crate::chain::{Arm, ChainHandle, PATIENCE, arm_of, refused};
 use crate::config::Endpoint;
 use crate::guard::Refusal;
-use crate::ops::log_limit::LogLimit;
+use crate::ops::log_limit::{Policy, Repeats};
+use crate::ops::turn::Turn;
 use crate::seams::{Entropy, Seams, Stream};
 use crate::session::{Event, Peer, PeerMisbehaved, Session};
 use backoff::{Backoff, Outcome};
@@ -92,6 +92,9 @@ pub enum LinkError {
     /// The peer fell silent: nodes ping every 3.3 s.
     #[error("silent for {0:?}")]
     Silent(Duration),
+    /// The chain gave no answer in time, as when its disk hangs.
+    #[error("the chain gave no answer within {0:?}, and the validator waits no longer")]
+    Unanswered(Duration),
     /// The peer closed the connection.
     #[error("closed by the validator")]
     Closed,
@@ -129,7 +132,6 @@ pub struct Link {
     served: Option<Instant>,
     /// Whether this session has waited for its validator for longer than a silent peer is waited for.
     stood_by: bool,
-    refusals: LogLimit,
 }
 
 impl Link {
@@ -141,18 +143,7 @@ impl Link {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let recognised = Recognised::default();
-        let refusals = LogLimit::default();
-        Self {
-            settings,
-            chain,
-            seams,
-            stop,
-            recognised,
-            warned: false,
-            served: None,
-            stood_by: false,
-            refusals,
-        }
+        Self { settings, chain, seams, stop, recognised, warned: false, served: None, stood_by: false }
     }
 
     /// Serves session after session.
@@ -206,17 +197,20 @@ impl Link {
         let mut chunk = vec![0; READ_CHUNK];
         let dialed = Instant::now();
         let mut waits = Waits::FirstByte(self.settings.timeout);
+        let mut turn = Turn::default();
         loop {
             while let Some(event) = session.poll_event()? {
                 self.handle(event, &mut session).await?;
+                turn.count(0);
                 // A peer that sends many requests at once gets its answers as it goes, or we would hold them all, and others
                 // have their turn in between.
-                if session.outbox().len() > SEND_AT {
+                if turn.is_over() || session.outbox().len() > SEND_AT {
                     self.send(&mut *stream, &mut session).await?;
-                    yield_now().await;
+                    turn.end_if_over().await;
                 }
             }
             self.send(&mut *stream, &mut session).await?;
+            turn.end_if_over().await;
             if session.is_established() {
                 waits = Waits::Request(self.settings.timeout);
             }
@@ -233,6 +227,7 @@ impl Link {
                 Ok(Ok(0)) => return Err(LinkError::Closed),
                 Ok(Ok(n)) => {
                     waits.heard(self.settings.timeout);
+                    turn.count(n);
                     session.handle_bytes(&chunk[..n])?;
                 }
                 Ok(Err(error)) => return Err(LinkError::Lost(error)),
@@ -273,7 +268,9 @@ impl Link {
             Event::Request(request) => {
                 self.served.get_or_insert_with(Instant::now);
                 self.recognise(&request);
-                let response = self.respond(request).await;
+                // The node has given up by then. Its next connection must not wait for what a disk or a device still has to do.
+                let response = timeout(PATIENCE, self.respond(request)).await;
+                let response = response.map_err(|_| LinkError::Unanswered(PATIENCE))?;
                 session.respond(&response)?;
             }
             Event::Unreadable { arm, error } => {
@@ -375,9 +372,8 @@ impl Link {
     }
 
     fn log_refused(&mut self, refusal: &Refusal) {
-        let Some(unsaid) = self.refusals.admit() else { return };
         let (chain_id, peer, reason) = (self.chain.id(), &*self.settings.label, refusal.reason());
-        tracing::warn!(%chain_id, peer, result = "denied", reason, unsaid, "refused: {refusal}");
+        tracing::warn!(%chain_id, peer, result = "denied", reason, "refused: {refusal}");
     }
 
     fn random_byte(&self) -> u8 {
@@ -448,20 +444,9 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 #[derive(Default)]
 struct Reports {
     in_a_row: u64,
-    /// For each kind of failure: when one was told last, and how long to be silent after it. A node that is restarted
-    /// closes, and then refuses: both are told.
-    told: Vec<Told>,
+    /// For each kind of failure. A node that is restarted closes, and then refuses: both are told.
+    told: Vec<(Discriminant<LinkError>, Repeats)>,
 }
-
-struct Told {
-    kind: Discriminant<LinkError>,
-    at: Instant,
-    silence: Duration,
-}
-
-/// The first and the longest silence between two reports of the same outage.
-const FIRST_SILENCE: Duration = Duration::from_secs(5);
-const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 
 impl Reports {
     fn report(&mut self, peer: &str, chain: &ChainHandle, error: &LinkError) {
@@ -483,13 +468,11 @@ impl Reports {
     }
 
     fn is_due(&mut self, kind: Discriminant<LinkError>) -> bool {
-        let at = Instant::now();
-        match self.told.iter_mut().find(|told| told.kind == kind) {
-            None => self.told.push(Told { kind, at, silence: FIRST_SILENCE }),
-            Some(told) if told.at.elapsed() < told.silence => return false,
-            Some(told) => (told.at, told.silence) = (at, (told.silence * 2).min(LONGEST_SILENCE)),
+        if !self.told.iter().any(|(told, _)| *told == kind) {
+            self.told.push((kind, Repeats::new(Policy::OUTAGE)));
         }
-        true
+        let told = self.told.iter_mut().find(|(told, _)| *told == kind);
+        told.is_none_or(|(_, repeats)| repeats.admit(Instant::now()))
     }
 }
 

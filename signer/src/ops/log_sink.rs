@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -57,12 +57,21 @@ impl LogSink {
     }
 
     /// Waits until all lines so far are written, but no longer than `limit`.
+    #[allow(clippy::disallowed_methods, reason = "logs are outside of what is simulated")]
     pub fn flush(&self, limit: Duration) {
         let (done, written) = sync_channel(1);
-        if self.lines.try_send(Message::Flush(done)).is_ok() {
-            match written.recv_timeout(limit) {
-                Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        let until = Instant::now() + limit;
+        let mut flush = Message::Flush(done);
+        // A queue that is full is what has to be waited for.
+        while let Err(TrySendError::Full(again)) = self.lines.try_send(flush) {
+            if Instant::now() > until {
+                return;
             }
+            flush = again;
+            std::thread::sleep(PAUSE);
+        }
+        match written.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
     }
 }
@@ -171,6 +180,37 @@ mod tests {
         }
         assert!(sink.dropped.load(Ordering::Relaxed) >= (QUEUE - BATCH - 1) as u64);
         drop(go);
+    }
+
+    /// Takes its time for each batch, and keeps what it is given.
+    struct Slow(std::sync::mpsc::Sender<Vec<u8>>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn at_the_end_a_full_queue_is_written_too() {
+        let (written, read) = channel();
+        let sink = LogSink::new(Slow(written)).expect("a thread");
+        let mut sent = 0;
+        while sink.dropped.load(Ordering::Relaxed) == 0 {
+            writeln!(sink.make_writer(), "line").expect("never fails");
+            sent += 1;
+        }
+        let dropped = sink.dropped.load(Ordering::Relaxed);
+        sink.flush(Duration::from_secs(60));
+        let bytes: Vec<u8> = read.try_iter().flatten().collect();
+        let text = String::from_utf8(bytes).expect("text");
+        assert_eq!(text.lines().filter(|line| *line == "line").count() as u64, sent - dropped);
+        assert!(text.contains(" log lines were dropped"), "their number is told");
     }
 
     #[test]

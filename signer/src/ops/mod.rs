@@ -8,3 +8,4 @@ pub mod private_file;
 pub mod process;
 pub mod redact;
 pub mod secret_source;
+pub mod turn;

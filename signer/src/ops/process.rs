@@ -43,11 +43,13 @@ const FIRST_FREE: i32 = 3;
 
 #[cfg(test)]
 mod tests {
-    use rustix::process::{Resource, getrlimit};
+    use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
 
     #[test]
-    fn leaves_no_core_dump() {
+    fn leaves_no_core_dump_and_nothing_to_read_for_other_processes() {
         super::harden().expect("any process may");
-        assert_eq!(getrlimit(Resource::Core).current, Some(0));
+        let limit = getrlimit(Resource::Core);
+        assert_eq!((limit.current, limit.maximum), (Some(0), Some(0)), "and it cannot be raised again");
+        assert_eq!(dumpable_behavior().expect("any process may ask"), DumpableBehavior::NotDumpable);
     }
 }

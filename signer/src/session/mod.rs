@@ -22,8 +22,10 @@ pub struct Session {
     transport: Transport,
     /// What came and is not unsealed yet: less than one sealed frame.
     wire: Vec<u8>,
-    /// What was unsealed and is not read yet.
+    /// What was unsealed, and how much of it is read. What is left moves to the front when more comes, and not at each message: a peer
+    /// that sends many small ones at once would have us move the rest of them each time.
     plain: Vec<u8>,
+    read: usize,
     outbox: Vec<u8>,
     scratch: Vec<u8>,
     failed: bool,
@@ -107,6 +109,7 @@ impl Session {
             transport,
             wire: Vec::new(),
             plain: Vec::new(),
+            read: 0,
             outbox: Vec::new(),
             scratch: Vec::new(),
             failed: false,
@@ -121,6 +124,7 @@ impl Session {
     /// [`PeerMisbehaved`]; the session is over then.
     pub fn handle_bytes(&mut self, bytes: &[u8]) -> Result<(), PeerMisbehaved> {
         self.guarded(|session| {
+            session.forget_read();
             if session.wire.is_empty() {
                 let used = session.transport.open(bytes, &mut session.plain)?;
                 session.wire.extend_from_slice(&bytes[used..]);
@@ -158,17 +162,26 @@ impl Session {
     }
 
     fn poll_request(&mut self) -> Result<Option<Event>, PeerMisbehaved> {
-        let (start, end) = match frame::find(&self.plain, MAX_MESSAGE_LEN)? {
+        let unread = &self.plain[self.read..];
+        let (start, end) = match frame::find(unread, MAX_MESSAGE_LEN)? {
             Frame::Incomplete => return Ok(None),
             Frame::Complete { start, end } => (start, end),
         };
-        let body = &self.plain[start..end];
+        let body = &unread[start..end];
         if frame::is_amino(body) {
             return Err(FrameError::Amino.into());
         }
         let event = read_request(body);
-        consume(&mut self.plain, end);
+        self.read += end;
+        if self.read == self.plain.len() {
+            self.forget_read();
+        }
         Ok(Some(event))
+    }
+
+    fn forget_read(&mut self) {
+        let read = std::mem::take(&mut self.read);
+        consume(&mut self.plain, read);
     }
 
     /// Queues a response.

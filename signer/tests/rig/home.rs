@@ -27,6 +27,7 @@ pub(crate) fn signing_key(chain: &str) -> SigningKey {
 impl Home {
     /// An empty one, with an identity.
     pub(crate) fn new() -> Self {
+        super::deadline::for_this_test();
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).expect("a private directory");
         let home = Self { dir };

@@ -6,6 +6,8 @@
 #![allow(dead_code, reason = "each test crate uses its own part of this module")]
 
 pub(crate) mod cosigners;
+#[path = "../../../protocol/tests/common/deadline.rs"]
+mod deadline;
 mod home;
 mod node_side;
 mod oracle;
@@ -36,10 +38,25 @@ const POLL: Duration = Duration::from_millis(2);
 
 /// Waits for `future`, and fails the test if it takes forever.
 pub(crate) async fn within_deadline<T>(what: &str, future: impl Future<Output = T>) -> T {
+    deadline::waiting_for(what);
     match tokio::time::timeout(DEADLINE, future).await {
         Ok(value) => value,
         Err(_) => panic!("waited {DEADLINE:?} in vain: {what}"),
     }
+}
+
+/// strace is not everywhere, and where it is missing nothing is counted: that must be asked for.
+pub(crate) fn skip_without_strace() -> bool {
+    if std::env::var_os("MONOSIGN_SKIP_STRACE").is_some() {
+        eprintln!("MONOSIGN_SKIP_STRACE is set: no system calls are counted");
+        return true;
+    }
+    let found = std::process::Command::new("strace").arg("-V").stdout(std::process::Stdio::null()).status();
+    assert!(
+        found.is_ok(),
+        "strace is missing: `apt-get install strace` (./test.sh does), or set MONOSIGN_SKIP_STRACE=1"
+    );
+    false
 }
 
 /// Looks until there is something to see.

@@ -4,7 +4,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::poll;
+use super::{deadline, poll};
 
 /// A running signer; killed when dropped, its log shown if the test failed.
 pub(crate) struct Signer {
@@ -20,8 +20,11 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
+    /// Runs it to its end. What it waits for is named if it never comes.
     pub(crate) fn of(command: &mut Command) -> Self {
+        deadline::waiting_for(&format!("{command:?} to end"));
         let output = command.output().expect("the command runs");
+        deadline::waiting_for("its end");
         Self {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).expect("text"),
@@ -73,6 +76,13 @@ impl Signer {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process), signal).expect("signalled");
+    }
+
+    /// The process that runs under a tracer, if this is one.
+    pub(crate) async fn traced(&self) -> Pid {
+        let children = format!("/proc/{0}/task/{0}/children", self.id());
+        let child = || fs::read_to_string(&children).ok()?.split_whitespace().next()?.parse().ok();
+        Pid::from_raw(poll("a traced process", child).await).expect("a process")
     }
 
     /// Waits until it has ended by itself.

@@ -22,6 +22,7 @@ const NEW: &str = "/state/file.new";
 
 /// Runs a future under a clock that jumps from timer to timer.
 fn simulated<T>(body: impl Future<Output = T>) -> T {
+    crate::deadline::for_this_test();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), body)
 }

@@ -123,6 +123,7 @@ fn lost() -> DeviceError {
 }
 
 fn run(test: impl AsyncFnOnce()) {
+    crate::deadline::for_this_test();
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build().unwrap();
     // Of simulated time: what waits for ever fails, and does not keep all others waiting.

@@ -161,6 +161,7 @@ mod tests {
     }
 
     fn run<T>(test: impl Future<Output = T>) -> T {
+        crate::deadline::for_this_test();
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(test)
     }
 

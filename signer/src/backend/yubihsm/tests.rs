@@ -61,6 +61,7 @@ fn device(settings: &Arc<Settings>) -> Device {
 }
 
 fn run(test: impl AsyncFnOnce()) {
+    crate::deadline::for_this_test();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, test());
 }

@@ -405,6 +405,7 @@ mod tests {
     }
 
     fn run(test: impl AsyncFnOnce(Rig)) {
+        crate::deadline::for_this_test();
         let dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = runtime.unwrap();

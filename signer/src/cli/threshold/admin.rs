@@ -4,18 +4,15 @@
 //! first line is `ok` or what is wrong.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::rc::Rc;
 
 use clap::Args;
 use monosign_protocol::ChainId;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixListener;
-use tokio::task::spawn_local;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use crate::cli::unlock::AdminSocket;
+use crate::cli::admin_socket::{self, AdminSocket, CannotListen};
 use crate::cli::{ChainArgs, Failure, group_of};
 use crate::seams::{Entropy as _, OsEntropy};
 use crate::threshold::asked::Subject;
@@ -38,9 +35,10 @@ pub(super) struct DrillArgs {
     chain: ChainArgs,
 }
 
-/// The longest request, and the time it may take to come.
+/// The longest request.
 const MAX_REQUEST: u64 = 256;
-const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// How many are answered at once.
+const AT_ONCE: usize = 8;
 
 pub(super) fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<(), Failure> {
     ask("status", &args.chain, out)
@@ -85,12 +83,8 @@ fn ask(what: &str, args: &ChainArgs, out: &mut dyn Write) -> Result<(), Failure>
 /// Says one line to the running cosigner. Returns what it answers.
 fn say(request: &str, args: &ChainArgs) -> Result<String, Failure> {
     let path = socket_path(&args.config.load()?.admin_socket);
-    let mut stream = UnixStream::connect(&path).map_err(|e| {
-        let path = path.display();
-        Failure::new(format!(
-            "cannot reach a cosigner at `{path}`: {e}\nhint: `monosign start` listens there while it runs"
-        ))
-    })?;
+    let mut stream =
+        admin_socket::connect(&path, None, "a cosigner listens there while `monosign start` runs")?;
     writeln!(stream, "{request}")?;
     let mut answer = BufReader::new(stream);
     let (mut verdict, mut text) = (String::new(), String::new());
@@ -106,34 +100,23 @@ fn socket_path(admin: &Path) -> PathBuf {
     admin.with_added_extension("cosigner")
 }
 
-/// Answers for the cosigners of this process; `None` if there are none.
+/// Answers for the cosigners of this process.
 pub(in crate::cli) fn listen(
     admin: &Path,
     cosigners: Vec<(ChainId, GroupHandle)>,
-) -> Result<Option<AdminSocket>, Failure> {
-    if cosigners.is_empty() {
-        return Ok(None);
-    }
-    AdminSocket::bind(&socket_path(admin), |listener| serve(listener, cosigners)).map(Some)
+) -> Result<AdminSocket, CannotListen> {
+    let cosigners = Rc::new(cosigners);
+    AdminSocket::bind(&socket_path(admin), AT_ONCE, move |stream| answer(stream, Rc::clone(&cosigners)))
 }
 
-async fn serve(listener: UnixListener, cosigners: Vec<(ChainId, GroupHandle)>) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let cosigners = cosigners.clone();
-        spawn_local(async move {
-            if let Ok(Err(error)) = timeout(REQUEST_TIME, answer(stream, &cosigners)).await {
-                tracing::warn!("admin socket: {error}");
-            }
-        });
-    }
-}
-
-async fn answer(mut stream: tokio::net::UnixStream, cosigners: &[(ChainId, GroupHandle)]) -> io::Result<()> {
+async fn answer(
+    mut stream: tokio::net::UnixStream,
+    cosigners: Rc<Vec<(ChainId, GroupHandle)>>,
+) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let mut line = String::new();
     tokio::io::BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
-    let answer = match carry_out(line.trim_end(), cosigners).await {
+    let answer = match carry_out(line.trim_end(), &cosigners).await {
         Ok(text) => format!("ok\n{text}"),
         Err(error) => format!("{}\n", error.replace('\n', "; ")),
     };

@@ -245,6 +245,7 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new(shape: Shape, seed: u64) -> Self {
+        crate::deadline::for_this_test();
         let random = Random::new(seed);
         let key = ConsensusKey::from_seed(&[7; 32]);
         let dealt = deal(&key, &chain(), shape, Height(0), &random).expect("a split key");

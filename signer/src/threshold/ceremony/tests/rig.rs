@@ -58,6 +58,7 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new() -> Self {
+        crate::deadline::for_this_test();
         // In memory if there is such a place: what is synced to it does not matter here.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
         let record = dir.path().join("record");
