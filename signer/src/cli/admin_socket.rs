@@ -27,8 +27,10 @@ use tokio::time::{sleep, timeout};
 
 use super::Failure;
 
-/// How long one who asks is listened to.
+/// How long a request may take to come.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// How long its answer may take: a busy machine tries a passphrase for many seconds.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// How long it takes until connections are accepted again after an error, as without descriptors.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How many wait to be served.
@@ -168,13 +170,20 @@ async fn accept<F: Future<Output = io::Result<()>> + 'static>(
         let request = serve(stream);
         spawn_local(async move {
             let _place = place;
-            match timeout(REQUEST_TIME, request).await {
+            match timeout(ANSWER_TIME, request).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!("admin socket: {error}"),
-                Err(_) => tracing::warn!("admin socket: nothing was asked within {REQUEST_TIME:?}"),
+                Err(_) => tracing::warn!("admin socket: no answer within {ANSWER_TIME:?}"),
             }
         });
     }
+}
+
+/// Waits for a request, but not for one that does not come.
+pub(super) async fn heard<T>(request: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late =
+        || io::Error::new(io::ErrorKind::TimedOut, format!("nothing was asked within {REQUEST_TIME:?}"));
+    timeout(REQUEST_TIME, request).await.map_err(|_| late())?
 }
 
 /// That who has connected is root, or the user that the signer runs as.
@@ -222,7 +231,7 @@ pub(super) fn connect(path: &Path, secret: Option<&Path>, hint: &str) -> Result<
         )));
     }
     // A signer that is stopped must not hold the command for ever.
-    stream.set_read_timeout(Some(REQUEST_TIME))?;
+    stream.set_read_timeout(Some(ANSWER_TIME))?;
     stream.set_write_timeout(Some(REQUEST_TIME))?;
     Ok(stream)
 }

@@ -137,11 +137,14 @@ async fn answer(
     write.write_all(greeting.as_bytes()).await?;
     let mut lines = tokio::io::BufReader::new(read.take(MAX_REQUEST));
     let (mut chain, mut passphrase) = (String::new(), Zeroizing::new(String::new()));
-    if lines.read_line(&mut chain).await? == 0 {
+    let asked = async {
+        lines.read_line(&mut chain).await?;
+        lines.read_line(&mut passphrase).await
+    };
+    if admin_socket::heard(asked).await? == 0 && chain.is_empty() {
         // It only looked who we are.
         return Ok(());
     }
-    lines.read_line(&mut passphrase).await?;
     let passphrase = SecretString::from(passphrase.trim_end_matches('\n'));
     let answer = match unlock(chain.trim_end(), passphrase, &sealed).await {
         Ok(()) => "ok\n".into(),

@@ -98,3 +98,85 @@ impl Drop for Waiting<'_> {
 fn lost(reason: String) -> DeviceError {
     DeviceError::Lost { reason, session_spent: true }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU16, Ordering};
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// A vendor's library: the request says what it does.
+    struct Library {
+        /// Which driver this is, from 1.
+        number: u16,
+        go: Arc<Mutex<mpsc::Receiver<()>>>,
+    }
+
+    const HANGS: Request = Request::MarkRead(0);
+    const PANICS: Request = Request::LogHasRoom;
+
+    impl Driver for Library {
+        fn perform(&mut self, request: &Request) -> Result<Reply, DeviceError> {
+            match request {
+                &HANGS => drop(self.go.lock().map(|go| go.recv())),
+                &PANICS => panic!("as vendors' libraries do"),
+                _ => {}
+            }
+            let thread = std::thread::current();
+            // What it was asked, who answers, and where.
+            let Request::PublicKey(asked) = request else { return Ok(Reply::Done) };
+            Err(DeviceError::NoKey { key: *asked, reason: format!("{} {:?}", self.number, thread.name()) })
+        }
+    }
+
+    fn library() -> (OwnThread, mpsc::Sender<()>) {
+        crate::deadline::for_this_test();
+        let (let_go, go) = mpsc::channel();
+        let (go, made) = (Arc::new(Mutex::new(go)), AtomicU16::new(0));
+        let make = move || {
+            let number = made.fetch_add(1, Ordering::Relaxed) + 1;
+            Box::new(Library { number, go: Arc::clone(&go) }) as Box<dyn Driver>
+        };
+        (OwnThread::new("vendor", make), let_go)
+    }
+
+    async fn who(thread: &OwnThread, asked: u16) -> String {
+        match thread.execute(Request::PublicKey(asked)).await {
+            Err(DeviceError::NoKey { key, reason }) if key == asked => reason,
+            other => panic!("{other:?} to {asked}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_are_made_on_a_thread_of_their_own_by_one_driver() {
+        let (thread, _) = library();
+        for asked in 0..10 {
+            assert_eq!(who(&thread, asked).await, "1 Some(\"vendor\")");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_hangs_holds_nobody_up_and_its_answer_goes_to_nobody_else() {
+        let (thread, let_go) = library();
+        timeout(Duration::from_millis(20), thread.execute(HANGS)).await.expect_err("it hangs");
+        // The thread is left behind, in its call.
+        assert_eq!(who(&thread, 1).await, "2 Some(\"vendor\")");
+        let_go.send(()).expect("it waits still");
+        for asked in 2..10 {
+            assert_eq!(who(&thread, asked).await, "2 Some(\"vendor\")");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_loss_and_poisons_no_more_than_its_driver() {
+        let (thread, _) = library();
+        assert_eq!(who(&thread, 1).await, "1 Some(\"vendor\")");
+        let lost = thread.execute(PANICS).await;
+        assert!(matches!(&lost, Err(DeviceError::Lost { session_spent: true, .. })), "{lost:?}");
+        assert_eq!(who(&thread, 2).await, "2 Some(\"vendor\")");
+    }
+}

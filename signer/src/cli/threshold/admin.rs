@@ -115,7 +115,8 @@ async fn answer(
 ) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let mut line = String::new();
-    tokio::io::BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
+    let mut lines = tokio::io::BufReader::new(read.take(MAX_REQUEST));
+    admin_socket::heard(lines.read_line(&mut line)).await?;
     let answer = match carry_out(line.trim_end(), &cosigners).await {
         Ok(text) => format!("ok\n{text}"),
         Err(error) => format!("{}\n", error.replace('\n', "; ")),
