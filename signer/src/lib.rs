@@ -26,3 +26,6 @@ pub mod seams;
 pub mod session;
 pub mod start;
 pub mod threshold;
+
+#[cfg(test)]
+mod secrets_in_debug;

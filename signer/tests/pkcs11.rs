@@ -157,6 +157,12 @@ fn a_worker_that_hangs_or_dies_is_replaced_and_ends_with_its_signer() {
         let mut signer = token.start();
         let mut conversation = node.converse_once(CHAIN, &signer, "key 0x0000 is there").await;
         let first = worker_of(&signer).await;
+        // It has the PIN, so it keeps its memory out of swap as the signer does.
+        let locked = |process: &str| {
+            let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a running process");
+            status.lines().any(|line| line.starts_with("VmLck:") && !line.ends_with(" 0 kB"))
+        };
+        assert_eq!(locked(&first.as_raw_nonzero().to_string()), locked(&signer.id().to_string()));
         let command = fs::read(format!("/proc/{}/cmdline", first.as_raw_nonzero())).expect("its command");
         assert!(!String::from_utf8_lossy(&command).contains("987654"), "a PIN that all users can read");
         kill_process(first, Signal::KILL).expect("killed");

@@ -322,6 +322,53 @@ fn an_age_identity_on_the_command_line_is_not_repeated() {
     }
 }
 
+/// A line of a process's status, in KiB.
+fn status_kib(process: u32, what: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a running process");
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("it is there");
+    line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+const NOT_LOCKED: &str = "keys may be written to swap";
+
+#[tokio::test]
+async fn a_signer_locks_its_memory_where_it_may_and_signs_where_it_may_not() {
+    let node = rig::NodeSide::tcp().await;
+    let home = Home::with_one_chain(&node.addr());
+    let binary = env!("CARGO_BIN_EXE_monosign");
+    // As it comes; and as tmkms's unit and many containers have it, which for root is no limit.
+    let is_root = rustix::process::geteuid().is_root();
+    let somebody = "exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$0\" start -c monosign.toml";
+    let none =
+        format!("ulimit -l 0; {}", if is_root { somebody } else { "exec \"$0\" start -c monosign.toml" });
+    let unlimited = format!("ulimit -l unlimited 2>&-; {somebody}");
+    let mut worlds = vec![("exec \"$0\" start -c monosign.toml", None), (none.as_str(), Some(false))];
+    if is_root {
+        // Where root may raise a limit.
+        worlds.push((&unlimited, None));
+    }
+    for (n, (script, locked)) in worlds.into_iter().enumerate() {
+        if is_root && n == 1 {
+            for entry in fs::read_dir(home.path("")).expect("a directory") {
+                chown(entry.expect("an entry").path(), Some(65534), Some(65534)).expect("an owner");
+            }
+            chown(home.path(""), Some(65534), Some(65534)).expect("an owner");
+        }
+        let mut command = Command::new("sh");
+        command.args(["-c", script, binary]).current_dir(home.path(""));
+        let signer = rig::Signer::start(command, home.path(format!("log-{n}")));
+        let mut talk = node.converse(CHAIN).await;
+        talk.signs_prevote(i64::try_from(n).expect("few") + 1).await;
+        let is_locked = status_kib(signer.id(), "VmLck") > 0;
+        assert_eq!(signer.log().matches(NOT_LOCKED).count(), usize::from(!is_locked), "{}", signer.log());
+        if let Some(locked) = locked {
+            assert_eq!(is_locked, locked, "{script}");
+        }
+        println!("{script}: {} KiB resident, locked: {is_locked}", status_kib(signer.id(), "VmRSS"));
+        drop((signer, talk));
+    }
+}
+
 /// Follows the hint of an error to the letter.
 #[track_caller]
 fn follow_hint(home: &Home, told: &str) {

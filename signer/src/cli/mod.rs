@@ -96,6 +96,18 @@ enum Command {
     Man(man::ManArgs),
 }
 
+impl Command {
+    /// Whether keys, passwords or passphrases come into this process. The two that serve see to themselves.
+    fn handles_secrets(&self) -> bool {
+        match self {
+            Self::Start(_) | Self::Worker(_) => false,
+            // A key of no worth.
+            Self::Demo(_) | Self::Version | Self::Completions(_) | Self::Man(_) => false,
+            _ => true,
+        }
+    }
+}
+
 /// Why a command failed, and with which exit code.
 #[derive(Debug)]
 pub struct Failure {
@@ -165,6 +177,10 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    if cli.command.handles_secrets() {
+        // As well as may be. Whether it is of use, `start` says: other commands end before long.
+        let _ = (process::harden(), process::lock_memory());
+    }
     match output(&cli.command).map_err(Failure::from).and_then(|mut out| {
         let done = run(cli, &mut *out);
         out.flush()?;

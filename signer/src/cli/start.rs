@@ -52,13 +52,16 @@ enum LogFormat {
 }
 
 pub(super) fn run(args: &StartArgs) -> Result<(), Failure> {
-    let hardened = process::harden();
+    let (hardened, locked) = (process::harden(), process::lock_memory());
     let config = args.config.load()?;
     let (sink, limit) = start_log(&args.log)?;
     let (version, file) = (env!("CARGO_PKG_VERSION"), config.path.display());
     tracing::info!(version, config = %file, "monosign {version} starts with {file}");
     if let Err(error) = hardened {
         tracing::warn!("core dumps could not be switched off: {error}");
+    }
+    if let Err(error) = locked {
+        tracing::warn!("{error}");
     }
     let running = async {
         spawn_local(limit.clone().report());
