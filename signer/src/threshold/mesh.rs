@@ -7,7 +7,7 @@
 //! * a member has [`CALLS`] connections that it dialed, and one that we dialed. A new one ends the oldest;
 //! * a member dials so often in a time, and no more often is listened to;
 //! * what connections bring waits in a bounded [`inbox`], and a connection that is closed ends soon also if its peer does not read;
-//! * log lines.
+//! * log lines, as all that can come again and again ([`log_limit`](crate::ops::log_limit)).
 //!
 //! So descriptors, memory and lines do not grow with what others do.
 
@@ -32,7 +32,6 @@ use super::strangers::{Source, Strangers, Watched};
 use super::tls;
 use super::transport::Transport;
 use crate::config::Endpoint;
-use crate::ops::log_limit::LogLimit;
 use crate::seams::{Listen, Net, Stream};
 
 /// How long a connection and its handshake may take, and the first message after it.
@@ -77,7 +76,6 @@ pub(super) struct Connections {
     strangers: RefCell<Strangers>,
     /// Who is to be dialed at once.
     willing: BTreeMap<MemberId, Notify>,
-    lines: RefCell<LogLimit>,
 }
 
 /// A member that has dialed us.
@@ -112,7 +110,6 @@ impl Connections {
             callers: RefCell::default(),
             strangers: RefCell::new(strangers),
             willing: peers.iter().map(|(member, ..)| (*member, Notify::new())).collect(),
-            lines: RefCell::default(),
         }
     }
 
@@ -254,12 +251,7 @@ impl Connections {
     }
 
     fn warn(&self, text: fmt::Arguments<'_>) {
-        if let Some(unsaid) = self.lines.borrow_mut().admit() {
-            match unsaid {
-                0 => tracing::warn!("{text}"),
-                unsaid => tracing::warn!(unsaid, "{text} (and {unsaid} lines like this that were left out)"),
-            }
-        }
+        tracing::warn!("{text}");
     }
 }
 

@@ -24,7 +24,6 @@ use super::rounds::MemberId;
 use super::transport::Transport;
 use crate::chain::{RawSigning, Rules, Stopped};
 use crate::config::Endpoint;
-use crate::ops::log_limit::LogLimit;
 use crate::seams::{Listen, Net};
 
 /// How many things that our own chain asks are done in a row while others wait.
@@ -142,7 +141,6 @@ pub fn start(
         stopped,
         failed: None,
         chain_id,
-        lines: BTreeMap::new(),
     };
     let owner = spawn_local(runner.run(queue, connected));
     (GroupHandle { jobs }, RunningGroup { tasks }, owner)
@@ -186,8 +184,6 @@ struct Runner {
     /// What a new start may put right.
     failed: Option<Stopped>,
     chain_id: String,
-    /// How much each member has had us log.
-    lines: BTreeMap<MemberId, LogLimit>,
 }
 
 impl Runner {
@@ -430,7 +426,7 @@ impl Runner {
         Some(member)
     }
 
-    fn tell(&mut self, note: &Note) {
+    fn tell(&self, note: &Note) {
         let chain_id = self.chain_id.clone();
         let Some(member) = note.about() else {
             return match note {
@@ -439,25 +435,15 @@ impl Runner {
                 _ => tracing::warn!(%chain_id, "{note}"),
             };
         };
-        let Some(unsaid) = self.lines.entry(member).or_default().admit() else { return };
-        let more = left_out(unsaid);
         match note {
             Note::Slow(_) | Note::Fenced(_) | Note::Carried { .. } => {
-                tracing::warn!(%chain_id, cosigner = member.0, "{note}{more}");
+                tracing::warn!(%chain_id, cosigner = member.0, "{note}");
             }
-            _ => tracing::error!(%chain_id, cosigner = member.0, "{note}{more}"),
+            _ => tracing::error!(%chain_id, cosigner = member.0, "{note}"),
         }
     }
 
-    fn warn_of(&mut self, member: MemberId, text: std::fmt::Arguments<'_>) {
-        if let Some(unsaid) = self.lines.entry(member).or_default().admit() {
-            let more = left_out(unsaid);
-            tracing::warn!(chain_id = %self.chain_id, cosigner = member.0, "{text}{more}");
-        }
+    fn warn_of(&self, member: MemberId, text: std::fmt::Arguments<'_>) {
+        tracing::warn!(chain_id = %self.chain_id, cosigner = member.0, "{text}");
     }
-}
-
-/// How many lines about a member were not written.
-fn left_out(unsaid: u64) -> String {
-    if unsaid == 0 { String::new() } else { format!(" ({unsaid} lines about it were left out)") }
 }
