@@ -12,6 +12,7 @@ use monosign_protocol::{Height, Round, Step};
 
 use super::Failure;
 use crate::backend::softsign::unlock::KeyFileError;
+use crate::chain::jump_allowance_path;
 use crate::config::ChainConfig;
 use crate::guard::Watermark;
 use crate::import::state::{ForeignState, StateDialect, StateError};
@@ -217,7 +218,7 @@ pub(super) fn of_record(chain: &ChainConfig, error: &RecordError) -> Failure {
         RecordError::Io { source, .. } => (String::new(), of_disk(chain, &lying, source)),
         _ => (String::new(), None),
     };
-    let hint = hint.unwrap_or_else(|| error.hint().to_owned());
+    let hint = hint.unwrap_or_else(|| error.hint().to_string());
     let text = format!("{error}{more}\nhint: {hint}");
     if matches!(error, RecordError::Io { .. }) { Failure::new(text) } else { Failure::for_safety(text) }
 }
@@ -412,6 +413,14 @@ pub(super) fn something_to_import(chain: &ChainConfig, has_floor: bool) -> Optio
     }
     let hint = elsewhere_hint(chain, &path, &there);
     Some(Failure::for_safety(format!("no record is made: {}\nhint: {hint}", lies_at(&path, &there))))
+}
+
+/// Leave to jump that is not used up, and where it lies.
+pub(super) fn allowed_jump(chain: &ChainConfig) -> Option<(PathBuf, i64)> {
+    let Lying::Record(_, watermark) = Lying::at(&chain.record) else { return None };
+    let path = jump_allowance_path(&chain.record);
+    let height: i64 = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
+    (height > watermark.height.0).then_some((path, height))
 }
 
 /// Why a record is not signed from: the state that tmkms keeps in this directory is above it.

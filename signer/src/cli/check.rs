@@ -195,6 +195,13 @@ fn check_key(chain: &ChainConfig, chains: &[ChainConfig], report: &mut Report<'_
             check_lock(chain, &seams, report)?;
         }
     }
+    if let Some((path, height)) = advice::allowed_jump(chain) {
+        let path = advice::shell(&path);
+        let text = format!(
+            "chain {id}: requests may jump to height {height}, as was allowed: `rm {path}` takes it back"
+        );
+        report.line(Finding::Warning, text)?;
+    }
     if let Some(failure) = advice::something_above(chain) {
         report.line(Finding::Unsafe, format!("chain {id}: {}", failure.text()))?;
     }

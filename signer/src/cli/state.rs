@@ -179,6 +179,9 @@ fn init_at(
         return Err(failure);
     }
     let public_key = public_key_of(chain, public_key)?;
+    if let Lying::Record(header, _) = Lying::at(&chain.record) {
+        header.is_of(&chain.record, &chain.id, Some(public_key.as_bytes()))?;
+    }
     let floor = Watermark::floor(height, Round(0), None);
     let seams = Seams::production();
     let header = header(chain, public_key);

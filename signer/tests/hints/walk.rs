@@ -346,6 +346,34 @@ fn an_import_that_is_given_again_changes_nothing() {
 }
 
 #[test]
+fn a_record_of_another_key_is_not_taken_for_the_chains_own() {
+    let [(desk, record), _] = desks();
+    desk.monosign(&["state", "init"]).must_succeed();
+    let before = fs::read(&record).expect("a record");
+    let other = desk.home.path("other.key");
+    desk.home.monosign(&["softsign", "keygen", "--plaintext", &other.to_string_lossy()]).must_succeed();
+    fs::rename(&other, desk.home.path(format!("{CHAIN}.key"))).expect("another key");
+    for words in [&["start"][..], &["check", "--offline"], &["state", "init"], &["state", "import"]] {
+        let failed = desk.monosign(words).must_fail(3, &["is the record of public key", "state_file"]);
+        assert_eq!(commands(&desk, &told(&failed)), Vec::<String>::new(), "{words:?}");
+    }
+    assert_eq!(fs::read(&record).expect("a record"), before);
+}
+
+#[test]
+fn leave_to_jump_is_shown_until_it_is_used_up_or_taken_back() {
+    let [(desk, _), _] = desks();
+    desk.monosign(&["state", "init", "--height", "1000"]).must_succeed();
+    desk.monosign(&["state", "allow-jump", "--to-height", "300000"]).must_succeed();
+    let checked = desk.monosign(&["check", "--offline"]).must_succeed().stdout;
+    assert!(checked.contains("requests may jump to height 300000"), "{checked}");
+    let advised = checked.split('`').find(|words| words.starts_with("rm ")).expect("a way back");
+    sh(&desk, advised).must_succeed();
+    let checked = desk.monosign(&["check", "--offline"]).must_succeed().stdout;
+    assert!(!checked.contains("may jump"), "{checked}");
+}
+
+#[test]
 fn a_missing_identity_and_a_missing_key_are_made_as_it_is_said() {
     let [(desk, _), _] = desks();
     desk.monosign(&["state", "init"]).must_succeed();
