@@ -68,7 +68,7 @@ fn broken() -> Vec<String> {
         auth.replace("\" }", " }"),
         auth.replace("\" }", "\", }}"),
         auth.replace("password =", "passwrod ="),
-        auth.replace("password =", "password =").replace('"', ""),
+        auth.replace('"', ""),
         auth.replace(" }", ""),
         format!("auth = {{ key = 4, password = [\"{PASSWORD}\"] }}"),
         format!("auth = \"{PASSWORD}\""),
@@ -306,7 +306,7 @@ fn an_age_identity_on_the_command_line_is_not_repeated() {
     use age::secrecy::ExposeSecret as _;
     let identity = age::x25519::Identity::generate().to_string();
     let identity = identity.expose_secret();
-    let watch = Watch::over(&[identity["AGE-SECRET-KEY-1".len()..].as_bytes()]);
+    let watch = Watch::over(&[&identity.as_bytes()["AGE-SECRET-KEY-1".len()..]]);
     let home = Home::with_one_chain("tcp://127.0.0.1:1");
     let key = format!("{CHAIN}.key");
     let split = ["threshold", "split", "--key", &key, "--chain", CHAIN, "--threshold", "2", "--shares", "3"];
