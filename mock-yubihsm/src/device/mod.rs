@@ -90,6 +90,7 @@ pub struct Device {
     extra_algorithms: Vec<u8>,
     has_unknown_object: bool,
     signs_wrongly: bool,
+    signs_unlogged: bool,
     /// A reset was asked for, and comes when that is answered (python-yubihsm takes an answer, and the end of the connection too).
     resets: bool,
     signatures: u64,
@@ -140,6 +141,7 @@ impl Device {
             extra_algorithms: Vec::new(),
             has_unknown_object: false,
             signs_wrongly: false,
+            signs_unlogged: false,
             resets: false,
             signatures: 0,
             last_signed: None,
@@ -211,6 +213,11 @@ impl Device {
     /// From now on, a bit of each signature is wrong, or not.
     pub fn set_signs_wrongly(&mut self, wrongly: bool) {
         self.signs_wrongly = wrongly;
+    }
+
+    /// From now on, signatures are not logged, whatever the options say, or they are.
+    pub fn set_signs_unlogged(&mut self, unlogged: bool) {
+        self.signs_unlogged = unlogged;
     }
 
     /// The device claims to have these algorithms too, as newer firmware does.
@@ -321,7 +328,9 @@ impl Device {
         let Call { target, second, .. } = call;
         let length = data.len() as u16;
         let event = Event { command: code, length, session_key: key, target, second, result };
-        self.log.record(&event, self.tick());
+        if !(self.signs_unlogged && code == command::SIGN_EDDSA) {
+            self.log.record(&event, self.tick());
+        }
         done.map_or_else(frame::error, |data| frame::answer(code, &data))
     }
 

@@ -345,6 +345,11 @@ pub enum DeviceFault {
     KeyDeleted,
     /// Somebody else has it sign something with our key.
     ForeignSignature,
+    /// A copy of the signer, with its authentication key, has it sign something as long as what was signed last, and the connection was closed meanwhile,
+    /// as connectors do with one that is idle: what the signer asks next is lost.
+    CopySigns,
+    /// Its log does not tell of signatures any more.
+    SignaturesNotLogged,
 }
 
 /// How a cosigner cheats.

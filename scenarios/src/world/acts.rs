@@ -197,7 +197,9 @@ impl World<'_> {
                     DeviceFault::WrongSignature if self.mode.is_hardware() => {
                         self.trouble.distrusted.insert(host);
                     }
-                    DeviceFault::ForeignSignature => self.witnesses_have_cause(),
+                    DeviceFault::ForeignSignature
+                    | DeviceFault::CopySigns
+                    | DeviceFault::SignaturesNotLogged => self.witnesses_have_cause(),
                     _ => {}
                 }
                 self.end_later(draw(lasts), Ending::Devices(names));

@@ -57,7 +57,9 @@ impl Model {
                 | DeviceFault::SessionsTaken
                 | DeviceFault::Busy
                 | DeviceFault::KeyDeleted
-                | DeviceFault::ForeignSignature,
+                | DeviceFault::ForeignSignature
+                | DeviceFault::CopySigns
+                | DeviceFault::SignaturesNotLogged,
             ) => {
                 return Err(BackendError::Failed("the device answered with an error".into()));
             }

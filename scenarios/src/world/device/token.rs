@@ -108,7 +108,9 @@ impl Token {
                 | DeviceFault::Truncated
                 | DeviceFault::LogFull
                 | DeviceFault::SessionsTaken
-                | DeviceFault::ForeignSignature,
+                | DeviceFault::ForeignSignature
+                | DeviceFault::CopySigns
+                | DeviceFault::SignaturesNotLogged,
             ) => Err(lost("CKR_DEVICE_ERROR")),
             _ => Ok(()),
         }

@@ -47,8 +47,10 @@ struct State {
     device: Device,
     fault: Option<DeviceFault>,
     stream: Stream,
-    /// Whether the next signature meets a loss of power.
+    /// Whether the next signature meets a loss of power, or the next request is lost.
     trips: bool,
+    /// How long the message was that was signed last.
+    last_len: usize,
     /// Who holds all sessions.
     occupants: Vec<Occupant>,
 }
@@ -69,7 +71,7 @@ impl Yubihsm {
         let mut device = Device::with_key(*FACTORY, Box::new(move |bytes| entropy.fill(bytes)));
         device.set_serial(serial_number(&settings.name));
         operator::set_up(&mut device, settings, key)?;
-        let state = State { device, fault: None, stream, trips: false, occupants: Vec::new() };
+        let state = State { device, fault: None, stream, trips: false, last_len: 0, occupants: Vec::new() };
         Ok(Rc::new(Self {
             name: settings.name.clone(),
             key: key.clone(),
@@ -86,9 +88,10 @@ impl Yubihsm {
     pub(super) fn set_fault(&self, fault: Option<DeviceFault>) {
         let mut state = self.state.borrow_mut();
         let ended = std::mem::replace(&mut state.fault, fault).filter(|ended| Some(*ended) != fault);
-        let State { device, trips, occupants, .. } = &mut *state;
+        let State { device, trips, occupants, last_len, .. } = &mut *state;
+        device.set_signs_unlogged(fault == Some(DeviceFault::SignaturesNotLogged));
         device.set_signs_wrongly(fault == Some(DeviceFault::WrongSignature));
-        *trips = fault == Some(DeviceFault::PowerCycle);
+        *trips = matches!(fault, Some(DeviceFault::PowerCycle | DeviceFault::CopySigns));
         occupants.clear();
         let mut operator = Operator::new(device, self.turns.now());
         // An operator is refused nothing that has not been done before.
@@ -102,6 +105,7 @@ impl Yubihsm {
             Some(DeviceFault::LogFull) => operator.fill_log(),
             Some(DeviceFault::KeyDeleted) => operator.delete_key(),
             Some(DeviceFault::ForeignSignature) => operator.sign(),
+            Some(DeviceFault::CopySigns) => operator.sign_as_the_signer(*last_len),
             _ => Ok(()),
         };
         // That one was nobody's of ours.
@@ -149,6 +153,7 @@ impl Yubihsm {
             (answer, state.device.take_signed(), state.fault == Some(DeviceFault::WrongSignature))
         };
         if let Some(mut signed) = signed.filter(|signed| signed.key == KEY) {
+            self.state.borrow_mut().last_len = signed.message.len();
             if wrongly {
                 self.reach.hit("key device gave a wrong signature");
                 // What the key would have made of it.
@@ -174,6 +179,7 @@ impl Yubihsm {
                 None
             }
             Some(DeviceFault::PowerCycle) if is_signature => self.trip(eye, frame),
+            Some(DeviceFault::CopySigns) if std::mem::take(&mut self.state.borrow_mut().trips) => None,
             Some(DeviceFault::Truncated) => {
                 let mut answer = self.handle(eye, frame);
                 answer.pop();
