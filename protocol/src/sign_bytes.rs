@@ -258,6 +258,29 @@ mod tests {
         assert_eq!(Canonical::parse(&bytes), known);
     }
 
+    /// CIP-40's `SignRawBytesRequest`, written out by hand: chain id 1, bytes 2, purpose 3, behind the length of all three.
+    #[test]
+    fn celestias_raw_bytes_are_those_of_cip_40() {
+        let short = [
+            &b"COMET::RAW_BYTES::SIGN"[..],
+            b"\x16",
+            b"\x0a\x08celestia",
+            b"\x12\x03\x01\x02\x03",
+            b"\x1a\x05fibre",
+        ];
+        assert_eq!(celestia_raw_bytes("celestia", &[1, 2, 3], b"fibre"), short.concat());
+        // Lengths of two bytes.
+        let long = [
+            &b"COMET::RAW_BYTES::SIGN"[..],
+            b"\x96\x01",
+            b"\x0a\x08celestia",
+            b"\x12\x82\x01",
+            &[7; 130],
+            b"\x1a\x05fibre",
+        ];
+        assert_eq!(celestia_raw_bytes("celestia", &[7; 130], b"fibre"), long.concat());
+    }
+
     #[test]
     fn every_canonical_message_looks_length_delimited() {
         let v = a_vote(Timestamp::GO_ZERO);

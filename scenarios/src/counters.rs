@@ -1,7 +1,7 @@
 //! What a run may come by. Each is hit somewhere in the whole set of scenarios, or the set does not test what it seems to.
 
 /// The names of all counters.
-pub const ALL: [&str; 112] = [
+pub const ALL: [&str; 113] = [
     "another device took over",
     "answered again",
     "answered again after a restart",
@@ -11,6 +11,7 @@ pub const ALL: [&str; 112] = [
     "ceremony interrupted",
     "commitment offered twice",
     "configuration reloaded",
+    "chain and key in use on this host",
     "conflicting votes seen",
     "connection lost while asking",
     "cosigner takes part",

@@ -13,7 +13,7 @@ use ed25519_dalek::SigningKey;
 use monosign_protocol::ChainId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle, spawn_local};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::backend::Backend;
 use crate::backend::locks::Lockable;
@@ -25,7 +25,7 @@ use crate::link::{Link, LinkSettings, Protection};
 use crate::ops::private_file::{self, PrivateFileError};
 use crate::ops::secret_source::SecretError;
 use crate::pubkey::PublicKey;
-use crate::record::{Record, RecordError};
+use crate::record::{Opener, Record, RecordError};
 use crate::seams::Seams;
 use crate::threshold;
 use crate::threshold::open::OpenError;
@@ -474,10 +474,10 @@ pub async fn open(
     seams: &Seams,
     devices: &mut Devices,
 ) -> Result<Opened, StartError> {
-    let disk = &*seams.disk;
+    let opener = Opener::new(&*seams.disk, &config.record);
     let vault = match &config.key {
         KeyConfig::OnDevices(keys) => {
-            let record = Record::open_of_chain(disk, &config.record, &config.id).await?;
+            let record = patiently(async || opener.open_of_chain(&config.id).await).await?;
             let public_key = PublicKey::from_bytes(record.header().public_key);
             devices.admit(public_key, &config.record).await;
             let backend = Rc::new(devices.failover(keys, public_key, env)?);
@@ -489,11 +489,11 @@ pub async fn open(
     let (vault, record) = match vault {
         Loaded::Open(key) => {
             let public_key = *key.public_key();
-            let record = Record::open(disk, &config.record, &config.id, public_key.as_bytes()).await?;
+            let record = patiently(async || opener.open(&config.id, public_key.as_bytes()).await).await?;
             (Vault::open(key), record)
         }
         Loaded::Sealed(sealed) => {
-            let record = Record::open_of_chain(disk, &config.record, &config.id).await?;
+            let record = patiently(async || opener.open_of_chain(&config.id).await).await?;
             let public_key = PublicKey::from_bytes(record.header().public_key);
             (Vault::sealed(sealed, public_key), record)
         }
@@ -503,6 +503,32 @@ pub async fn open(
     devices.admit(vault.public_key(), &config.record).await;
     let backend = Rc::new(Lockable::new(Rc::clone(&vault) as _, Rc::clone(devices.locks())));
     Ok(Opened { record, backend, vault: Some(vault) })
+}
+
+/// How long a start waits for a record that another process holds: commands hold one for a moment, and so does a signer that is being
+/// stopped.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How often it is tried meanwhile.
+const TRY: Duration = Duration::from_millis(100);
+
+/// Opens a record, and waits a moment for one that is locked.
+///
+/// # Errors
+/// As `open`.
+pub async fn patiently(open: impl AsyncFn() -> Result<Record, RecordError>) -> Result<Record, RecordError> {
+    let until = Instant::now() + PATIENCE;
+    let mut told = false;
+    loop {
+        match open().await {
+            Err(error @ RecordError::Locked { .. }) if Instant::now() < until => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!("{error}: trying for {PATIENCE:?}");
+                }
+                sleep(TRY).await;
+            }
+            other => return other,
+        }
+    }
 }
 
 /// What a link needs, with its identity read.

@@ -23,8 +23,9 @@ mod points;
 mod tests;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use monosign::seams::Disk;
@@ -49,6 +50,12 @@ pub const HOME: &str = "/var/lib/monosign";
 /// How long an operation takes on a disk that is slow.
 const SLOW: Duration = Duration::from_millis(500);
 
+/// Whose a name of the host is: void once the process is gone, or has dropped it.
+struct Claimed {
+    incarnation: u64,
+    held: Weak<()>,
+}
+
 /// The disk of one host. It outlives the processes on it.
 pub struct HostDisk {
     host: String,
@@ -60,6 +67,8 @@ pub struct HostDisk {
     fault: Cell<Option<DiskFault>>,
     fault_changed: Notify,
     names: RefCell<Names>,
+    /// Names of the host that processes have claimed.
+    claims: RefCell<BTreeMap<String, Claimed>>,
     delays: RefCell<Stream>,
     losses: RefCell<Stream>,
 }
@@ -79,6 +88,7 @@ impl HostDisk {
             fault: Cell::default(),
             fault_changed: Notify::new(),
             names: RefCell::default(),
+            claims: RefCell::default(),
             delays: RefCell::new(stream.fork()),
             losses: RefCell::new(stream.fork()),
         })
@@ -117,6 +127,25 @@ impl HostDisk {
             }
         }
         self.end_processes("power cut");
+    }
+
+    /// Claims a name for a process; `None` if another has it.
+    fn claim(&self, name: &str, incarnation: u64) -> Option<Rc<()>> {
+        if self.is_claimed(name) {
+            self.reach.hit("chain and key in use on this host");
+            return None;
+        }
+        let held = Rc::new(());
+        let claimed = Claimed { incarnation, held: Rc::downgrade(&held) };
+        self.claims.borrow_mut().insert(name.into(), claimed);
+        Some(held)
+    }
+
+    fn is_claimed(&self, name: &str) -> bool {
+        let is_alive = |claimed: &Claimed| {
+            claimed.incarnation == self.incarnation.get() && claimed.held.strong_count() > 0
+        };
+        self.claims.borrow().get(name).is_some_and(is_alive)
     }
 
     fn end_processes(&self, how: &str) {
@@ -175,6 +204,15 @@ impl HostDisk {
     pub fn write_file(&self, path: impl AsRef<Path>, bytes: &[u8]) {
         self.names.borrow_mut().provision(path.as_ref(), Some(bytes));
         self.trace("write_file", path.as_ref(), 0, bytes.len(), true);
+    }
+
+    /// Gives a file another name, as another program that syncs the whole file system; false if there was none. Who has it open keeps
+    /// it.
+    pub fn move_file(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> bool {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        let moved = self.names.borrow_mut().move_durably(from, to);
+        self.trace("move_file", to, 0, 0, moved);
+        moved
     }
 
     /// Takes a file away, as another program that syncs the whole file system; false if there was none.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use monosign::ops::private_file::PrivateFileError;
-use monosign::seams::{Disk, DiskFile, Local, Open, Secret, StdDisk};
+use monosign::seams::{Claim, Disk, DiskFile, Holder, Local, Open, Secret, StdDisk};
 use rustix::io::Errno;
 use tokio::sync::Mutex;
 use tokio::task::spawn_local;
@@ -199,6 +199,25 @@ impl Disk for Process {
         }))
     }
 
+    // Names of the host and where a path leads are in the kernel's memory: they take no time, and no crash falls between.
+
+    fn claim<'a>(&'a self, name: &'a str) -> Local<'a, io::Result<Claim>> {
+        Box::pin(async move {
+            self.live().await;
+            Ok(match self.disk.claim(name, self.incarnation) {
+                Some(held) => Claim::Ours(Box::new(held)),
+                None => Claim::Others(Holder::default()),
+            })
+        })
+    }
+
+    fn holder<'a>(&'a self, name: &'a str) -> Local<'a, io::Result<Option<Holder>>> {
+        Box::pin(async move {
+            self.live().await;
+            Ok(self.disk.is_claimed(name).then(Holder::default))
+        })
+    }
+
     fn sync_dir<'a>(&'a self, dir: &'a Path) -> Local<'a, io::Result<()>> {
         Box::pin(self.operate(Asked::of(Op::SyncDir, dir), move |names, allowed| {
             match allowed {
@@ -295,6 +314,15 @@ impl SimFile {
 }
 
 impl DiskFile for SimFile {
+    fn is_at<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<bool>> {
+        Box::pin(async move {
+            let Handle { process, content, .. } = &*self.0;
+            process.live().await;
+            let found = process.disk.names.borrow().find(path);
+            Ok(found.is_ok_and(|found| Rc::ptr_eq(&found, content)))
+        })
+    }
+
     fn try_lock(&self) -> Local<'_, io::Result<bool>> {
         self.post(Op::TryLock, 0, 0, |handle, mut content, _| {
             Ok(content.try_lock(handle.process.incarnation, &handle.lock))

@@ -152,6 +152,15 @@ impl Names {
         change.apply(&mut self.platter);
     }
 
+    /// Renames a file, as another program that syncs everything; false if there is none.
+    pub(super) fn move_durably(&mut self, from: &Path, to: &Path) -> bool {
+        let moved = self.rename(from, to).is_ok();
+        for change in std::mem::take(&mut self.unsynced) {
+            change.apply(&mut self.platter);
+        }
+        moved
+    }
+
     /// The power is cut.
     pub(super) fn settle(&mut self, cut: &mut PowerCut) -> Settled {
         let mut settled = Settled::default();

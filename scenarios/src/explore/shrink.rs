@@ -182,6 +182,7 @@ fn lasts(act: &mut Do) -> Option<&mut SpanRange> {
         | Do::RoughGossip { lasts, .. }
         | Do::Equivocate { lasts, .. }
         | Do::Cheat { lasts, .. }
+        | Do::DisplaceRecord { lasts, .. }
         | Do::DeviceFault { lasts, .. } => Some(lasts),
         Do::Start { .. }
         | Do::DropInRequest { .. }

@@ -53,6 +53,7 @@ const FILTERS: &[&str] = &[
     "guard::",
     "record::",
     "chain::",
+    "durable_file::",
     "session::",
     "link::",
     "ops::",

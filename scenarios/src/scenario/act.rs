@@ -261,6 +261,16 @@ pub enum Do {
         /// A signer.
         host: String,
     },
+    /// The record is moved or replaced under a running signer, as by `mv`, rsync or a switched link. At the end what was moved is put back.
+    DisplaceRecord {
+        /// A signer.
+        host: String,
+        /// How.
+        how: Displacement,
+        /// How long; it takes a restart of the signer as well until it signs again.
+        #[serde(rename = "for")]
+        lasts: SpanRange,
+    },
     /// A signer's key and record are copied to another host, which is started: the duplicated state.
     Clone {
         /// The signer that is copied.
@@ -312,6 +322,18 @@ pub enum DiskFault {
     Hang,
     /// Operations take half a second.
     Slow,
+}
+
+/// What is done to a record under a running signer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Displacement {
+    /// It gets another name.
+    Moved,
+    /// A copy of it takes its name.
+    ReplacedByCopy,
+    /// The record of the last picture takes its name, which is older than what was signed.
+    ReplacedByPicture,
 }
 
 /// How a key device fails.

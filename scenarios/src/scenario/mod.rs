@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::run::Mode;
 
-pub use act::{Act, Cheat, DeviceFault, DiskFault, Do, When};
+pub use act::{Act, Cheat, DeviceFault, DiskFault, Displacement, Do, When};
 pub use cosigner_toml::{CosignerFiles, cosigner_toml};
 pub use group::{Cosigner, Seat};
 pub use load::{LoadError, Mistake, load, name_of, parse};

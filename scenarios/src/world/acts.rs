@@ -15,7 +15,7 @@ use super::validator_host::ValidatorHost;
 use super::{Event, World};
 use crate::disk::Loss;
 use crate::run::Mode;
-use crate::scenario::{Cheat, DeviceFault, Do, PowerCut, SpanRange};
+use crate::scenario::{Cheat, DeviceFault, Displacement, Do, PowerCut, SpanRange};
 
 /// The end of something that lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub(super) enum Ending {
     Gossip,
     Disk(String),
     Devices(Vec<String>),
+    Record(String),
     Honest(String),
     Fair(String),
 }
@@ -83,6 +84,9 @@ pub(super) struct Crash {
     pub(super) kill: bool,
     pub(super) down: Duration,
 }
+
+/// Where a record is moved to.
+const MOVED: &str = "/var/lib/monosign/record.moved";
 
 /// How long the world is disturbed after a fault has ended and everybody has noticed: a node's retries, and redials.
 const AFTERMATH: Duration = Duration::from_secs(10);
@@ -187,6 +191,25 @@ impl World<'_> {
                     self.end_later(draw(lasts), Ending::Disk(host));
                 }
             }
+            Do::DisplaceRecord { host, how, lasts } => {
+                if let Some(signer) = self.signer(&host) {
+                    match how {
+                        Displacement::Moved => drop(signer.disk.move_file(RECORD, MOVED)),
+                        Displacement::ReplacedByCopy => {
+                            let copy = signer.disk.cached_file(RECORD, <[u8]>::to_vec);
+                            copy.inspect(|copy| signer.disk.write_file(RECORD, copy));
+                        }
+                        Displacement::ReplacedByPicture => {
+                            let picture = signer.picture.borrow();
+                            let old = picture.as_ref().and_then(|picture| picture.file(RECORD));
+                            old.inspect(|old| signer.disk.write_file(RECORD, old));
+                        }
+                    }
+                    self.trouble.failed_disks.insert(host.clone());
+                    self.oracle.borrow_mut().saw_failure();
+                }
+                self.end_later(draw(lasts), Ending::Record(host));
+            }
             Do::DeviceFault { host, device, fault, lasts } => {
                 let names = self.devices_of(&host, device);
                 for name in &names {
@@ -267,6 +290,13 @@ impl World<'_> {
             Ending::Disk(host) => {
                 if let Some(signer) = self.signer(&host) {
                     signer.disk.set_fault(None);
+                }
+            }
+            Ending::Record(host) => {
+                if let Some(signer) = self.signer(&host)
+                    && signer.disk.cached_file(RECORD, |_| ()).is_none()
+                {
+                    signer.disk.move_file(MOVED, RECORD);
                 }
             }
             Ending::Devices(names) => {

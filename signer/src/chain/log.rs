@@ -47,7 +47,7 @@ impl Event {
         let error = self.result.as_ref().err()?;
         let hint = match error {
             SignError::Record(error) => error.hint(),
-            _ => "see the lines above",
+            _ => "see the lines above".into(),
         };
         Some(format!("{error}\nhint: {hint}; then start the signer anew"))
     }

@@ -64,7 +64,7 @@ impl Sole {
             Verdict::Replay(timestamp) => (timestamp, true),
             Verdict::Sign(watermark) => {
                 self.signature = None;
-                self.record.raise(watermark).await?;
+                self.record.raise_or_hand_down(&*self.disk, watermark).await?;
                 (question.timestamp(), false)
             }
         };

@@ -16,7 +16,7 @@ use crate::backend::softsign::vault::Vault;
 use crate::consensus_key::ConsensusKey;
 use crate::guard::Watermark;
 use crate::record::{FILE_LEN, Header};
-use crate::seams::{DiskFile, Local, Open};
+use crate::seams::{Claim, DiskFile, Holder, Local, Open};
 
 const CHAIN: &str = "test-1";
 
@@ -35,6 +35,7 @@ struct World {
     log: RefCell<Vec<Happened>>,
     content: RefCell<Vec<u8>>,
     fail_sync: Cell<bool>,
+    is_elsewhere: Cell<bool>,
     allowance: RefCell<Option<String>>,
     /// What was skipped.
     skipped: RefCell<Option<Vec<u8>>>,
@@ -79,6 +80,14 @@ impl Disk for OneFile {
         Box::pin(async { Ok(()) })
     }
 
+    fn claim<'a>(&'a self, _: &'a str) -> Local<'a, io::Result<Claim>> {
+        Box::pin(async { Ok(Claim::Ours(Box::new(()))) })
+    }
+
+    fn holder<'a>(&'a self, _: &'a str) -> Local<'a, io::Result<Option<Holder>>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn read_small<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<Option<String>>> {
         let skipped = self.0.skipped.borrow().clone().map(|text| String::from_utf8(text).expect("text"));
         let text = if is_skipped(path) { skipped } else { self.0.allowance.borrow().clone() };
@@ -88,6 +97,10 @@ impl Disk for OneFile {
 
 impl DiskFile for SkippedFile {
     fn try_lock(&self) -> Local<'_, io::Result<bool>> {
+        Box::pin(async { Ok(true) })
+    }
+
+    fn is_at<'a>(&'a self, _: &'a Path) -> Local<'a, io::Result<bool>> {
         Box::pin(async { Ok(true) })
     }
 
@@ -112,6 +125,10 @@ impl DiskFile for SkippedFile {
 impl DiskFile for OneFile {
     fn try_lock(&self) -> Local<'_, io::Result<bool>> {
         Box::pin(async { Ok(true) })
+    }
+
+    fn is_at<'a>(&'a self, _: &'a Path) -> Local<'a, io::Result<bool>> {
+        Box::pin(async { Ok(!self.0.is_elsewhere.get()) })
     }
 
     fn read_all(&self, _: usize) -> Local<'_, io::Result<Vec<u8>>> {

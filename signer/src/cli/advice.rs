@@ -208,17 +208,17 @@ pub(super) fn of_record(chain: &ChainConfig, error: &RecordError) -> Failure {
     let lying = Lying::at(&chain.record);
     let (more, hint) = match error {
         RecordError::Missing { .. } => missing(chain, &lying),
-        RecordError::Exists { .. } | RecordError::Damaged { .. } => {
+        RecordError::Exists { .. } | RecordError::Damaged { in_use: false, .. } => {
             (String::new(), in_the_way(chain, &lying))
         }
-        RecordError::Locked { .. } => {
+        RecordError::Locked { by: None, .. } => {
             let path = shell(&chain.record);
             (String::new(), Some(format!("stop the other signer first; `fuser {path}` names its process")))
         }
         RecordError::Io { source, .. } => (String::new(), of_disk(chain, &lying, source)),
         _ => (String::new(), None),
     };
-    let hint = hint.unwrap_or_else(|| error.hint().to_string());
+    let hint = hint.unwrap_or_else(|| error.hint().into_owned());
     let text = format!("{error}{more}\nhint: {hint}");
     if matches!(error, RecordError::Io { .. }) { Failure::new(text) } else { Failure::for_safety(text) }
 }

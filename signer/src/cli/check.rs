@@ -14,14 +14,16 @@ use tokio::time::{Instant, timeout};
 use super::{ConfigArgs, Failure, advice, block_on, custody, unlock_env};
 use crate::backend::BackendError;
 use crate::backend::locks::{lock_of, lock_path};
+use crate::backend::softsign::unlock::{self, Loaded};
 use crate::config::{ChainConfig, Config, KeyConfig, ThresholdConfig, ValidatorConfig};
+use crate::guard::Watermark;
 use crate::link::{Protection, session_for};
 use crate::ops::access::{self, Trust};
 use crate::pubkey::PublicKey;
-use crate::record::{Record, RecordError};
-use crate::seams::Seams;
+use crate::record::Record;
+use crate::seams::{Holder, Seams};
 use crate::session::Event;
-use crate::start::{self, Devices, Opened, StartError, link_settings};
+use crate::start::{Devices, StartError, link_settings};
 use crate::threshold::ceremony::journal::Journal;
 use crate::threshold::open as cosigner;
 
@@ -171,24 +173,20 @@ fn refused(chain: &ChainConfig, error: StartError, report: &mut Report<'_>) -> R
 fn check_key(chain: &ChainConfig, chains: &[ChainConfig], report: &mut Report<'_>) -> Result<(), Failure> {
     let id = &chain.id;
     let seams = Seams::production();
-    match block_on(open(chain, chains, &seams))? {
-        Ok((key, record)) => {
+    match block_on(look(chain, chains, &seams))? {
+        Ok(Seen { key, watermark, user }) => {
             let (finding, text) = match key {
                 Ok(public_key) => (Finding::Good, format!("chain {id}: key {public_key}")),
                 Err(locked @ BackendError::Locked(_)) => (Finding::Unsafe, format!("chain {id}: {locked}")),
                 Err(waits_for) => (Finding::Warning, format!("chain {id}: {waits_for}")),
             };
             report.line(finding, text)?;
-            let (path, watermark) = (chain.record.display(), record.watermark());
+            let path = chain.record.display();
             report
                 .line(Finding::Good, format!("chain {id}: record {path}, last signed h/r/s {watermark}"))?;
-        }
-        Err(StartError::Record { source: RecordError::Locked { .. } }) => {
-            let watermark = block_on(Record::peek(&*seams.disk, &chain.record))?
-                .map_or_else(|e| e.to_string(), |(_, watermark)| watermark.to_string());
-            let text = format!("chain {id}: a signer runs on this record, last signed h/r/s {watermark}");
-            report.line(Finding::Good, text)?;
-            check_lock(chain, &seams, report)?;
+            if let Some(user) = user {
+                report.line(Finding::Good, format!("chain {id}: a signer runs with this key: {user}"))?;
+            }
         }
         Err(error) => {
             refused(chain, error, report)?;
@@ -225,24 +223,37 @@ fn check_lock(chain: &ChainConfig, seams: &Seams, report: &mut Report<'_>) -> Re
     }
 }
 
-/// A chain's record, and its key if it can sign, or what that waits for. Others with the same key are looked at as well: what is found there stops
-/// this one.
-async fn open(
-    chain: &ChainConfig,
-    chains: &[ChainConfig],
-    seams: &Seams,
-) -> Result<(Result<PublicKey, BackendError>, Record), StartError> {
+/// What there is to sign with.
+struct Seen {
+    /// The key, or what it waits for.
+    key: Result<PublicKey, BackendError>,
+    watermark: Watermark,
+    /// Who signs with it now.
+    user: Option<Holder>,
+}
+
+/// Looks at a chain's record and key, and takes neither: a signer may start meanwhile. Others with the same key are looked at as well: what is
+/// found there stops this one.
+async fn look(chain: &ChainConfig, chains: &[ChainConfig], seams: &Seams) -> Result<Seen, StartError> {
     let (env, mut devices) = (unlock_env(), Devices::new(Rc::clone(&seams.disk)).that_only_look());
-    let Opened { record, backend, .. } = start::open(chain, &env, seams, &mut devices).await?;
-    let public_key = backend.public_key();
+    let loaded = chain.key.softsign().map(|source| unlock::load(source, &env)).transpose()?;
+    let (header, watermark) = Record::peek(&*seams.disk, &chain.record).await?;
+    let open = match &loaded {
+        Some(Loaded::Open(key)) => Some(key.public_key().as_bytes()),
+        _ => None,
+    };
+    header.is_of(&chain.record, &chain.id, open)?;
+    let user = Record::user(&*seams.disk, &header).await;
+    let public_key = PublicKey::from_bytes(header.public_key);
+    devices.admit(public_key, &chain.record).await;
     let KeyConfig::OnDevices(keys) = &chain.key else {
-        let ready = backend.ready().map(|()| public_key).map_err(|error| match error {
-            BackendError::Sealed => {
-                BackendError::Failed("the key is sealed: `monosign unlock` is needed after each start".into())
-            }
-            other => other,
-        });
-        return Ok((ready, record));
+        let sealed =
+            || BackendError::Failed("the key is sealed: `monosign unlock` is needed after each start".into());
+        let key = match devices.locks().check(public_key) {
+            Ok(()) => open.map(|_| public_key).ok_or_else(sealed),
+            Err(locked) => Err(locked),
+        };
+        return Ok(Seen { key, watermark, user });
     };
     // Each device, where one alone would do to sign.
     let mut on_devices = Vec::new();
@@ -272,7 +283,7 @@ async fn open(
         _ if waits_for.is_empty() => Ok(public_key),
         _ => Err(BackendError::Failed(waits_for.join("; "))),
     };
-    Ok((key, record))
+    Ok(Seen { key, watermark, user })
 }
 
 fn finding_of(error: &StartError) -> Finding {

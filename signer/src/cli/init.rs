@@ -1,8 +1,8 @@
 //! `monosign init`.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -137,8 +137,7 @@ fn make_config(path: &Path, content: &str, out: &mut dyn Write) -> Result<(), Fa
         }
         return Ok(writeln!(out, "kept {}", path.display())?);
     }
-    create_new(path, content.as_bytes())
-        .map_err(|e| Failure::new(format!("cannot make `{}`: {e}", path.display())))?;
+    create_private(path, content.as_bytes())?;
     Ok(writeln!(out, "made {}", path.display())?)
 }
 
@@ -156,12 +155,4 @@ fn make_identity(path: &Path, out: &mut dyn Write) -> Result<(), Failure> {
 /// Something of that name, a dangling link included.
 fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
-}
-
-fn create_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(content).and_then(|()| file.sync_all()).inspect_err(|_| {
-        // Ours, new and incomplete: it would be in the way of the next try.
-        let _ = fs::remove_file(path);
-    })
 }

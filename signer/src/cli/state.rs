@@ -20,10 +20,11 @@ use crate::chain::jump_allowance_path;
 use crate::config::{ChainConfig, KeyConfig};
 use crate::guard::{Signed, Watermark};
 use crate::import::state::{ForeignState, SignedBlock, StateDialect, StateError};
+use crate::ops::durable_file;
 use crate::ops::private_file::create_private;
 use crate::pubkey::PublicKey;
-use crate::record::{Header, MAX_SIGN_BYTES, Record, RecordError};
-use crate::seams::Seams;
+use crate::record::{Header, MAX_SIGN_BYTES, Opener, Record, RecordError};
+use crate::seams::{Disk, Seams};
 use crate::start::{self, Devices, Opened, StartError};
 use crate::threshold::incarnation::Lives;
 
@@ -186,7 +187,7 @@ fn init_at(
     let seams = Seams::production();
     let header = header(chain, public_key);
     anew(chain, &seams)?;
-    let created = block_on(Record::create(&*seams.disk, &chain.record, header, floor))?;
+    let created = block_on(opener(&*seams.disk, &chain.record, chain)?.create(header, floor))?;
     created.map_err(|e| advice::of_record(chain, &e))?;
     writeln!(out, "made {} for chain {} and key {public_key}", chain.record.display(), chain.id)?;
     if height > Height(0) {
@@ -277,12 +278,13 @@ pub(super) fn import_into(
             writeln!(out, "kept the old file as {}", kept.display())?;
             let header = header(chain, public_key);
             anew(chain, &seams)?;
-            block_on(Record::replace_foreign(disk, &path, &old, header, watermark))??;
+            block_on(opener(disk, &path, chain)?.replace_foreign(&old, header, watermark))??;
         }
         Lying::Record(..) => return raise_existing(chain, public_key, watermark, out),
         _ => {
             anew(chain, &seams)?;
-            let created = Record::create(disk, &chain.record, header(chain, public_key), watermark);
+            let opener = opener(disk, &chain.record, chain)?;
+            let created = opener.create(header(chain, public_key), watermark);
             block_on(created)?.map_err(|e| advice::of_record(chain, &e))?;
         }
     }
@@ -338,8 +340,9 @@ fn raise_existing(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let seams = Seams::production();
+    let opener = opener(&*seams.disk, &chain.record, chain)?;
     block_on(async {
-        let opened = Record::open(&*seams.disk, &chain.record, &chain.id, public_key.as_bytes()).await;
+        let opened = opener.open(&chain.id, public_key.as_bytes()).await;
         let mut record = opened.map_err(|e| advice::of_record(chain, &e))?;
         let before = record.watermark().to_string();
         match record.raise(watermark).await {
@@ -406,8 +409,9 @@ fn raise(chain: &ChainConfig, args: &RaiseArgs, out: &mut dyn Write) -> Result<(
     let tip = args.bounds.chain_height(&chain.id)?;
     let known = Some(recorded.height).filter(|height| *height > Height(0));
     args.bounds.admit(floor.height, known, tip, Purpose::Raise, chain.rules.jump_limit, out)?;
+    let opener = opener(&*seams.disk, &chain.record, chain)?;
     block_on(async {
-        let opened = Record::open_of_chain(&*seams.disk, &chain.record, &chain.id).await;
+        let opened = opener.open_of_chain(&chain.id).await;
         let mut record = opened.map_err(|e| advice::of_record(chain, &e))?;
         let before = record.watermark().clone();
         record.raise(floor).await?;
@@ -443,11 +447,23 @@ fn allow_jump(chain: &ChainConfig, args: &AllowJumpArgs, out: &mut dyn Write) ->
     let known = Some(watermark.height).filter(|height| *height > Height(0));
     args.bounds.admit(Height(height), known, tip, Purpose::Allow, chain.rules.jump_limit, out)?;
     let path = jump_allowance_path(&chain.record);
-    let temporary = path.with_added_extension("new");
-    fs::write(&temporary, format!("{height}\n"))?;
-    fs::rename(&temporary, &path)?;
+    let allowance = format!("{height}\n");
+    block_on(durable_file::replace(&*seams.disk, &path, allowance.as_bytes()))?.map_err(Failure::new)?;
     writeln!(out, "chain {} may jump from {watermark} to height {height} at the most", chain.id)?;
     Ok(())
+}
+
+/// Opens a record of the chain as what signs with it: the whole key, or this cosigner.
+fn opener<'a>(disk: &'a dyn Disk, path: &'a Path, chain: &ChainConfig) -> Result<Opener<'a>, Failure> {
+    let opener = Opener::new(disk, path);
+    let KeyConfig::Threshold(share) = &chain.key else { return Ok(opener) };
+    let group = group_of(share, &chain.id)?;
+    let me = group.members().find(|member| !share.peers.contains_key(member));
+    // Where each member is named as a peer, the start tells of it.
+    Ok(match me.and_then(|me| group.identity(me)) {
+        Some(identity) => opener.of_cosigner(*identity),
+        None => opener,
+    })
 }
 
 fn header(chain: &ChainConfig, public_key: PublicKey) -> Header {

@@ -1,15 +1,19 @@
 //! Files that hold secrets: read only if nobody else can, written once and never over another file.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use rustix::fs::OFlags;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::access;
+use super::durable_file::{self, DurableFileError};
+use crate::seams::StdDisk;
 
 /// More than any key, identity or passphrase file has, in bytes.
 const MAX_LENGTH: usize = 64 * 1024;
@@ -80,18 +84,20 @@ pub fn must_be_private(path: &Path, file: &File) -> Result<(), PrivateFileError>
 /// If anything of that name is there already, a dangling symbolic link included; it is left as it is. If writing
 /// fails, the incomplete file is removed.
 pub fn create_private(path: &Path, content: &[u8]) -> Result<(), PrivateFileError> {
-    let file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(
-            |error| match error.kind() {
-                io::ErrorKind::AlreadyExists => PrivateFileError::Exists { path: path.to_owned() },
-                _ => PrivateFileError::write(path, &error),
-            },
-        )?;
-    write_synced(file, path, content).map_err(|error| {
-        // Ours, new and incomplete: a half of a key must not be found and trusted later.
-        let _ = std::fs::remove_file(path);
-        PrivateFileError::write(path, &error)
+    // Under another name first: a half of a key must not be found and trusted later.
+    let created = at_once(durable_file::create(&StdDisk::default(), path, content));
+    created.map_err(|error| match error.source.kind() {
+        io::ErrorKind::AlreadyExists => PrivateFileError::Exists { path: path.to_owned() },
+        _ => PrivateFileError::write(path, &error.source),
     })
+}
+
+/// A disk for which nobody waits does at once what it is asked.
+fn at_once(created: impl Future<Output = Result<(), DurableFileError>>) -> Result<(), DurableFileError> {
+    match pin!(created).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => unreachable!("a disk that is asked inline never waits"),
+    }
 }
 
 fn read(
@@ -125,14 +131,6 @@ fn read_all(path: &Path, file: File) -> Result<Zeroizing<Vec<u8>>, PrivateFileEr
         return Err(PrivateFileError::TooLarge { path: path.to_owned() });
     }
     Ok(content)
-}
-
-fn write_synced(mut file: File, path: &Path, content: &[u8]) -> io::Result<()> {
-    file.write_all(content)?;
-    file.sync_all()?;
-    // The name is durable only when its directory is.
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
 }
 
 /// Why a private file was not read or not written.

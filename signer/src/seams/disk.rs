@@ -5,11 +5,13 @@
 //! serves one chain to one validator, which asks one thing at a time, are they done at once: that saves two wake-ups of sleeping
 //! threads, about a tenth of a signature's time.
 
+use std::any::Any;
 use std::cell::{Cell, OnceCell};
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::future::ready;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
@@ -18,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
-use super::Local;
+use super::{Local, host_claim};
 use crate::ops::private_file::{self, PrivateFileError};
 
 /// How a file is opened.
@@ -28,6 +30,33 @@ pub enum Open {
     Existing,
     /// It must not exist; made with mode 0600.
     New,
+}
+
+/// Whose a name of this host is.
+pub enum Claim {
+    /// Ours, until this is dropped or the process ends.
+    Ours(Box<dyn Any>),
+    /// Another's.
+    Others(Holder),
+}
+
+/// Who holds a name, as far as the kernel tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub process: Option<u32>,
+    /// The user that it runs as.
+    pub user: Option<u32>,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.process, self.user) {
+            (Some(process), Some(user)) => write!(f, "process {process} of user {user}"),
+            (Some(process), None) => write!(f, "process {process}"),
+            _ => f.write_str("a process that cannot be seen from here"),
+        }
+    }
 }
 
 /// Bytes that are wiped on drop.
@@ -46,6 +75,13 @@ pub trait Disk {
 
     /// Gives a file another name, replacing what had it.
     fn rename<'a>(&'a self, from: &'a Path, to: &'a Path) -> Local<'a, io::Result<()>>;
+
+    /// Claims a name for this process, which one process of the host can have at a time, whatever becomes of its files. It ends with
+    /// the process, however that ends.
+    fn claim<'a>(&'a self, name: &'a str) -> Local<'a, io::Result<Claim>>;
+
+    /// Who has claimed a name, if anybody has. Takes nothing.
+    fn holder<'a>(&'a self, name: &'a str) -> Local<'a, io::Result<Option<Holder>>>;
 
     /// Makes the names in a directory durable.
     fn sync_dir<'a>(&'a self, dir: &'a Path) -> Local<'a, io::Result<()>>;
@@ -85,6 +121,22 @@ pub trait DiskFile {
 
     /// Brings all written data to stable storage.
     fn sync_data(&self) -> Local<'_, io::Result<()>>;
+
+    /// Whether `path` leads to this file: not if it was renamed, removed or replaced, or a link on the way was changed.
+    fn is_at<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<bool>>;
+
+    /// Writes and syncs, then says whether `path` leads to this file still: one hand-over to the file's thread instead of three.
+    fn write_durable_at<'a>(
+        &'a self,
+        path: &'a Path,
+        offset: u64,
+        bytes: &'a [u8],
+    ) -> Local<'a, io::Result<bool>> {
+        Box::pin(async move {
+            self.write_durable(offset, bytes).await?;
+            self.is_at(path).await
+        })
+    }
 
     /// Both at once: one hand-over to the file's thread instead of two.
     fn write_durable<'a>(&'a self, offset: u64, bytes: &'a [u8]) -> Local<'a, io::Result<()>> {
@@ -139,6 +191,14 @@ impl Disk for StdDisk {
 
     fn rename<'a>(&'a self, from: &'a Path, to: &'a Path) -> Local<'a, io::Result<()>> {
         Box::pin(async move { std::fs::rename(from, to) })
+    }
+
+    fn claim<'a>(&'a self, name: &'a str) -> Local<'a, io::Result<Claim>> {
+        Box::pin(async move { host_claim::claim(name) })
+    }
+
+    fn holder<'a>(&'a self, name: &'a str) -> Local<'a, io::Result<Option<Holder>>> {
+        Box::pin(async move { host_claim::holder(name) })
     }
 
     fn sync_dir<'a>(&'a self, dir: &'a Path) -> Local<'a, io::Result<()>> {
@@ -236,7 +296,7 @@ impl DiskFile for StdFile {
     }
 
     fn write_at<'a>(&'a self, offset: u64, bytes: &'a [u8]) -> Local<'a, io::Result<()>> {
-        let bytes = bytes.to_vec();
+        let bytes = Secret::new(bytes.to_vec());
         self.run(move |file| file.write_all_at(&bytes, offset))
     }
 
@@ -245,10 +305,40 @@ impl DiskFile for StdFile {
     }
 
     fn write_durable<'a>(&'a self, offset: u64, bytes: &'a [u8]) -> Local<'a, io::Result<()>> {
-        let bytes = bytes.to_vec();
+        // A key file, maybe.
+        let bytes = Secret::new(bytes.to_vec());
         self.run(move |file| {
             file.write_all_at(&bytes, offset)?;
             file.sync_data()
         })
+    }
+
+    fn is_at<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<bool>> {
+        let path = path.to_owned();
+        self.run(move |file| leads_to(&path, file))
+    }
+
+    fn write_durable_at<'a>(
+        &'a self,
+        path: &'a Path,
+        offset: u64,
+        bytes: &'a [u8],
+    ) -> Local<'a, io::Result<bool>> {
+        let (path, bytes) = (path.to_owned(), bytes.to_vec());
+        self.run(move |file| {
+            file.write_all_at(&bytes, offset)?;
+            file.sync_data()?;
+            leads_to(&path, file)
+        })
+    }
+}
+
+/// Whether a path leads to a file that is open, and no other of the same content.
+fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+    let open = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(named) => Ok(open.nlink() > 0 && (open.dev(), open.ino()) == (named.dev(), named.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }

@@ -5,13 +5,14 @@
 
 mod disk;
 mod entropy;
+mod host_claim;
 mod net;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-pub use disk::{Disk, DiskFile, Open, Secret, StdDisk};
+pub use disk::{Claim, Disk, DiskFile, Holder, Open, Secret, StdDisk};
 pub use entropy::{Entropy, OsEntropy};
 pub use net::{KEEPALIVE, Keepalive, Listen, Net, Stream, TokioNet};
 

@@ -49,7 +49,7 @@ impl Keeper {
     /// # Errors
     /// [`RecordError::Io`]: no share is made any more.
     pub async fn raise(&mut self, watermark: Watermark) -> Result<(), RecordError> {
-        match self.record.raise(watermark).await {
+        match self.record.raise_or_hand_down(&*self.disk, watermark).await {
             Err(RecordError::NotRising { .. }) => Ok(()),
             other => other,
         }

@@ -22,8 +22,9 @@ use crate::config::{Endpoint, ThresholdConfig};
 use crate::guard::Watermark;
 use crate::ops::durable_file::DurableFileError;
 use crate::ops::private_file::PrivateFileError;
-use crate::record::{Record, RecordError};
+use crate::record::{Opener, Record, RecordError};
 use crate::seams::{Disk, Seams};
+use crate::start::patiently;
 
 /// Why a cosigner cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +206,10 @@ pub async fn open(
 pub async fn open_record(opened: &Opened, path: &Path, seams: &Seams) -> Result<Record, OpenError> {
     Journal::admit(&*seams.disk, path, opened.share.epoch()).await?;
     let public_key = opened.group.public_key();
-    let mut record = Record::open(&*seams.disk, path, opened.group.chain_id(), public_key.as_bytes()).await?;
+    let opener =
+        Opener::new(&*seams.disk, path).of_cosigner(opened.share.identity().verifying_key().to_bytes());
+    let open = async || opener.open(opened.group.chain_id(), public_key.as_bytes()).await;
+    let mut record = patiently(open).await?;
     let floor = Watermark::floor(opened.share.floor(), Round(0), None);
     if floor.place() > record.watermark().place() {
         record.raise(floor).await?;

@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use data_encoding::BASE64;
 use ed25519_dalek::{SigningKey, VerifyingKey};
@@ -18,10 +19,14 @@ pub(crate) struct Home {
 pub(crate) const IDENTITY: &str = "identity.key";
 const CONFIG: &str = "monosign.toml";
 
-/// A consensus key that is its chain's alone.
+/// A consensus key that is its chain's and this test's alone: on one host, one process at a time signs with a key for a chain. Each test
+/// has a thread of its own.
 pub(crate) fn signing_key(chain: &str) -> SigningKey {
     use sha2::Digest as _;
-    SigningKey::from_bytes(&sha2::Sha256::digest(chain).into())
+    static TESTS: AtomicU32 = AtomicU32::new(0);
+    thread_local!(static TEST: u32 = TESTS.fetch_add(1, Ordering::Relaxed));
+    let test = TEST.with(|test| format!("{chain} {} {test}", std::process::id()));
+    SigningKey::from_bytes(&sha2::Sha256::digest(test).into())
 }
 
 impl Home {

@@ -1,3 +1,4 @@
+mod contract;
 mod faults;
 mod probes;
 mod processes;

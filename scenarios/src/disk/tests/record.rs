@@ -5,7 +5,7 @@ use std::io;
 
 use monosign::guard::Watermark;
 use monosign::record::{Header, Record, RecordError};
-use monosign::seams::Local;
+use monosign::seams::{Claim, Holder, Local};
 use monosign_protocol::{ChainId, Height, Hrs, Round, Step};
 
 use super::*;
@@ -231,9 +231,21 @@ impl Disk for LyingDisk {
     fn read_small<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<Option<String>>> {
         self.0.read_small(path)
     }
+
+    fn claim<'a>(&'a self, name: &'a str) -> Local<'a, io::Result<Claim>> {
+        self.0.claim(name)
+    }
+
+    fn holder<'a>(&'a self, name: &'a str) -> Local<'a, io::Result<Option<Holder>>> {
+        self.0.holder(name)
+    }
 }
 
 impl DiskFile for LyingFile {
+    fn is_at<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<bool>> {
+        self.0.is_at(path)
+    }
+
     fn try_lock(&self) -> Local<'_, io::Result<bool>> {
         self.0.try_lock()
     }

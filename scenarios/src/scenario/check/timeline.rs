@@ -77,6 +77,10 @@ impl Line<'_> {
                 self.takes_time(lasts, found);
             }
             Do::Snapshot { host } | Do::LoseRecord { host } => self.signer("host", host, found),
+            Do::DisplaceRecord { host, lasts, .. } => {
+                self.signer("host", host, found);
+                self.takes_time(lasts, found);
+            }
             Do::RestoreDisk { host } => self.restore(host, found),
             Do::CrashAwaiting { host, .. } | Do::CrashAnswered { host, .. } => {
                 self.node(host, found);
@@ -295,6 +299,7 @@ impl Line<'_> {
                 | Do::CrashAwaiting { host, .. }
                 | Do::CrashAnswered { host, .. }
                 | Do::DiskFault { host, .. }
+                | Do::DisplaceRecord { host, .. }
                 | Do::RestoreDisk { host }
                 | Do::LoseRecord { host } => host == name,
                 _ => false,

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::witness::{Asked, Cursor};
+use crate::ops::durable_file;
 use crate::seams::{Disk, DiskFile, Open};
 
 const MAGIC: &[u8; 8] = b"monoaud1";
@@ -73,16 +74,13 @@ impl AuditFile {
     /// # Errors
     /// [`AuditFileError::Exists`], [`AuditFileError::Io`]
     pub(super) async fn create(disk: &dyn Disk, path: &Path, cursor: Cursor) -> Result<(), AuditFileError> {
-        let at = |source: io::Error| match source.kind() {
-            io::ErrorKind::AlreadyExists => AuditFileError::Exists(path.into()),
-            _ => AuditFileError::Io { path: path.into(), source },
-        };
-        let file = disk.open(path, Open::New).await.map_err(at)?;
         let noted = Noted { cursor, asked: VecDeque::new() };
-        file.write_at(SLOT as u64, &[0; SLOT]).await.map_err(at)?;
-        file.write_durable(0, &encode(0, &noted)).await.map_err(at)?;
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        disk.sync_dir(dir).await.map_err(at)
+        let mut content = encode(0, &noted);
+        content.resize(2 * SLOT, 0);
+        durable_file::create(disk, path, &content).await.map_err(|error| match error.source.kind() {
+            io::ErrorKind::AlreadyExists => AuditFileError::Exists(path.into()),
+            _ => AuditFileError::Io { path: error.path, source: error.source },
+        })
     }
 
     /// Opens and locks a file.

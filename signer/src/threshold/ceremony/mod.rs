@@ -34,7 +34,7 @@ pub mod repair;
 mod shares;
 pub mod succession;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use age::secrecy::ExposeSecret as _;
@@ -58,7 +58,7 @@ use crate::backend::softsign::key_file::{self, SealError};
 use crate::guard::{JumpLimit, Refusal};
 use crate::ops::durable_file::DurableFileError;
 use crate::ops::private_file::PrivateFileError;
-use crate::record::RecordError;
+use crate::record::{Opener, RecordError};
 use crate::seams::{Disk, Entropy, Secret};
 pub use journal::Stage;
 
@@ -339,6 +339,13 @@ pub struct Workshop<'a> {
     pub anew: bool,
     /// Tells the operator how it goes.
     pub tell: &'a dyn Fn(&str),
+}
+
+impl Workshop<'_> {
+    /// Opens this host's record.
+    fn opener<'a>(&'a self, path: &'a Path) -> Opener<'a> {
+        Opener::new(self.disk, path).of_cosigner(self.own.identity.verifying_key().to_bytes())
+    }
 }
 
 /// The identity on connections that belongs to an age identity, for a host that has no share yet: so that it has one secret and no

@@ -85,7 +85,7 @@ async fn keep(shop: &Workshop<'_>, plan: &Plan, share: &Share, guard: Place) -> 
     if let Some(path) = &shop.files.record {
         // Before the share is there: whatever is left of the one that was lost, this is a new disk.
         Lives::unsettle(shop.disk, path).await?;
-        succession::stand_at(shop.disk, path, group, guard, None).await?;
+        succession::stand_at(shop.opener(path), group, guard, None).await?;
     }
     let content = share.seal(&shop.own.age.to_public())?;
     Ok(durable_file::replace(shop.disk, &shop.files.share, content.as_bytes()).await?)

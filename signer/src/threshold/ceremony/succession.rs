@@ -17,8 +17,7 @@ use super::shares::{Host, Made};
 use super::{CeremonyError, Ended, Workshop, if_there, proof, seal_identity};
 use crate::guard::{JumpLimit, Watermark};
 use crate::ops::durable_file::{self, DurableFileError};
-use crate::record::{Header, Record, RecordError};
-use crate::seams::Disk;
+use crate::record::{Header, Opener, Record, RecordError};
 use crate::threshold::group::Group;
 use crate::threshold::incarnation::Lives;
 use crate::threshold::message::Place;
@@ -294,7 +293,7 @@ impl Successor<'_> {
         let mut told = false;
         loop {
             let key = group.verifying_key().to_bytes();
-            match Record::open(self.shop.disk, path, self.plan.chain_id(), &key).await {
+            match self.shop.opener(path).open(self.plan.chain_id(), &key).await {
                 Err(RecordError::Locked { .. }) => {
                     if !std::mem::replace(&mut told, true) {
                         (self.shop.tell)(
@@ -338,7 +337,7 @@ impl Successor<'_> {
             if let (Some(floor), Some(path), Some(group)) =
                 (floor, &self.shop.files.record, self.plan.before())
             {
-                stand_at(self.shop.disk, path, group, floor, self.record.take()).await?;
+                stand_at(self.shop.opener(path), group, floor, self.record.take()).await?;
             }
             self.forget_lives().await?;
             let (disk, files) = (self.shop.disk, self.shop.files);
@@ -382,8 +381,7 @@ impl Successor<'_> {
 
 /// Raises a record to a floor at least; makes it there, if there is none. `held` is the record, if it is open already.
 pub(super) async fn stand_at(
-    disk: &dyn Disk,
-    path: &Path,
+    opener: Opener<'_>,
     group: &Group,
     floor: Place,
     held: Option<Record>,
@@ -391,13 +389,13 @@ pub(super) async fn stand_at(
     let (floor, public_key) = (watermark(floor), group.verifying_key().to_bytes());
     let opened = match held {
         Some(record) => Ok(record),
-        None => Record::open(disk, path, group.chain_id(), &public_key).await,
+        None => opener.open(group.chain_id(), &public_key).await,
     };
     let mut record = match opened {
         Err(RecordError::Missing { .. }) => {
             let header = Header { chain_id: group.chain_id().clone(), public_key };
-            Lives::unsettle(disk, path).await?;
-            Record::create(disk, path, header, floor.clone()).await?
+            Lives::unsettle(opener.disk(), opener.path()).await?;
+            opener.create(header, floor.clone()).await?
         }
         other => other?,
     };

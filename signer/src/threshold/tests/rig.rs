@@ -17,7 +17,7 @@ use crate::chain::RawSigning;
 use crate::consensus_key::ConsensusKey;
 use crate::guard::{JumpLimit, Watermark};
 use crate::record::{Header, Record};
-use crate::seams::{Disk, DiskFile, Entropy, Local, Open};
+use crate::seams::{Claim, Disk, DiskFile, Entropy, Holder, Local, Open};
 use crate::threshold::asked::{Asked, Subject};
 use crate::threshold::commitments;
 use crate::threshold::cosigner::{
@@ -161,6 +161,14 @@ impl Disk for MemoryDisk {
         done(Ok(()))
     }
 
+    fn claim<'a>(&'a self, _: &'a str) -> Local<'a, io::Result<Claim>> {
+        done(Ok(Claim::Ours(Box::new(()))))
+    }
+
+    fn holder<'a>(&'a self, _: &'a str) -> Local<'a, io::Result<Option<Holder>>> {
+        done(Ok(None))
+    }
+
     fn read_small<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<Option<String>>> {
         done(Ok(self.0.borrow().get(path).map(|bytes| String::from_utf8_lossy(bytes).into_owned())))
     }
@@ -173,6 +181,10 @@ struct MemoryFile {
 
 impl DiskFile for MemoryFile {
     fn try_lock(&self) -> Local<'_, io::Result<bool>> {
+        done(Ok(true))
+    }
+
+    fn is_at<'a>(&'a self, _: &'a Path) -> Local<'a, io::Result<bool>> {
         done(Ok(true))
     }
 

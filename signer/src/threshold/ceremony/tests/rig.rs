@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 use crate::consensus_key::ConsensusKey;
 use crate::guard::JumpLimit;
-use crate::record::{Header, Record};
-use crate::seams::{Disk, DiskFile, Local, Open, OsEntropy, StdDisk};
+use crate::record::{Header, Opener, Record};
+use crate::seams::{Claim, Disk, DiskFile, Holder, Local, Open, OsEntropy, StdDisk};
 use crate::threshold::ceremony::journal::Journal;
 use crate::threshold::ceremony::meeting::{Meeting, MeetingError, Round};
 use crate::threshold::ceremony::plan::{Act, Key, Plan};
@@ -111,7 +111,9 @@ impl Host {
     /// A cosigner that runs holds this.
     pub(super) async fn start(&self) -> Record {
         let path = self.files.record.as_ref().expect("a path");
-        Record::open_of_chain(&StdDisk::default(), path, &chain()).await.expect("a record")
+        let disk = StdDisk::default();
+        let opener = Opener::new(&disk, path).of_cosigner(self.key());
+        opener.open_of_chain(&chain()).await.expect("a record")
     }
 
     /// Its cosigner has heard the others.
@@ -191,7 +193,9 @@ impl Cast {
             let header = Header { chain_id: chain(), public_key: dealt.group.verifying_key().to_bytes() };
             let floor = succession::watermark(Place { height, ..Place::default() });
             let path = host.files.record.as_ref().expect("a path");
-            drop(Record::create(&StdDisk::default(), path, header, floor).await.expect("a record"));
+            let disk = StdDisk::default();
+            let opener = Opener::new(&disk, path).of_cosigner(host.key());
+            drop(opener.create(header, floor).await.expect("a record"));
             host.has_taken_part().await;
             hosts.push(host);
         }
@@ -431,6 +435,14 @@ impl Disk for Faulty {
         Box::pin(self.steps.take(self.disk.sync_dir(dir)))
     }
 
+    fn claim<'a>(&'a self, name: &'a str) -> Local<'a, io::Result<Claim>> {
+        self.disk.claim(name)
+    }
+
+    fn holder<'a>(&'a self, name: &'a str) -> Local<'a, io::Result<Option<Holder>>> {
+        self.disk.holder(name)
+    }
+
     fn read_small<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<Option<String>>> {
         self.disk.read_small(path)
     }
@@ -439,6 +451,10 @@ impl Disk for Faulty {
 impl DiskFile for FaultyFile {
     fn try_lock(&self) -> Local<'_, io::Result<bool>> {
         self.file.try_lock()
+    }
+
+    fn is_at<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<bool>> {
+        self.file.is_at(path)
     }
 
     fn read_all(&self, max_len: usize) -> Local<'_, io::Result<Vec<u8>>> {
