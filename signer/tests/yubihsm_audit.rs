@@ -503,3 +503,222 @@ fn a_foreign_signature_between_blocks_is_found_though_the_connector_closes_idle_
         }
     });
 }
+
+/// What a signer asks itself, and firmware before 2.3.1 audits by default.
+const OWN: [Code; 6] = [
+    Code::CreateSession,
+    Code::AuthenticateSession,
+    Code::CloseSession,
+    Code::GetObjectInfo,
+    Code::GetPublicKey,
+    Code::SetLogIndex,
+];
+
+impl Rig {
+    /// The device audits what firmware before 2.3.1 does by default.
+    fn audits_all(&self) {
+        let admin = self.client(1, b"password");
+        for code in OWN {
+            admin.set_command_audit_option(code, AuditOption::On).expect("set");
+        }
+    }
+
+    /// Somebody else does what is logged.
+    fn others_open_sessions(&self, count: usize) {
+        (0..count).for_each(|_| drop(self.client(OTHER, b"role")));
+        // Those that are open do not end with their client.
+        self.device.device().power_cycle();
+    }
+}
+
+#[test]
+fn permit_signs_on_where_the_device_audits_what_the_signer_asks_itself() {
+    run(async {
+        let rig = Rig::new("permit").await;
+        rig.audits_all();
+        rig.init();
+        let (_signer, mut conversation) = rig.start().await;
+        for height in 1..120 {
+            conversation.signs_prevote(height).await;
+        }
+        rig.device.device().power_cycle();
+        // The next one opens a session, which takes a place.
+        for height in 120..130 {
+            conversation.signs_prevote(height).await;
+        }
+        assert!(rig.device.device().unread_log_entries() >= 60);
+        let refused = rig.client(OTHER, b"role").sign_ed25519(KEY, vec![7; 90]);
+        if refused.is_ok() {
+            let request = conversation.request(130, 0, Step::Prevote);
+            conversation.refuses(&request).await;
+        }
+    });
+}
+
+#[test]
+fn any_number_of_starts_without_a_signature_is_accounted_for_whatever_the_device_audits() {
+    run(async {
+        let rig = Rig::new("detect").await;
+        rig.audits_all();
+        let admin = rig.client(1, b"password");
+        admin.set_force_audit_option(AuditOption::Off).expect("a ring");
+        rig.init();
+        for _ in 0..30 {
+            let (mut signer, conversation) = rig.start().await;
+            drop(conversation);
+            signer.kill();
+            // What it leaves open would use up all sessions.
+            rig.device.device().power_cycle();
+        }
+        let (_signer, mut conversation) = rig.start().await;
+        conversation.signs_prevote(1).await;
+    });
+}
+
+#[test]
+fn a_log_that_others_have_filled_while_the_signer_was_stopped_is_read_at_the_start() {
+    run(async {
+        let rig = Rig::new("detect").await;
+        rig.audits_all();
+        rig.init();
+        let (mut signer, mut conversation) = rig.start().await;
+        conversation.signs_prevote(1).await;
+        signer.kill();
+        for _ in 0..5 {
+            rig.others_open_sessions(8);
+        }
+        assert_eq!(rig.device.device().unread_log_entries(), 62);
+        let (mut signer, mut conversation) = rig.start().await;
+        conversation.signs_prevote(2).await;
+        drop(conversation);
+        signer.kill();
+        for _ in 0..5 {
+            rig.others_open_sessions(8);
+        }
+        let unlocked = rig.home.monosign(&["yubihsm", "unlock"]).must_succeed().stdout;
+        assert!(
+            unlocked.contains("nothing is locked") && unlocked.contains("its log was full"),
+            "{unlocked}"
+        );
+        assert_eq!(rig.device.device().unread_log_entries(), 16, "what was left, and that it was read");
+        let again = rig.home.monosign(&["yubihsm", "unlock"]).must_succeed().stdout;
+        assert!(!again.contains("its log was full"), "{again}");
+        let (_signer, mut conversation) = rig.start().await;
+        conversation.signs_prevote(3).await;
+    });
+}
+
+#[test]
+fn a_copy_of_the_key_under_another_number_is_named_and_its_signatures_are_found() {
+    run(async {
+        let rig = Rig::new("detect").await;
+        rig.init();
+        let (signer, mut conversation) = rig.start().await;
+        conversation.signs_prevote(1).await;
+        let admin = rig.client(1, b"password");
+        let seed = |chain| signing_key(chain).to_bytes().to_vec();
+        let put = |id, seed| {
+            let may = Capability::SIGN_EDDSA;
+            admin
+                .put_asymmetric_key(id, "x".into(), Domain::DOM1, may, Algorithm::Ed25519, seed)
+                .expect("put");
+        };
+        put(8, seed("another-chain"));
+        admin.sign_ed25519(8, vec![7; 90]).expect("signed");
+        conversation.signs_prevote(2).await;
+        put(9, seed(CHAIN));
+        conversation.signs_prevote(3).await;
+        let named = rig.home.monosign(&["check", "--offline"]);
+        assert!(named.stdout.contains("key 0x0009 is key 0x0001 under another number"), "{}", named.stdout);
+        admin.sign_ed25519(9, vec![7; 90]).expect("signed");
+        let request = conversation.request(4, 0, Step::Prevote);
+        let error = conversation.refuses(&request).await.description.to_string();
+        assert!(error.contains("authentication key 0x0001 signed with our key 0x0009"), "{error}");
+        drop((signer, conversation));
+        let shown = unlock_up_to(&rig, "4").must_succeed().stdout;
+        let marked: Vec<_> = shown.lines().filter(|line| line.starts_with('>')).collect();
+        assert!(matches!(marked[..], [line] if line.contains("key 0x0009")), "{shown}");
+        // Signed with and gone again before anybody looked.
+        let (signer, mut conversation) = rig.start().await;
+        conversation.signs_prevote(6).await;
+        put(10, seed(CHAIN));
+        admin.sign_ed25519(10, vec![7; 90]).expect("signed");
+        admin.delete_object(10, yubihsm::object::Type::AsymmetricKey).expect("deleted");
+        // The rig audits signatures only, so that nothing tells that it was put there: it is one of another's domain as well.
+        conversation.signs_prevote(7).await;
+        for code in [Code::PutAsymmetricKey, Code::DeleteObject] {
+            admin.set_command_audit_option(code, AuditOption::On).expect("set");
+        }
+        put(10, seed(CHAIN));
+        admin.sign_ed25519(10, vec![7; 90]).expect("signed");
+        admin.delete_object(10, yubihsm::object::Type::AsymmetricKey).expect("deleted");
+        let request = conversation.request(8, 0, Step::Prevote);
+        conversation.refuses(&request).await;
+        drop(signer);
+    });
+}
+
+#[test]
+fn check_changes_nothing_on_the_disk_and_nothing_in_the_log() {
+    run(async {
+        let rig = Rig::new("detect").await;
+        rig.init();
+        let file = || fs::read(rig.home.path("yubihsm-0012345678.audit")).expect("an audit file");
+        let log = || rig.device.device().unread_log_entries();
+        rig.client(1, b"password");
+        let before = (file(), log());
+        let checked = rig.home.monosign(&["check", "--offline"]).must_succeed().stdout;
+        assert!(checked.contains(": key "), "{checked}");
+        assert_eq!((file(), log()), before);
+        // What is wrong is found as well.
+        rig.client(OTHER, b"role").sign_ed25519(KEY, vec![7; 90]).expect("signed");
+        let checked = rig.home.monosign(&["check", "--offline"]);
+        assert!(checked.stdout.contains("signed with our key 0x0001"), "{}", checked.stdout);
+        assert_eq!(file(), before.0);
+    });
+}
+
+/// A second signer, with another key of the same device.
+async fn beside(rig: &Rig, chain: &str) -> (Home, NodeSide) {
+    let (home, node) = (Home::new(), NodeSide::tcp().await);
+    let admin = rig.client(1, b"password");
+    let (may, seed) = (Capability::SIGN_EDDSA, signing_key(chain).to_bytes().to_vec());
+    admin.put_asymmetric_key(2, "val".into(), Domain::DOM1, may, Algorithm::Ed25519, seed).expect("put");
+    home.write("password", b"role");
+    let text = format!(
+        "[[chain]]\nid = \"{chain}\"\nstate_file = \"{chain}.record\"\n[[providers.yubihsm]]\n\
+         adapter = {{ type = \"http\", addr = \"tcp://{}\", timeout_ms = 500 }}\nserial_number = \"12345678\"\n\
+         auth = {{ key = 4, password_file = \"password\" }}\naudit = \"detect\"\n\
+         keys = [{{ chain_ids = [\"{chain}\"], key = 2 }}]\n{}",
+        rig.device.address(),
+        validator_table(chain, &node.addr(), "")
+    );
+    home.write("monosign.toml", text.as_bytes());
+    home.make_record(chain);
+    home.monosign(&["yubihsm", "audit", "init"]).must_succeed();
+    (home, node)
+}
+
+#[test]
+fn two_signers_that_watch_one_device_leave_each_other_what_they_have_not_seen() {
+    run(async {
+        let rig = Rig::new("detect").await;
+        rig.init();
+        let (other_home, other_node) = beside(&rig, "second-1").await;
+        let (_signer, mut conversation) = rig.start().await;
+        let other = other_home.start();
+        other.logs("key 0x0002 is there").await;
+        let mut others = other_node.converse("second-1").await;
+        let ours = async {
+            for height in 1..150 {
+                conversation.signs_prevote(height).await;
+            }
+        };
+        let theirs = async {
+            for height in 1..150 {
+                others.signs_prevote(height).await;
+            }
+        };
+        tokio::join!(ours, theirs);
+    });
+}

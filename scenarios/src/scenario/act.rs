@@ -372,6 +372,8 @@ pub enum DeviceFault {
     CopySigns,
     /// Its log does not tell of signatures any more.
     SignaturesNotLogged,
+    /// Somebody else puts our key there under another number, and has it sign something.
+    CopiedKeySigns,
 }
 
 /// How a cosigner cheats.

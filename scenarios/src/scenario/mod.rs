@@ -272,6 +272,9 @@ pub struct Hsm {
     /// Whether it refuses to sign when its log is full, as after `monosign yubihsm setup --force-audit`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force_audit: bool,
+    /// Whether it audits what firmware before 2.3.1 does by default, also what signers themselves ask: nobody has set its options.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub audits_all: bool,
     /// How much longer than usual it takes for a signature while it is slow, and how long its queue is while it is busy.
     #[serde(default = "slow_by", skip_serializing_if = "is_usual")]
     pub slow_by: Span,
@@ -280,7 +283,13 @@ pub struct Hsm {
 impl Hsm {
     /// A device as it is by default.
     pub fn named(name: &str) -> Self {
-        Self { name: name.into(), without_key: false, force_audit: false, slow_by: slow_by() }
+        Self {
+            name: name.into(),
+            without_key: false,
+            force_audit: false,
+            audits_all: false,
+            slow_by: slow_by(),
+        }
     }
 }
 

@@ -222,6 +222,7 @@ impl World<'_> {
                     }
                     DeviceFault::ForeignSignature
                     | DeviceFault::CopySigns
+                    | DeviceFault::CopiedKeySigns
                     | DeviceFault::SignaturesNotLogged => self.witnesses_have_cause(),
                     _ => {}
                 }

@@ -11,11 +11,13 @@ use clap::Args;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
+use super::yubihsm::options;
 use super::{ConfigArgs, Failure, advice, block_on, custody, unlock_env};
 use crate::backend::BackendError;
 use crate::backend::locks::{lock_of, lock_path};
 use crate::backend::softsign::unlock::{self, Loaded};
-use crate::config::{ChainConfig, Config, KeyConfig, ThresholdConfig, ValidatorConfig};
+use crate::backend::yubihsm::Audit;
+use crate::config::{ChainConfig, Config, KeyConfig, ThresholdConfig, ValidatorConfig, YubihsmProvider};
 use crate::guard::Watermark;
 use crate::link::{Protection, session_for};
 use crate::ops::access::{self, Trust};
@@ -62,6 +64,9 @@ pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> Result<(), Failure> 
     }
     for chain in &config.chains {
         check_chain(chain, &config.chains, &mut report)?;
+    }
+    for device in config.yubihsm.iter().filter(|device| device.audit != Audit::Off) {
+        check_device(device, &mut report)?;
     }
     for validator in &config.validators {
         check_validator(validator, args.offline, &mut report)?;
@@ -208,6 +213,13 @@ fn check_key(chain: &ChainConfig, chains: &[ChainConfig], report: &mut Report<'_
         report.line(Finding::Warning, text)?;
     }
     Ok(())
+}
+
+/// How a device's log is written. One that cannot be reached was told of with its chain.
+fn check_device(device: &YubihsmProvider, report: &mut Report<'_>) -> Result<(), Failure> {
+    let Ok((is_blind, told)) = options::findings(device) else { return Ok(()) };
+    let finding = if is_blind { Finding::Bad } else { Finding::Warning };
+    told.iter().try_for_each(|told| report.line(finding, format!("device {}: {told}", device.name())))
 }
 
 /// Whether the key is locked, of a chain that was not opened.

@@ -117,7 +117,10 @@ impl Devices {
                     return Ok(Device::new(&name, executor, limits, locks));
                 }
                 let (watched, disk) = (key.provider.watched(), Rc::clone(&self.disk));
-                let witnessed = Witnessed::new(executor, *audit, watched, disk, audit_file.clone());
+                let mut witnessed = Witnessed::new(executor, *audit, watched, disk, audit_file.clone());
+                if self.only_look {
+                    witnessed = witnessed.that_only_looks();
+                }
                 // Around a signature the log is looked at and marked as read, which takes a few ms each; any one of these exchanges may be
                 // lost, and take as long as the one of an unwatched device.
                 let limits = device::Limits { deadline: limits.deadline * 2, ..limits };

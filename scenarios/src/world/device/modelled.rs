@@ -59,6 +59,7 @@ impl Model {
                 | DeviceFault::KeyDeleted
                 | DeviceFault::ForeignSignature
                 | DeviceFault::CopySigns
+                | DeviceFault::CopiedKeySigns
                 | DeviceFault::SignaturesNotLogged,
             ) => {
                 return Err(BackendError::Failed("the device answered with an error".into()));

@@ -110,6 +110,7 @@ impl Token {
                 | DeviceFault::SessionsTaken
                 | DeviceFault::ForeignSignature
                 | DeviceFault::CopySigns
+                | DeviceFault::CopiedKeySigns
                 | DeviceFault::SignaturesNotLogged,
             ) => Err(lost("CKR_DEVICE_ERROR")),
             _ => Ok(()),

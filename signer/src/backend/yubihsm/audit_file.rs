@@ -106,6 +106,21 @@ impl AuditFile {
         Ok((opened, noted))
     }
 
+    /// What a file holds, for who only looks: nothing is locked and nothing is written.
+    ///
+    /// # Errors
+    /// [`AuditFileError`]
+    pub(super) async fn peek(disk: &dyn Disk, path: &Path) -> Result<Noted, AuditFileError> {
+        let at = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => AuditFileError::Missing(path.into()),
+            _ => AuditFileError::Io { path: path.into(), source },
+        };
+        let file = disk.open(path, Open::Existing).await.map_err(at)?;
+        let bytes = file.read_all(2 * SLOT).await.map_err(at)?;
+        let newest = bytes.chunks(SLOT).filter_map(decode).max_by_key(|(sequence, _)| *sequence);
+        newest.map(|(_, noted)| noted).ok_or_else(|| AuditFileError::Damaged(path.into()))
+    }
+
     /// Makes this durable.
     pub(super) async fn note(&mut self, noted: &Noted) -> io::Result<()> {
         self.sequence += 1;

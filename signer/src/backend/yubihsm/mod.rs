@@ -33,7 +33,7 @@ pub use audit_file::AuditFileError;
 pub use by_crate::{CrateHost, Opened, read_log};
 pub use driver::{MAX_MESSAGE, YubihsmDriver};
 pub use proxy::Proxy;
-pub use witnessed::{Audit, Witnessed};
+pub use witnessed::{Audit, CAPACITY, KEPT, Witnessed};
 
 /// How a device is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -83,10 +83,40 @@ impl ConnectorFailure {
     }
 }
 
+/// What a connector says instead of an answer of its device.
+#[derive(Debug, thiserror::Error)]
+#[error("says {0} {words}", words = self.told().0)]
+struct Status(u16);
+
+impl Status {
+    /// The words of the status, and what it means.
+    fn told(&self) -> (&'static str, &'static str) {
+        let is_none = "it is no yubihsm-connector, or something stands between";
+        match self.0 {
+            400 => ("Bad Request", is_none),
+            403 => (
+                "Forbidden",
+                "it was started with --enable-host-header-allowlist, and this host is not on the list",
+            ),
+            404 => ("Not Found", is_none),
+            405 => ("Method Not Allowed", is_none),
+            500 => (
+                "Internal Server Error",
+                "it does not reach its device. Plug it in, and end what else uses it",
+            ),
+            _ => ("and no answer", is_none),
+        }
+    }
+}
+
 impl Shared {
     fn fails(&self, error: &io::Error) {
         let Self { host, port, timeout, .. } = self;
+        let status = error.get_ref().and_then(|inner| inner.downcast_ref::<Status>());
         let what = match error.kind() {
+            _ if status.is_some() => {
+                status.map(|status| format!("{status}: {}", status.told().1)).unwrap_or_default()
+            }
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 format!("gave no answer within {timeout:?}")
             }
@@ -179,8 +209,8 @@ fn ask(
         None => connect(shared)?,
     };
     (&stream).write_all(request)?;
-    let answer = read_whole(&stream, buffer, answer_len)?;
-    Ok((Upstream { stream, used: now() }, answer.ok_or(io::ErrorKind::UnexpectedEof)?))
+    let answer = read_whole(&stream, buffer, answer_len)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok((Upstream { stream, used: now() }, in_one_piece(answer)?))
 }
 
 fn connect(shared: &Shared) -> io::Result<TcpStream> {
@@ -234,7 +264,61 @@ fn answer_len(bytes: &[u8]) -> io::Result<Option<usize>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut head = httparse::Response::new(&mut headers);
     let parsed = head.parse(bytes).map_err(io::Error::other)?;
-    total_len(parsed, head.headers)
+    if parsed.is_complete() && head.code != Some(200) {
+        return Err(io::Error::other(Status(head.code.unwrap_or_default())));
+    }
+    match parsed {
+        httparse::Status::Complete(start) if is_chunked(head.headers) => {
+            chunks(&bytes[start..], |_| ()).map(|len| len.map(|len| start + len))
+        }
+        _ => total_len(parsed, head.headers),
+    }
+}
+
+fn is_chunked(headers: &[httparse::Header<'_>]) -> bool {
+    let is_it = |header: &httparse::Header<'_>| {
+        header.name.eq_ignore_ascii_case("transfer-encoding") && header.value.eq_ignore_ascii_case(b"chunked")
+    };
+    headers.iter().any(is_it)
+}
+
+/// Goes through chunks, and tells their length with all that stands around them, once the last one is there. The connector sends none;
+/// what stands between may.
+fn chunks(bytes: &[u8], mut chunk: impl FnMut(&[u8])) -> io::Result<Option<usize>> {
+    let mut at = 0;
+    loop {
+        let parsed = httparse::parse_chunk_size(&bytes[at..]).map_err(|_| io::ErrorKind::InvalidData)?;
+        let httparse::Status::Complete((begin, len)) = parsed else { return Ok(None) };
+        let len = usize::try_from(len).ok().filter(|len| *len <= MAX_MESSAGE);
+        let begin = at + begin;
+        let end = begin + len.ok_or(io::ErrorKind::InvalidData)?;
+        let Some(ending) = bytes.get(end..end + 2) else { return Ok(None) };
+        // What follows the last one is a line that is empty: nobody needs trailers.
+        if ending != b"\r\n" {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if begin == end {
+            return Ok(Some(end + 2));
+        }
+        chunk(&bytes[begin..end]);
+        at = end + 2;
+    }
+}
+
+/// An answer as the crate can read it.
+fn in_one_piece(answer: Vec<u8>) -> io::Result<Vec<u8>> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut head = httparse::Response::new(&mut headers);
+    let parsed = head.parse(&answer).map_err(io::Error::other)?;
+    let httparse::Status::Complete(start) = parsed else { return Err(io::ErrorKind::InvalidData.into()) };
+    if !is_chunked(head.headers) {
+        return Ok(answer);
+    }
+    let mut body = Vec::new();
+    chunks(&answer[start..], |chunk| body.extend_from_slice(chunk))?;
+    let mut whole = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+    whole.extend(body);
+    Ok(whole)
 }
 
 fn total_len(parsed: httparse::Status<usize>, headers: &[httparse::Header<'_>]) -> io::Result<Option<usize>> {
@@ -263,6 +347,37 @@ mod tests {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let used = now().checked_sub(idle).unwrap();
         (Upstream { stream, used }, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn an_answer_in_chunks_is_put_together_and_what_is_none_is_refused() {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let whole = format!("{head}3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n").into_bytes();
+        for len in 1..whole.len() {
+            assert_eq!(answer_len(&whole[..len]).unwrap(), None, "{len}");
+        }
+        assert_eq!(answer_len(&whole).unwrap(), Some(whole.len()));
+        let one = in_one_piece(whole).unwrap();
+        assert_eq!(one, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabcde");
+        assert_eq!(in_one_piece(one.clone()).unwrap(), one);
+        for bad in ["zz\r\n", "3\r\nabcxx", "fffffff\r\n", "0\r\nTrailer: x\r\n\r\n"] {
+            assert!(answer_len(format!("{head}{bad}").as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_a_connector_says_instead_of_an_answer_is_told_with_what_to_do() {
+        for (code, words) in [
+            (500, "says 500 Internal Server Error: it does not reach its device. Plug it in"),
+            (403, "says 403 Forbidden: it was started with --enable-host-header-allowlist"),
+            (502, "says 502 and no answer: it is no yubihsm-connector"),
+        ] {
+            let answer = format!("HTTP/1.1 {code} X\r\nContent-Length: 0\r\n\r\n");
+            let proxy = Proxy::start("localhost", 1, Duration::from_secs(1)).unwrap();
+            proxy.shared.fails(&answer_len(answer.as_bytes()).unwrap_err());
+            let told = proxy.failure().take().unwrap();
+            assert!(told.starts_with(&format!("the connector at localhost:1 {words}")), "{told}");
+        }
     }
 
     #[test]

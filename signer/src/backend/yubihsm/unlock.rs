@@ -12,6 +12,8 @@ pub struct Examined {
     file: AuditFile,
     path: PathBuf,
     alarm: Option<Alarm>,
+    /// What is known once the log is, if there is no alarm.
+    followed: Noted,
     last: u16,
     unaccounted: BTreeSet<u16>,
 }
@@ -28,9 +30,10 @@ impl Examined {
         watched: &Watched,
     ) -> Result<Self, AuditFileError> {
         let (file, Noted { cursor, asked }) = AuditFile::open(disk, path).await?;
-        let alarm = cursor.clone().follow(log, watched, &mut asked.clone()).err();
+        let mut followed = Noted { cursor, asked: asked.clone() };
+        let alarm = followed.cursor.follow(log, watched, &mut followed.asked).err();
         let unaccounted = unaccounted(cursor, log, watched, asked);
-        Ok(Self { file, path: path.into(), alarm, last: cursor.item, unaccounted })
+        Ok(Self { file, path: path.into(), alarm, followed, last: cursor.item, unaccounted })
     }
 
     /// What the signer stops at, if it does.
@@ -46,6 +49,16 @@ impl Examined {
     /// Whether the entry is a signature by one of our keys that this signer did not ask for.
     pub fn is_unaccounted(&self, entry: &LogEntry) -> bool {
         self.unaccounted.contains(&entry.item())
+    }
+
+    /// Notes how far the log is accounted for, where nothing in it is an alarm: from then on, what comes before may be marked as read. When this
+    /// returns, it is on stable storage.
+    ///
+    /// # Errors
+    /// [`AuditFileError::Io`]
+    pub async fn keep(&mut self) -> Result<(), AuditFileError> {
+        let noted = self.file.note(&self.followed).await;
+        noted.map_err(|source| AuditFileError::Io { path: self.path.clone(), source })
     }
 
     /// Takes all that is in the log for known. When this returns, it is on stable storage.

@@ -88,7 +88,8 @@ pub enum Alarm {
     /// Entries are missing.
     #[error(
         "the log goes on at entry {found}, and entry {last} was the last one seen: what is between cannot be known. Somebody else has \
-         marked it as read, or overwritten it, which force audit prevents; or this disk is a copy or was restored{}",
+         marked it as read, as another signer that watches this device, or overwritten it, which force audit prevents; or this disk is \
+         a copy or was restored{}",
         UNLOCK
     )]
     Gap {
@@ -136,6 +137,12 @@ pub enum Alarm {
 }
 
 const UNLOCK: &str = "\nhint: stop the signer and find out who signed; `monosign yubihsm unlock` shows the log, and goes on from there";
+const CREATE_SESSION: u8 = 0x03;
+const AUTHENTICATE_SESSION: u8 = 0x04;
+const PUT_KEY: u8 = 0x45;
+const GENERATE_KEY: u8 = 0x46;
+const IMPORT_WRAPPED: u8 = 0x4b;
+const DELETE: u8 = 0x58;
 const SIGN_EDDSA: u8 = 0x6a;
 const SIGNED: u8 = SIGN_EDDSA | 0x80;
 
@@ -157,6 +164,35 @@ impl LogEntry {
 
     fn u16_at(&self, at: usize) -> u16 {
         u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]])
+    }
+
+    /// The key that a signature was made with.
+    pub(super) fn signed_with(&self) -> Option<u16> {
+        self.signature().map(|(_, made)| made.key)
+    }
+
+    /// Whether the key of this number is another one from here on, or none.
+    pub(super) fn replaces(&self, key: u16) -> bool {
+        let object = match self.command() {
+            IMPORT_WRAPPED => self.u16_at(9),
+            PUT_KEY | GENERATE_KEY | DELETE => self.target(),
+            _ => return false,
+        };
+        object == key && self.bytes[11] == self.command() | 0x80
+    }
+
+    /// Whether the device has made a key of its own for this number, which is nobody's copy.
+    pub(super) fn makes(&self, key: u16) -> bool {
+        self.command() == GENERATE_KEY && self.replaces(key)
+    }
+
+    /// Whether somebody in a session of this authentication key has had the device do it, or opened that session, and it was no signature.
+    pub(super) fn is_by_the_way(&self, auth_key: u16) -> bool {
+        match self.command() {
+            CREATE_SESSION | AUTHENTICATE_SESSION => self.target() == auth_key,
+            SIGN_EDDSA => false,
+            _ => self.u16_at(5) == auth_key,
+        }
     }
 
     fn follows(&self, digest: [u8; 16]) -> bool {
@@ -232,7 +268,7 @@ impl Cursor {
     }
 
     /// The entries after the cursor, which follow it without a gap.
-    fn news<'a>(&self, log: &'a AuditLog) -> Result<&'a [LogEntry], Alarm> {
+    pub(super) fn news<'a>(&self, log: &'a AuditLog) -> Result<&'a [LogEntry], Alarm> {
         let oldest = log.entries.first().ok_or(Alarm::Empty)?;
         let news = match log.entries.iter().position(|entry| entry.item() == self.item) {
             Some(at) if log.entries[at].digest != self.digest => {

@@ -1,7 +1,7 @@
 //! A device whose log is looked at with each signature.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::audit_file::{AuditFile, AuditFileError, MAX_ASKED, Noted};
-use super::witness::{Alarm, Asked, AuditLog, Watched};
+use super::witness::{Alarm, Asked, AuditLog, Cursor, LogEntry, Watched};
 use crate::backend::device::{DeviceError, Executor, Reply, Request};
+use crate::pubkey::PublicKey;
 use crate::seams::{Disk, Local};
 
 /// What the log is used for.
@@ -45,11 +46,17 @@ pub struct Witnessed {
     has_looked: Cell<bool>,
     /// A note could not be written.
     failed: RefCell<Option<String>>,
+    /// The public keys behind numbers, ours and those that others have signed with: the same key may have two.
+    whose: RefCell<BTreeMap<u16, PublicKey>>,
+    only_looks: bool,
 }
 
 struct State {
-    file: AuditFile,
+    /// None for who only looks.
+    file: Option<AuditFile>,
     noted: Noted,
+    /// The number of the entry that the file's cursor is at.
+    in_file: u16,
     /// Something was lost since the log was looked at.
     is_unsettled: bool,
     /// How many boots and sessions the device could not log, as told last.
@@ -57,9 +64,17 @@ struct State {
 }
 
 /// What fits into the log.
-const CAPACITY: usize = 62;
-/// In detect mode, all but the newest entry are marked as read when there are so many.
+pub const CAPACITY: usize = 62;
+/// In detect mode, all but the newest entries are marked as read when there are so many.
 const READ_AT: usize = 31;
+/// So many are left. The last one is the anchor: who finds the log empty knows that another reads it. The others are for a signer on another
+/// host that reads it too, so that it sees what it has not seen yet.
+pub const KEPT: usize = 15;
+/// The cursor is noted when it has moved so far since it was noted last, and nothing else has noted it: a start or a key that is waited for can
+/// last longer than the log holds.
+const NOTED_AFTER: u16 = 16;
+/// How often a place is made for a signature, where what the signer itself asks takes it.
+const PLACES: usize = 4;
 /// When a signature whose answer was lost will not be made any more. An abandoned call ends within a few of its timeouts, of at most
 /// 4 s each; what it has left on its way is refused by the device once the session has been idle for 30 s.
 const SETTLED_AFTER: Duration = Duration::from_secs(120);
@@ -83,7 +98,14 @@ impl Witnessed {
             asked_at: RefCell::default(),
             has_looked: Cell::new(false),
             failed: RefCell::default(),
+            whose: RefCell::default(),
+            only_looks: false,
         }
+    }
+
+    /// The same for a command that looks, and changes nothing: not the file, and not what is read of the log.
+    pub fn that_only_looks(self) -> Self {
+        Self { only_looks: true, ..self }
     }
 
     /// Makes the file of a device: from here on, all is accounted for.
@@ -118,43 +140,85 @@ impl Witnessed {
 
     async fn serve(&self, state: &mut State, request: Request) -> Result<Reply, DeviceError> {
         match request {
+            Request::Sign { .. } if self.only_looks => Err(DeviceError::Refused("this only looks".into())),
             Request::Sign { key, message } => self.sign(state, key, message).await,
             other => {
                 // While the device was away, anybody may have signed: it is not back before that is known.
                 if state.is_unsettled {
                     self.look(state).await?;
                 }
-                self.inner.execute(other).await
+                self.ask_beside(state, other).await
             }
+        }
+    }
+
+    /// What is asked beside signatures may be logged as well, as by firmware before 2.3.1: it takes room, and pushes out of the log what was not
+    /// seen yet.
+    async fn ask_beside(&self, state: &mut State, request: Request) -> Result<Reply, DeviceError> {
+        let mut reply = self.inner.execute(request.clone()).await;
+        for _ in 0..PLACES {
+            if reply != Err(DeviceError::LogFull) || self.only_looks {
+                break;
+            }
+            let log = self.look(state).await?;
+            self.make_room(state, &log).await?;
+            reply = self.inner.execute(request.clone()).await;
+        }
+        if reply.as_ref().map_or_else(DeviceError::is_clean, |_| true) {
+            self.look(state).await?;
+        }
+        reply
+    }
+
+    /// For one entry in permit mode, and for many otherwise.
+    async fn make_room(&self, state: &mut State, log: &AuditLog) -> Result<(), DeviceError> {
+        match self.mode {
+            Audit::Permit => self.make_place(log).await,
+            _ => self.mark_read(state, log).await,
         }
     }
 
     /// The file, and a look at the log, before anything is asked.
     async fn open(&self) -> Result<State, DeviceError> {
-        let opened = AuditFile::open(&*self.disk, &self.path).await;
+        let opened = match self.only_looks {
+            true => AuditFile::peek(&*self.disk, &self.path).await.map(|noted| (None, noted)),
+            false => AuditFile::open(&*self.disk, &self.path).await.map(|(file, noted)| (Some(file), noted)),
+        };
         // Whatever it is: where nothing is known of the log, no other device must go on from there.
         let (file, noted) = opened.map_err(|error| DeviceError::Unwatched(error.to_string()))?;
         self.asked_at.borrow_mut().resize_with(noted.asked.len(), Instant::now);
-        let mut state = State { file, noted, is_unsettled: false, unlogged: 0 };
+        let in_file = noted.cursor.item;
+        let mut state = State { file, noted, in_file, is_unsettled: false, unlogged: 0 };
         self.look(&mut state).await?;
+        // Each start may add to the log, and so may what others do before the first signature.
+        if state.noted.cursor.item != state.in_file {
+            self.note(&mut state).await?;
+        }
         Ok(state)
     }
 
     async fn sign(&self, state: &mut State, key: u16, message: Vec<u8>) -> Result<Reply, DeviceError> {
-        let log = self.look(state).await?;
+        let mut log = self.look(state).await?;
         self.settle(state);
         if self.mode == Audit::Permit {
             self.make_place(&log).await?;
         }
         let mut signed = self.ask(state, key, &message).await;
-        if self.mode == Audit::Detect && signed == Err(DeviceError::LogFull) {
+        for _ in 0..PLACES {
+            if signed != Err(DeviceError::LogFull) {
+                break;
+            }
             // Others have filled it. Who marks as read what we have not seen leaves a gap, so it is for us to make room.
-            let log = self.look(state).await?;
-            self.mark_read(state, &log).await?;
+            let now = self.look(state).await?;
+            if self.mode == Audit::Permit && !self.took_it_ourselves(&log, &now) {
+                return Err(alarm(Alarm::PlaceTaken));
+            }
+            self.make_room(state, &now).await?;
+            log = now;
             signed = self.ask(state, key, &message).await;
         }
         if self.mode == Audit::Permit && signed == Err(DeviceError::LogFull) {
-            return Err(alarm(Alarm::PlaceTaken));
+            return Err(DeviceError::Refused(NO_PLACE.into()));
         }
         let signed = signed?;
         let open = state.noted.asked.len();
@@ -166,6 +230,14 @@ impl Witnessed {
             self.mark_read(state, &log).await?;
         }
         Ok(signed)
+    }
+
+    /// Whether the place that was made when the log was as `before` went to what this signer itself asks for, as that its log be read.
+    fn took_it_ourselves(&self, before: &AuditLog, now: &AuditLog) -> bool {
+        let last = before.entries.last().map(LogEntry::item);
+        let begin = now.entries.iter().position(|entry| Some(entry.item()) == last);
+        let news = begin.map_or(&[][..], |at| &now.entries[at + 1..]);
+        !news.is_empty() && news.iter().all(|entry| entry.is_by_the_way(self.watched.auth_key))
     }
 
     /// Asks for a signature, which is noted first.
@@ -205,12 +277,16 @@ impl Witnessed {
             Err(DeviceError::Refused(what)) => return Err(DeviceError::Unwatched(no_log(&what))),
             Err(error) => return Err(error),
         };
+        let watched = self.watched_in(state.noted.cursor, &log).await?;
         let Noted { cursor, asked } = &mut state.noted;
-        for place in cursor.follow(&log, &self.watched, asked).map_err(alarm)? {
+        for place in cursor.follow(&log, &watched, asked).map_err(alarm)? {
             self.asked_at.borrow_mut().remove(place);
         }
         self.has_looked.set(true);
         state.is_unsettled = false;
+        if cursor.item.wrapping_sub(state.in_file) >= NOTED_AFTER {
+            self.note(state).await?;
+        }
         if log.unlogged > state.unlogged {
             // A boot in permit mode, when the log is full. Signatures are refused then, so none is hidden.
             tracing::warn!("the device could not log {} boots and sessions: its log was full", log.unlogged);
@@ -219,9 +295,75 @@ impl Witnessed {
         Ok(log)
     }
 
-    /// The newest stays, as an anchor: who finds the log empty knows that another reads it.
+    /// Whose signatures are looked for: those by our keys, under whatever number they were made. A key that others have signed with is asked for
+    /// once, and again when there is another one of its number.
+    async fn watched_in(&self, cursor: Cursor, log: &AuditLog) -> Result<Watched, DeviceError> {
+        let mut watched = self.watched.clone();
+        // What is wrong with the log is told when it is followed.
+        let news = cursor.news(log).unwrap_or_default();
+        for (at, entry) in news.iter().enumerate() {
+            let Some(key) = entry.signed_with().filter(|key| !self.watched.keys.contains(key)) else {
+                continue;
+            };
+            let (before, after) = (&news[..at], &news[at + 1..]);
+            let origin = before.iter().rev().find(|entry| entry.replaces(key));
+            let is_ours = match origin {
+                Some(origin) if origin.makes(key) => false,
+                // There is another one of its number now, or none: which one it was cannot be known.
+                Some(_) if after.iter().any(|entry| entry.replaces(key)) => true,
+                Some(_) => self.is_ours(key, false).await?,
+                None => self.is_ours(key, true).await?,
+            };
+            if is_ours {
+                watched.keys.insert(key);
+            }
+        }
+        self.whose.borrow_mut().retain(|key, _| !news.iter().any(|entry| entry.replaces(*key)));
+        Ok(watched)
+    }
+
+    /// Whether a key that is not watched is one of those that are, under another number.
+    async fn is_ours(&self, key: u16, may_be_known: bool) -> Result<bool, DeviceError> {
+        let known = self.whose.borrow().get(&key).copied().filter(|_| may_be_known);
+        let public_key = match known {
+            Some(public_key) => public_key,
+            None => match self.public_key(key).await {
+                Ok(public_key) => public_key,
+                // Another kind of key, or outside of our domains.
+                Err(error) if error.is_clean() => return Ok(false),
+                Err(error) => return Err(error),
+            },
+        };
+        for ours in &self.watched.keys {
+            let known = self.whose.borrow().get(ours).copied();
+            let our_key = match known {
+                Some(our_key) => our_key,
+                // Without it nothing is signed, and nothing is known.
+                None => self.public_key(*ours).await?,
+            };
+            if our_key == public_key {
+                tracing::error!("key {key:#06x} of the device is our key {ours:#06x} under another number");
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn public_key(&self, key: u16) -> Result<PublicKey, DeviceError> {
+        match self.inner.execute(Request::PublicKey(key)).await {
+            Ok(Reply::PublicKey(public_key)) => {
+                self.whose.borrow_mut().insert(key, public_key);
+                Ok(public_key)
+            }
+            Ok(_) => Err(DeviceError::Refused("it answered something else".into())),
+            Err(DeviceError::LogFull) => Err(DeviceError::Unwatched(CANNOT_ASK.into())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The newest stay, and the last one is the anchor.
     async fn mark_read(&self, state: &mut State, log: &AuditLog) -> Result<(), DeviceError> {
-        let Some(last) = log.entries.len().checked_sub(2).map(|at| log.entries[at].item()) else {
+        let Some(last) = log.entries.len().checked_sub(1 + KEPT).map(|at| log.entries[at].item()) else {
             return Ok(());
         };
         // Before the device forgets: a cursor on disk that is older would find a gap.
@@ -231,7 +373,9 @@ impl Witnessed {
 
     /// After a failed write the kernel may have dropped the page: as with the record, nothing more is signed.
     async fn note(&self, state: &mut State) -> Result<(), DeviceError> {
-        let State { file, noted, .. } = state;
+        let State { file, noted, in_file, .. } = state;
+        let Some(file) = file else { return Ok(()) };
+        *in_file = noted.cursor.item;
         file.note(noted).await.map_err(|error| {
             let failed = format!(
                 "`{}` could not be written: {error}\nhint: see to the disk, then restart the signer",
@@ -242,13 +386,15 @@ impl Witnessed {
         })
     }
 
-    /// Makes room for one entry, if there is none.
+    /// Makes room for one entry, if there is none; and for one more where it is logged that this was done.
     async fn make_place(&self, log: &AuditLog) -> Result<(), DeviceError> {
-        match log.entries.first() {
-            Some(oldest) if log.entries.len() >= CAPACITY => {
-                self.inner.execute(Request::MarkRead(oldest.item())).await.map(drop)
-            }
-            _ => Ok(()),
+        if log.entries.len() < CAPACITY {
+            return Ok(());
+        }
+        let is_logged = log.entries.iter().any(|entry| entry.command() == SET_LOG_INDEX);
+        match log.entries.get(usize::from(is_logged)) {
+            Some(last) => self.inner.execute(Request::MarkRead(last.item())).await.map(drop),
+            None => Ok(()),
         }
     }
 }
@@ -262,6 +408,13 @@ impl Executor for Witnessed {
         self.has_looked.get()
     }
 }
+
+const SET_LOG_INDEX: u8 = 0x67;
+const NO_PLACE: &str = "what the signer itself asks takes each place that is made in its log\nhint: `monosign yubihsm audit options --auth-key 1`, with \
+                        the administrator's password, sets what is audited";
+const CANNOT_ASK: &str = "somebody has signed with a key that is not known, and which one it is cannot be asked: its log is full, and it audits that\n\
+                          hint: `monosign yubihsm unlock` makes room; then `monosign yubihsm audit options --auth-key 1`, with the administrator's \
+                          password, sets what is audited";
 
 fn alarm(alarm: Alarm) -> DeviceError {
     DeviceError::Alarm(alarm.to_string())
@@ -295,6 +448,8 @@ mod tests {
         last: Cell<(u16, [u8; 16])>,
         does: Cell<Does>,
         forces: Cell<bool>,
+        /// What is asked beside signatures is logged, into a ring.
+        audits_all: Cell<bool>,
     }
 
     #[derive(Default, Clone, Copy, PartialEq)]
@@ -345,6 +500,13 @@ mod tests {
                 Request::Log => Ok(Reply::Log(self.log.borrow().clone())),
                 Request::MarkRead(item) => {
                     self.log.borrow_mut().entries.retain(|entry| entry.item() > *item);
+                    Ok(Reply::Done)
+                }
+                Request::PublicKey(_) if self.audits_all.get() => {
+                    self.logs(0x54);
+                    let mut log = self.log.borrow_mut();
+                    let surplus = log.entries.len().saturating_sub(CAPACITY);
+                    log.entries.drain(..surplus);
                     Ok(Reply::Done)
                 }
                 _ => Ok(Reply::Done),
@@ -555,6 +717,38 @@ mod tests {
             (1..CAPACITY).for_each(|_| rig.fake.logs(0x58));
             rig.must_sign().await;
             assert!(!rig.fake.log.borrow().entries.is_empty(), "the newest stays as an anchor");
+        });
+    }
+
+    #[test]
+    fn a_key_that_is_asked_for_longer_than_the_log_holds_leaves_no_gap_and_few_notes() {
+        run(async |rig| {
+            rig.must_sign().await;
+            rig.fake.audits_all.set(true);
+            for _ in 0..5 * CAPACITY {
+                rig.witnessed.execute(Request::PublicKey(1)).await.unwrap();
+            }
+            let written = std::fs::metadata(rig.dir.path().join("audit")).unwrap();
+            assert_eq!(written.len(), 8192);
+            let rig = rig.restart();
+            rig.must_sign().await;
+        });
+    }
+
+    #[test]
+    fn who_only_looks_writes_nothing_and_signs_nothing() {
+        run(async |rig| {
+            rig.must_sign().await;
+            let file = std::fs::read(rig.dir.path().join("audit")).unwrap();
+            let Rig { fake, witnessed, dir } = rig.restart();
+            let rig = Rig { fake, witnessed: witnessed.that_only_looks(), dir };
+            (0..40).for_each(|_| rig.fake.logs(0x58));
+            rig.witnessed.execute(Request::PublicKey(1)).await.unwrap();
+            assert!(matches!(rig.sign().await, Err(DeviceError::Refused(_))));
+            assert_eq!(std::fs::read(rig.dir.path().join("audit")).unwrap(), file);
+            rig.fake.logs(SIGN);
+            let found = rig.witnessed.execute(Request::PublicKey(1)).await;
+            assert!(matches!(found, Err(DeviceError::Alarm(_))), "{found:?}");
         });
     }
 

@@ -47,8 +47,9 @@ fn set_options(device: &DeviceArgs, out: &mut dyn Write) -> Result<(), Failure> 
     let provider = device.provider()?;
     let session = device.open_provider(&provider)?;
     options::set_all(session.client()).map_err(|error| told(&error))?;
-    let wrong =
-        options::wrong(session.client(), device.auth_key(&provider), KEY).map_err(Failure::new)?.told();
+    let wrong = options::wrong(session.client(), device.auth_key(&provider), options::ANY_KEY)
+        .map_err(Failure::new)?
+        .told();
     if let Some(first) = wrong.first() {
         let what = first.split("\nhint:").next().unwrap_or(first);
         return Err(Failure::new(format!(
@@ -62,9 +63,6 @@ fn set_options(device: &DeviceArgs, out: &mut dyn Write) -> Result<(), Failure> 
     )?)
 }
 
-/// A key to ask for where there is none in particular: that it is not there is logged as well.
-const KEY: u16 = 1;
-
 fn init(device: &DeviceArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let provider = device.provider()?;
     if provider.audit == Audit::Off {
@@ -73,13 +71,12 @@ fn init(device: &DeviceArgs, out: &mut dyn Write) -> Result<(), Failure> {
         ));
     }
     let session = device.open_provider(&provider)?;
-    let key = provider.keys.first().copied().unwrap_or(KEY);
-    let wrong = options::wrong(session.client(), device.auth_key(&provider), key).map_err(Failure::new)?;
+    let (is_blind, told) = options::findings_of(session.client(), device.auth_key(&provider), &provider)?;
     let name = provider.name();
-    if wrong.blind {
-        return Err(Failure::new(format!("device {name}: {}", wrong.told().join("\n"))));
+    if is_blind {
+        return Err(Failure::new(format!("device {name}: {}", told.join("\n"))));
     }
-    for told in wrong.told() {
+    for told in told {
         writeln!(out, "warning: device {name}: {told}")?;
     }
     let log = read_log(session.client()).map_err(Failure::new)?;

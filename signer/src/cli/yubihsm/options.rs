@@ -1,16 +1,22 @@
 //! Which commands a device audits, and which it should.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use yubihsm::Client;
 use yubihsm::audit::AuditOption;
 use yubihsm::client::Error;
 use yubihsm::command::Code;
 use yubihsm::device::ErrorKind;
+use yubihsm::object::{Filter, Type};
 
+use super::Failure;
+use super::session::open;
 use crate::backend::device::DeviceError;
 use crate::backend::yubihsm::read_log;
 use crate::backend::yubihsm::witness::LogEntry;
+use crate::cli::unlock_env;
+use crate::config::YubihsmProvider;
+use crate::start::StartError;
 
 /// What goes into the log beside signatures, which cannot be taken out again. Never what opens sessions or
 /// reads the log: with force audit, that would lock the device (yubihsm-shell pull request 509).
@@ -159,6 +165,54 @@ fn by_log(client: &Client, auth_key: u16, key: u16) -> Result<Wrong, DeviceError
 
 const SESSION: [u8; 2] = [Code::CreateSession as u8, Code::AuthenticateSession as u8];
 const PUBLIC_KEY: u8 = Code::GetPublicKey as u8;
+
+/// What is wrong with a device whose log is watched, and whether its signatures cannot be watched at all.
+///
+/// # Errors
+/// If there is no session.
+pub(in crate::cli) fn findings(provider: &YubihsmProvider) -> Result<(bool, Vec<String>), Failure> {
+    let password = provider.password.read(&unlock_env()).map_err(StartError::from)?;
+    let session = open(provider, provider.auth_key, password)?;
+    findings_of(session.client(), provider.auth_key, provider)
+}
+
+/// The same in a session of `auth_key`.
+pub(super) fn findings_of(
+    client: &Client,
+    auth_key: u16,
+    provider: &YubihsmProvider,
+) -> Result<(bool, Vec<String>), Failure> {
+    let key = provider.keys.first().copied().unwrap_or(ANY_KEY);
+    let wrong = wrong(client, auth_key, key).map_err(Failure::new)?;
+    let mut told = wrong.told();
+    for (copy, ours) in copies(client, &provider.keys) {
+        told.push(format!(
+            "its key {copy:#06x} is key {ours:#06x} under another number: what signs with it stops the signer\n\
+             hint: delete it, with yubihsm-shell and an authentication key that may: `delete 0 {copy} asymmetric-key`"
+        ));
+    }
+    Ok((wrong.blind, told))
+}
+
+/// A key to ask for where there is none in particular: that it is not there is logged as well.
+pub(super) const ANY_KEY: u16 = 1;
+
+/// The keys that are one of ours under another number, and which one; as far as the session's domains reach.
+pub(super) fn copies(client: &Client, ours: &BTreeSet<u16>) -> Vec<(u16, u16)> {
+    let listed = client.list_objects(&[Filter::Type(Type::AsymmetricKey)]).unwrap_or_default();
+    let others: Vec<_> =
+        listed.iter().map(|object| object.object_id).filter(|id| !ours.contains(id)).collect();
+    if others.is_empty() {
+        return Vec::new();
+    }
+    let key_of = |id: &u16| {
+        let found = client.get_public_key(*id).ok()?.ed25519()?;
+        Some((*found.as_bytes(), *id))
+    };
+    let ours: BTreeMap<[u8; 32], u16> = ours.iter().filter_map(key_of).collect();
+    let others = others.iter().filter_map(key_of);
+    others.filter_map(|(key, id)| Some((id, *ours.get(&key)?))).collect()
+}
 
 /// All commands that the crate knows.
 fn all() -> impl Iterator<Item = Code> {

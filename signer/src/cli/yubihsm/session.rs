@@ -220,7 +220,10 @@ pub(super) fn told(error: &yubihsm::client::Error) -> Failure {
         }
         Some(ErrorKind::ObjectExists) => "\nhint: choose another number, nothing is ever overwritten",
         Some(ErrorKind::ObjectNotFound) => "\nhint: `monosign yubihsm keys list` shows what is there",
-        Some(ErrorKind::LogFull) => "\nhint: the audit log must be read first",
+        Some(ErrorKind::LogFull) => {
+            "\nhint: the log must be read first: by the signer or `monosign yubihsm unlock`, if its configuration has `audit` for this \
+                                     device, and else by yubihsm-shell (`audit get`, `audit set`)"
+        }
         _ => "",
     };
     Failure::new(format!("{error}{hint}"))

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use clap::Args;
 use monosign_protocol::{ChainId, Height, Round};
 
-use super::Failure;
 use super::audit::show_entry;
-use super::session::{DeviceArgs, is_typed, read_line};
+use super::session::{DeviceArgs, Session, is_typed, read_line, told};
+use super::{Failure, options};
 use crate::backend::locks;
 use crate::backend::yubihsm::unlock::Examined;
 use crate::backend::yubihsm::witness::{AuditLog, Cursor};
-use crate::backend::yubihsm::{Audit, AuditFileError, read_log};
+use crate::backend::yubihsm::{Audit, AuditFileError, CAPACITY, KEPT, read_log};
 use crate::cli::{advice, block_on};
 use crate::config::{ChainConfig, YubihsmProvider};
 use crate::guard::{HIGHEST_FIRST, JumpLimit, Recorded, Watermark};
@@ -42,6 +42,7 @@ pub(super) struct UnlockArgs {
 struct Looked {
     provider: Arc<YubihsmProvider>,
     serial: String,
+    session: Session,
     log: AuditLog,
     examined: Examined,
 }
@@ -72,13 +73,18 @@ pub(super) fn run(args: &UnlockArgs, out: &mut dyn Write) -> Result<(), Failure>
         // Before anything is asked: a signer that still runs has the records.
         let locked = locked(&chains, &looked, disk).await?;
         if locked.is_empty() {
-            for Looked { serial, .. } in &looked {
-                writeln!(out, "all that YubiHSM {serial} has logged is accounted for: nothing is locked")?;
+            if looked.is_empty() {
+                return Ok(writeln!(out, "nothing is locked")?);
             }
-            return match looked.is_empty() {
-                true => Ok(writeln!(out, "nothing is locked")?),
-                false => Ok(()),
-            };
+            for device in &mut looked {
+                writeln!(
+                    out,
+                    "all that YubiHSM {} has logged is accounted for: nothing is locked",
+                    device.serial
+                )?;
+                make_room(device, out).await?;
+            }
+            return Ok(());
         }
         // A log that holds nothing to go on from is told of before anything is asked.
         let cursors: Vec<Cursor> = looked
@@ -111,8 +117,25 @@ async fn look(
     let session = args.device.open_provider(provider).map_err(away)?;
     let serial = session.info()?.serial;
     let log = read_log(session.client()).map_err(Failure::new)?;
-    let examined = Examined::new(disk, &provider.audit_file, &log, &provider.watched()).await;
-    Ok(Looked { provider: Arc::clone(provider), serial, log, examined: examined.map_err(not_examined)? })
+    let mut watched = provider.watched();
+    watched.keys.extend(options::copies(session.client(), &provider.keys).into_iter().map(|(copy, _)| copy));
+    let examined = Examined::new(disk, &provider.audit_file, &log, &watched).await.map_err(not_examined)?;
+    Ok(Looked { provider: Arc::clone(provider), serial, session, log, examined })
+}
+
+/// With force audit, a device whose log is full refuses what it audits, and no alarm tells of it.
+async fn make_room(device: &mut Looked, out: &mut dyn Write) -> Result<(), Failure> {
+    let entries = &device.log.entries;
+    let Some(last) = entries.len().checked_sub(1 + KEPT).filter(|_| entries.len() >= CAPACITY) else {
+        return Ok(());
+    };
+    let last = entries[last].item();
+    device.examined.keep().await.map_err(Failure::new)?;
+    device.session.client().set_log_index(last).map_err(|error| told(&error))?;
+    Ok(writeln!(
+        out,
+        "its log was full, and with force audit it does nothing then that it audits: all but the newest {KEPT} entries are marked as read"
+    )?)
 }
 
 /// The chains whose keys are locked: by a file beside the record of any chain with the same key, or by what a log tells now.

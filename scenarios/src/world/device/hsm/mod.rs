@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use mock_yubihsm::Device;
-use mock_yubihsm::device::authentication_key;
 use mock_yubihsm::device::codes::{DeviceError as Code, command};
+use mock_yubihsm::device::{Firmware, authentication_key};
 use mock_yubihsm::latency::Latency;
 use monosign::backend::device::Request;
 use monosign::backend::yubihsm::witness::AuditLog;
@@ -70,6 +70,9 @@ impl Yubihsm {
         let mut entropy = stream.fork();
         let mut device = Device::with_key(*FACTORY, Box::new(move |bytes| entropy.fill(bytes)));
         device.set_serial(serial_number(&settings.name));
+        if settings.audits_all {
+            device.set_firmware(Firmware::Old);
+        }
         operator::set_up(&mut device, settings, key)?;
         let state = State { device, fault: None, stream, trips: false, last_len: 0, occupants: Vec::new() };
         Ok(Rc::new(Self {
@@ -104,8 +107,9 @@ impl Yubihsm {
         let _ = match fault {
             Some(DeviceFault::LogFull) => operator.fill_log(),
             Some(DeviceFault::KeyDeleted) => operator.delete_key(),
-            Some(DeviceFault::ForeignSignature) => operator.sign(),
+            Some(DeviceFault::ForeignSignature) => operator.sign(KEY),
             Some(DeviceFault::CopySigns) => operator.sign_as_the_signer(*last_len),
+            Some(DeviceFault::CopiedKeySigns) => operator.sign_by_a_copy(&self.key),
             _ => Ok(()),
         };
         // That one was nobody's of ours.

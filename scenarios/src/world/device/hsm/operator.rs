@@ -34,6 +34,8 @@ pub(super) struct Occupant {
 
 /// The operator's authentication key.
 const OPERATOR: u16 = 2;
+/// Another number of our key.
+const COPY: u16 = 0x0101;
 /// The one that a factory reset leaves.
 const FACTORY_KEY: u16 = 1;
 const ASYMMETRIC_KEY: u8 = 3;
@@ -102,7 +104,11 @@ impl<'a> Operator<'a> {
     }
 
     pub(super) fn put_key(&mut self, key: &SigningKey) -> Result<(), HostError> {
-        let mut data = object(KEY, capability::SIGN_EDDSA, ED25519);
+        self.put(KEY, key)
+    }
+
+    fn put(&mut self, id: u16, key: &SigningKey) -> Result<(), HostError> {
+        let mut data = object(id, capability::SIGN_EDDSA, ED25519);
         data.extend(key.to_bytes());
         self.command(command::PUT_ASYMMETRIC_KEY, &data).map(drop)
     }
@@ -116,9 +122,15 @@ impl<'a> Operator<'a> {
         self.command(command::DELETE_OBJECT, &[high, low, kind]).map(drop)
     }
 
-    /// Has something signed by our key.
-    pub(super) fn sign(&mut self) -> Result<(), HostError> {
-        let data = [KEY.to_be_bytes().as_slice(), b"not a vote"].concat();
+    /// Puts our key there once more, and has something signed by it.
+    pub(super) fn sign_by_a_copy(&mut self, key: &SigningKey) -> Result<(), HostError> {
+        self.put(COPY, key)?;
+        self.sign(COPY)
+    }
+
+    /// Has something signed by a key.
+    pub(super) fn sign(&mut self, key: u16) -> Result<(), HostError> {
+        let data = [key.to_be_bytes().as_slice(), b"not a vote"].concat();
         self.command(command::SIGN_EDDSA, &data).map(drop)
     }
 
