@@ -180,8 +180,11 @@ impl<'a> Detector<'a> {
             Some(0) => Ok(None),
             _ => {
                 let log = fs::read_to_string(self.log(name))?;
-                let failed =
-                    log.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+                // One that hangs is ended by its deadline, which names it.
+                let failed = log.lines().find_map(|line| {
+                    let line = line.strip_prefix("test ")?;
+                    line.strip_suffix(" ... FAILED").or_else(|| Some(line.split_once(" hangs: ")?.0))
+                });
                 let case = failed.context("the tests failed, and none says so")?.to_owned();
                 Ok(Some(Seen { stage: Stage::Vectors, case, runs: 1 }))
             }

@@ -204,7 +204,7 @@ fn a_link_does_not_wait_for_a_chain_longer_than_its_node() {
         frame::encode(&request, &mut bytes);
         node.write_all(&bytes).await.expect("room");
         let began = Instant::now();
-        let error = session(ours, Protection::Plain).await;
+        let error = timeout(6 * PATIENCE, session(ours, Protection::Plain)).await.expect("it ends");
         assert!(matches!(error, LinkError::Unanswered(PATIENCE)), "{error}");
         assert!(began.elapsed() <= PATIENCE + Duration::from_millis(10), "{:?}", began.elapsed());
     });

@@ -147,7 +147,7 @@ impl Connections {
             }
             // Once, until it changes: a peer may be away for days.
             if told != failure {
-                self.warn(format_args!("cosigner {member} at {endpoint}: {failure}"));
+                tracing::warn!(cosigner = member.0, "cosigner {member} at {endpoint}: {failure}");
                 told = failure;
             }
             let willing = async {
