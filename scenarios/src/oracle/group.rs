@@ -4,7 +4,7 @@
 //! leaves. The group signs one message at each place: its signatures may differ in their timestamps alone. Each is looked at where it
 //! leaves a process, and verified here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use memchr::memmem;
 use monosign::record::decode_file;
 use monosign::threshold::asked::Subject;
-use monosign::threshold::incarnation::Incarnation;
+use monosign::threshold::incarnation::{Incarnation, Lives};
 use monosign_protocol::message::{Proposal, Vote};
 use monosign_protocol::sign_bytes::{self, Canonical};
 use monosign_protocol::{ChainId, Hrs, Step};
@@ -37,6 +37,74 @@ pub struct Group {
     lives: BTreeMap<(String, [u8; 32]), Incarnation>,
     /// Whose disk was set back or copied to, or who cheats: its record need not be behind a signature.
     compromised: BTreeSet<String>,
+    /// What shares were made with, and which session asked for it.
+    nonces: Nonces,
+}
+
+/// What signers have committed themselves to, as bytes: each is good for one share, in one set of signers, for one message.
+#[derive(Default)]
+struct Nonces {
+    /// Which session each belongs to.
+    sessions: BTreeMap<Vec<u8>, u64>,
+    /// What each session is: how many sign, and what.
+    begun: BTreeMap<u64, (usize, Subject)>,
+    next: u64,
+    /// What a share was made with.
+    used: BTreeSet<Vec<u8>>,
+    /// What a cheat has offered again: that is no mistake of whoever takes it.
+    replayed: BTreeSet<Vec<u8>>,
+    /// In the order in which they came: the oldest are forgotten, which nobody uses any more.
+    order: VecDeque<Vec<u8>>,
+}
+
+/// How many commitments are remembered.
+const REMEMBERED: usize = 1 << 16;
+
+impl Nonces {
+    /// A set of signers is asked for shares. False if one of them takes part in another session with the same commitments.
+    fn session(&mut self, set: &BTreeSet<Vec<u8>>, subject: &Subject) -> bool {
+        let known: BTreeSet<Option<u64>> = set
+            .iter()
+            .filter(|commitments| !self.replayed.contains(*commitments))
+            .map(|commitments| self.sessions.get(commitments).copied())
+            .collect();
+        let is_of = |session: &u64| {
+            self.begun.get(session).is_some_and(|(size, of)| *size == set.len() && of == subject)
+        };
+        match known.iter().collect::<Vec<_>>().as_slice() {
+            [] => return true,
+            [None] => {}
+            [Some(session)] => return is_of(session),
+            _ => return false,
+        }
+        self.next += 1;
+        self.begun.insert(self.next, (set.len(), subject.clone()));
+        for commitments in set {
+            self.sessions.insert(commitments.clone(), self.next);
+            self.remember(commitments.clone());
+        }
+        true
+    }
+
+    /// A share is made. False if there was one with the same commitments.
+    fn share(&mut self, commitments: &[u8]) -> bool {
+        if self.replayed.contains(commitments) {
+            return true;
+        }
+        self.remember(commitments.to_vec());
+        self.used.insert(commitments.to_vec())
+    }
+
+    fn remember(&mut self, commitments: Vec<u8>) {
+        self.order.push_back(commitments);
+        while self.order.len() > REMEMBERED {
+            let Some(oldest) = self.order.pop_front() else { return };
+            self.used.remove(&oldest);
+            if let Some(session) = self.sessions.remove(&oldest) {
+                self.begun.remove(&session);
+            }
+        }
+    }
 }
 
 impl Group {
@@ -48,7 +116,8 @@ impl Group {
         disks: BTreeMap<String, Rc<HostDisk>>,
     ) -> Self {
         let (shares, lives, compromised) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { threshold, key, record, disks, shares, lives, compromised }
+        let nonces = Nonces::default();
+        Self { threshold, key, record, disks, shares, lives, compromised, nonces }
     }
 
     /// Whether the platter of a cosigner holds a message, but perhaps for its timestamp, or stands above it.
@@ -64,6 +133,16 @@ impl Group {
                 })
         };
         self.disks.get(host).and_then(|disk| disk.durable_file(&self.record, holds)).unwrap_or(false)
+    }
+
+    /// Whether the platter of a cosigner has a peer in this life.
+    fn has_fenced(&self, host: &str, life: Incarnation) -> bool {
+        let has = |lives: &[u8]| {
+            serde_json::from_slice::<Lives>(lives)
+                .is_ok_and(|lives| lives.peers.values().any(|of| *of == life))
+        };
+        let path = Lives::path(&self.record);
+        self.disks.get(host).and_then(|disk| disk.durable_file(&path, has)).unwrap_or(false)
     }
 
     /// The highest place that any record stands at.
@@ -115,9 +194,37 @@ impl Oracle {
         let known = group.lives.entry((by.into(), peer)).or_insert(life);
         let is_earlier = life < *known;
         *known = life.max(*known);
-        if is_earlier {
+        if !group.has_fenced(by, life) {
+            let seen =
+                format!("{by} let a cosigner in, and its disk would not keep that those before are refused");
+            self.violated(Invariant::Fenced, seen);
+        } else if is_earlier {
             let seen = format!("{by} let an earlier life of a cosigner in, which it had refused for ever");
             self.violated(Invariant::Fenced, seen);
+        }
+    }
+
+    /// A coordinator asks a set of signers, itself perhaps among them, for shares; `set` is what they have committed themselves to.
+    pub fn session_asked(&mut self, by: &str, set: &BTreeSet<Vec<u8>>, subject: &Subject) {
+        let Some(group) = &mut self.group else { return };
+        if !group.nonces.session(set, subject) {
+            let seen = format!("{by} asked for shares with nonces of another session");
+            self.violated(Invariant::NonceOnce, seen);
+        }
+    }
+
+    /// A share is made with what its signer has committed itself to.
+    pub fn share_made(&mut self, by: &str, commitments: &[u8]) {
+        let Some(group) = &mut self.group else { return };
+        if !group.nonces.share(commitments) {
+            self.violated(Invariant::NonceOnce, format!("{by} made two shares with one nonce"));
+        }
+    }
+
+    /// A signer that cheats has offered this before.
+    pub fn offered_again(&mut self, commitments: &[u8]) {
+        if let Some(group) = &mut self.group {
+            group.nonces.replayed.insert(commitments.to_vec());
         }
     }
 
@@ -252,6 +359,8 @@ mod tests {
     use monosign_protocol::message::{BlockId, PartSetHeader, Timestamp};
 
     use super::*;
+    use monosign::threshold::rounds::MemberId;
+
     use crate::reach::Reach;
     use crate::scenario::SpanRange;
     use crate::streams::Streams;
@@ -330,12 +439,49 @@ mod tests {
     fn an_earlier_life_that_is_let_in_again_is_held_against_whoever_lets_it_in() {
         let mut oracle = oracle();
         let life = |count| Incarnation { count, id: 0 };
+        let mut fence = |oracle: &mut Oracle, host: &str, count| {
+            let peers = [(MemberId(1), life(count))].into();
+            let lives = serde_json::to_vec(&Lives { peers, ..Lives::default() }).unwrap();
+            let group = oracle.group.as_ref().unwrap();
+            group.disks[host].write_file(Lives::path(&group.record), &lives);
+        };
         for count in [3, 4, 4] {
+            fence(&mut oracle, "one", count);
             oracle.welcomed("one", [1; 32], life(count));
         }
+        fence(&mut oracle, "two", 3);
         oracle.welcomed("two", [1; 32], life(3));
         assert_eq!(seen(&mut oracle), []);
+        fence(&mut oracle, "one", 3);
         oracle.welcomed("one", [1; 32], life(3));
         assert_eq!(seen(&mut oracle), [Invariant::Fenced]);
+        oracle.welcomed("two", [1; 32], life(5));
+        assert_eq!(seen(&mut oracle), [Invariant::Fenced], "its disk does not have it");
+    }
+
+    #[test]
+    fn commitments_belong_to_one_set_and_one_message_whoever_made_them() {
+        let set = |of: &[u8]| of.iter().map(|byte| vec![*byte; 64]).collect::<BTreeSet<_>>();
+        let (one, other) = (Subject::Message(prevote(1)), Subject::Message(prevote(2)));
+        let mut oracle = oracle();
+        // Each of the others is asked, with all of the set.
+        oracle.session_asked("one", &set(&[1, 2, 3]), &one);
+        oracle.session_asked("one", &set(&[1, 2, 3]), &one);
+        oracle.session_asked("one", &set(&[4, 5]), &other);
+        assert_eq!(seen(&mut oracle), []);
+        for (again, subject) in
+            [([1, 2, 3].as_slice(), &other), (&[1, 6], &one), (&[1, 2], &one), (&[4, 1], &other)]
+        {
+            oracle.session_asked("one", &set(again), subject);
+            assert_eq!(seen(&mut oracle), [Invariant::NonceOnce], "{again:?}");
+        }
+        oracle.share_made("one", &[1; 64]);
+        assert_eq!(seen(&mut oracle), []);
+        oracle.share_made("two", &[1; 64]);
+        assert_eq!(seen(&mut oracle), [Invariant::NonceOnce]);
+        // What a cheat offers again is the cheat's.
+        oracle.offered_again(&[2; 64]);
+        oracle.session_asked("one", &set(&[7, 2]), &one);
+        assert_eq!(seen(&mut oracle), []);
     }
 }

@@ -58,6 +58,8 @@ const FILTERS: &[&str] = &[
     "link::",
     "ops::",
     "seams::",
+    "a_life_of_equal_count_that_was_fenced",
+    "fewer_than_t_guards",
     "threshold::incarnation",
     "threshold::inbox",
     "threshold::nonces",

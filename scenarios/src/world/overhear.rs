@@ -1,7 +1,7 @@
 //! What cosigners say to each other, as the oracle hears it: each message when it leaves a process, and when it comes to one. And what a
 //! cosigner that cheats says in the place of what its process says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -10,7 +10,8 @@ use std::task::{Context, Poll, ready};
 use monosign::seams::Stream;
 use monosign::threshold::asked::Subject;
 use monosign::threshold::incarnation::Incarnation;
-use monosign::threshold::message::{Reply, Request, Why, decode, encode, length};
+use monosign::threshold::message::{Reply, Request, Signer, Why, decode, encode, length};
+use monosign::threshold::nonces::POOL;
 use monosign_protocol::Hrs;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -44,7 +45,7 @@ impl Overheard {
             peer,
             side,
             asked: BTreeMap::new(),
-            used: BTreeSet::new(),
+            offered: BTreeMap::new(),
             hello: None,
             last_nonce: None,
             last_commitment: None,
@@ -118,6 +119,9 @@ impl Frames {
     }
 }
 
+/// How many commitments of one connection are remembered: more than a signer keeps nonces for.
+const OFFERED: usize = 8 * POOL;
+
 /// How long the length before a message is.
 const HEAD: usize = 4;
 
@@ -133,8 +137,8 @@ struct Ear {
     side: Side,
     /// Requests for shares that were not answered yet.
     asked: BTreeMap<u64, Asked>,
-    /// Nonces that a share was made with.
-    used: BTreeSet<u64>,
+    /// What the signer has committed itself to on this connection, by the numbers of the nonces, until a share is made with them.
+    offered: BTreeMap<u64, Vec<u8>>,
     /// The life that the peer says that it is in.
     hello: Option<Incarnation>,
     last_nonce: Option<u64>,
@@ -158,11 +162,11 @@ impl Ear {
                     self.hears_request(request);
                 }
             }
-            Side::Dialed => {
-                if let Ok(Reply::Fenced(_)) = decode::<Reply>(body) {
-                    self.signer.reach().hit("cosigner told that it is an earlier life");
-                }
-            }
+            Side::Dialed => match decode::<Reply>(body) {
+                Ok(Reply::Fenced(_)) => self.signer.reach().hit("cosigner told that it is an earlier life"),
+                Ok(Reply::Commitments(list)) => self.offers(list),
+                _ => {}
+            },
         }
     }
 
@@ -198,6 +202,7 @@ impl Ear {
                 None
             }
             Request::Share { request, nonce, subject, others } => {
+                self.session_asked(nonce, &subject, &others);
                 let last = self.last_nonce.replace(nonce);
                 // Every second time, so that the other requests are good ones.
                 let again = last.filter(|_| self.signer.cheats(Cheat::NonceTwice))?;
@@ -255,11 +260,13 @@ impl Ear {
                 None
             }
             Reply::Commitments(list) => {
+                self.offers(list.clone());
                 let cheats = self.signer.cheats(Cheat::ReplayedCommitment);
                 let mut replayed = list.clone();
                 for (_, bytes) in &mut replayed {
                     let fresh = bytes.clone();
                     if let Some(last) = self.last_commitment.replace(fresh).filter(|_| cheats) {
+                        self.signer.oracle().borrow_mut().offered_again(&last);
                         *bytes = last;
                     }
                 }
@@ -272,12 +279,35 @@ impl Ear {
         }
     }
 
+    /// Remembers what is offered: the signer keeps two pools at the most.
+    fn offers(&mut self, list: Vec<(u64, Vec<u8>)>) {
+        self.offered.extend(list);
+        while self.offered.len() > OFFERED {
+            self.offered.pop_first();
+        }
+    }
+
+    /// A coordinator asks the signer for a share, in a set of which it names the others.
+    fn session_asked(&mut self, nonce: u64, subject: &Subject, others: &[Signer]) {
+        // What a cheat asks with is nobody's mistake.
+        if self.signer.is_honest() {
+            let own = self.offered.get(&nonce).cloned();
+            let set = others.iter().map(|signer| signer.commitments.clone()).chain(own).collect();
+            let name = &self.signer.name;
+            self.signer.oracle().borrow_mut().session_asked(name, &set, subject);
+        }
+    }
+
     fn share_leaves(&mut self, asked: &Asked) {
         self.signer.reach().hit("share given");
         let name = &self.signer.name;
         let mut oracle = self.signer.oracle().borrow_mut();
-        if !self.used.insert(asked.nonce) {
-            oracle.violated(Invariant::NonceOnce, format!("{name} made two shares with one nonce"));
+        match self.offered.get(&asked.nonce) {
+            Some(commitments) => oracle.share_made(name, commitments),
+            None => oracle.violated(
+                Invariant::NonceOnce,
+                format!("{name} made a share with a nonce that it never offered"),
+            ),
         }
         oracle.share_left(name, &asked.subject, asked.before);
     }

@@ -259,6 +259,10 @@ impl SignerHost {
         of_group.filter_map(|(seat, life)| Some((parse(*seat)?, *life))).collect()
     }
 
+    pub(super) fn is_honest(&self) -> bool {
+        self.cheat.get().is_none()
+    }
+
     pub(super) fn cheats(&self, how: Cheat) -> bool {
         self.cheat.get() == Some(how)
     }

@@ -274,6 +274,18 @@ fn a_cheat_gets_no_share_below_the_guard_nor_in_an_earlier_life_nor_with_too_few
 }
 
 #[test]
+fn a_life_of_equal_count_that_was_fenced_gets_no_share_either() {
+    let mut rig = Rig::running(shape(3, 4), 8);
+    let mut cheat = Cheat::in_place_of(&mut rig, 0);
+    let known = cheat.lives[&1];
+    cheat.lives.insert(1, Incarnation { id: known.id - 1, ..known });
+    let refused = cheat.try_to_sign(&mut rig, &[1, 2], &prevote(10, 1, 1));
+    assert_eq!(refused, Err(Why::Fenced(MemberId(2))));
+    cheat.lives.insert(1, known);
+    cheat.try_to_sign(&mut rig, &[1, 2], &prevote(10, 1, 1)).expect("a good request is good");
+}
+
+#[test]
 fn a_forged_signature_raises_no_guard() {
     let mut rig = Rig::running(shape(2, 3), 8);
     let mut cheat = Cheat::in_place_of(&mut rig, 0);

@@ -8,9 +8,9 @@ use super::rig::{LIVES, RECORD, Rig, chain, now, prevote};
 use super::signing::{SHAPES, shape};
 use crate::guard::Watermark;
 use crate::record::Record;
-use crate::threshold::cosigner::{AskError, Note, Rejoin};
+use crate::threshold::cosigner::{AskError, ConnId, Effect, Event, Note, Rejoin};
 use crate::threshold::incarnation::{Incarnation, Lives};
-use crate::threshold::message::{Place, Reply};
+use crate::threshold::message::{Hello, Place, Reply, Request, VERSION};
 
 /// 2 of 3 that have signed height 1; what they sign later, one of them has to forget.
 fn group(seed: u64) -> Rig {
@@ -375,8 +375,23 @@ fn a_signature_that_is_none_is_no_part_of_an_answer() {
 }
 
 #[test]
-fn a_life_of_the_same_count_and_another_number_is_another_life() {
-    let one = Incarnation { count: 3, id: 1 };
-    let other = Incarnation { count: 3, id: 2 };
-    assert!(one < other && other < Incarnation { count: 4, id: 0 });
+fn an_earlier_life_of_equal_count_is_refused_at_the_door() {
+    let mut rig = group(9);
+    let (conn, member) = (ConnId(1_000_001), rig.nodes[0].member);
+    let known = rig.nodes[1].lives().peers[&member];
+    let incarnation = Incarnation { id: known.id - 1, ..known };
+    rig.event(1, Event::Accepted { conn, member });
+    let hello = Hello {
+        versions: (VERSION, VERSION),
+        group: rig.group.verifying_key().to_bytes(),
+        epoch: 1,
+        incarnation,
+        seen_of_you: Place::default(),
+    };
+    let told = rig.event(1, Event::Request { conn, request: Request::Hello(hello) });
+    let is_refusal =
+        |effect: &Effect| matches!(effect, Effect::Reply { reply: Reply::Fenced(of), .. } if *of == known);
+    assert!(told.iter().any(is_refusal), "{told:?}");
+    let is_welcome = |effect: &Effect| matches!(effect, Effect::Reply { reply: Reply::Welcome(_), .. });
+    assert!(!told.iter().any(is_welcome));
 }

@@ -251,6 +251,8 @@ pub(super) struct Rig {
     pub(super) tamper: Option<Tamper>,
     /// Who is at the other end of connections that were accepted, and the life that it says it is in.
     callers: BTreeMap<ConnId, (MemberId, Option<Incarnation>)>,
+    /// In which life each node was welcomed by each member, since it was started.
+    welcomed: BTreeMap<(usize, MemberId), Incarnation>,
     /// What shares were made with: the signers' commitments of their own, as bytes.
     used: BTreeSet<Vec<u8>>,
 }
@@ -281,6 +283,7 @@ impl Rig {
             hung: BTreeSet::new(),
             tamper: None,
             callers: BTreeMap::new(),
+            welcomed: BTreeMap::new(),
             used: BTreeSet::new(),
         };
         for member in group.members() {
@@ -332,6 +335,7 @@ impl Rig {
         let nonces = NonceMaker::new(Rc::clone(&key), Rc::clone(&entropy));
         let keeper = Keeper::new(record, key, disk);
         let cosigner = Cosigner::new(settings, nonces, entropy, lives, keeper.recorded(), self.time);
+        self.welcomed.retain(|(of, _), _| *of != node);
         self.nodes[node].life = Some((cosigner, keeper));
         self.nodes[node].stopped = None;
     }
@@ -446,6 +450,11 @@ impl Rig {
             Event::Request { conn, request: Request::Hello(hello) } => {
                 self.callers.entry(*conn).and_modify(|(_, life)| *life = Some(hello.incarnation));
             }
+            Event::Reply { conn, reply: Reply::Welcome(welcome) } => {
+                let member = self.wires.get(conn).map(|wire| self.nodes[wire.to].member);
+                let welcomed = member.map(|member| ((node, member), welcome.incarnation));
+                self.welcomed.extend(welcomed);
+            }
             _ => {}
         }
         cosigner.handle(self.time, event, keeper.recorded());
@@ -533,6 +542,14 @@ impl Rig {
                         lives.settled && lives.joining.is_none(),
                         "node {node} takes part, and its disk does not know"
                     );
+                    for ((_, member), life) in self.welcomed.iter().filter(|((of, _), _)| *of == node) {
+                        let fenced = lives.peers.get(member);
+                        let is_far = life.count > 1 << 20;
+                        assert!(
+                            is_far || fenced >= Some(life),
+                            "node {node} takes part with {member} in {life:?}"
+                        );
+                    }
                 }
                 self.notes.push((node, note));
             }

@@ -82,6 +82,20 @@ fn extensions_are_signed_with_their_vote_in_the_same_round_trip() {
     assert!(matches!(refused, Err(AskError::Refused(Refusal::ConflictingData { .. }))), "{refused:?}");
 }
 
+/// That no two shares are made with the same, the rig sees in every test.
+#[test]
+fn nonces_of_our_own_are_for_one_set_of_signers() {
+    for (t, n) in SHAPES {
+        let mut rig = Rig::running(shape(t, n), 5);
+        rig.sign(0, &prevote(1, 1, 1)).expect("signed");
+        // Whoever is asked first hangs: another set is asked for the same message.
+        rig.hung.insert(1);
+        for height in 2..8 {
+            rig.sign(0, &prevote(height, 1, 1)).expect("signed by another set");
+        }
+    }
+}
+
 #[test]
 fn nonces_of_our_own_do_not_outlive_a_connection_that_a_copy_of_us_would_lack() {
     let mut rig = Rig::running(shape(2, 3), 5);
