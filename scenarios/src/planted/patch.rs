@@ -44,8 +44,13 @@ pub(super) fn load(dir: &Path) -> Result<Vec<Patch>, InvalidPatch> {
     let entries = fs::read_dir(dir).map_err(unread)?.collect::<Result<Vec<_>, _>>().map_err(unread)?;
     let mut paths: Vec<_> = entries.into_iter().map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
-    paths.sort();
+    paths.sort_by_key(|path| (number(path), path.clone()));
     paths.iter().map(|path| Patch::load(path)).collect()
+}
+
+/// The number that a file's name begins with.
+fn number(path: &Path) -> Option<u32> {
+    path.file_stem()?.to_str()?.split('-').next()?.parse().ok()
 }
 
 impl Patch {
