@@ -259,6 +259,27 @@ async fn strangers_that_dial_without_end_keep_no_member_out() {
         .await;
 }
 
+/// As after a ceremony of which one host has not heard: the other's identity is not in its group file.
+#[tokio::test]
+async fn cosigners_that_do_not_know_each_other_say_what_to_do_and_not_again_and_again() {
+    let (mut group, other) = (Group::split(2, 3).await, Group::split(2, 3).await);
+    for name in ["group.json", "cosigner-2.age", "share.identity"] {
+        let foreign = fs::read(other.hosts[1].home.path(name)).expect("a file");
+        group.hosts[1].home.write(name, &foreign);
+    }
+    for host in &mut group.hosts[..2] {
+        host.start();
+    }
+    for host in &mut group.hosts[..2] {
+        host.process().logs("restart this cosigner with the group file of that ceremony").await;
+    }
+    sleep(ATTACK).await;
+    for host in &mut group.hosts[..2] {
+        let log = host.process().log();
+        assert!(log.lines().count() < 40, "{log}");
+    }
+}
+
 #[tokio::test]
 async fn who_says_no_hello_in_time_is_hung_up_on() {
     let (_group, rogue) = three_of_four().await;

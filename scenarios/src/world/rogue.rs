@@ -35,8 +35,9 @@ use crate::scenario::Cheat;
 const EVERY: Duration = Duration::from_secs(2);
 /// How long it waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How often it writes when it floods.
+/// How often it writes pings when it floods, and long frames, which take the simulator long.
 const GUSH: Duration = Duration::from_millis(10);
+const LONG_GUSH: Duration = Duration::from_millis(200);
 /// How many pings it writes then.
 const PINGS: usize = 100;
 /// How far ahead of the chain it asks.
@@ -55,12 +56,12 @@ pub(super) async fn run(
         sleep(EVERY).await;
         match how {
             Cheat::PingFlood => {
-                rogue.flood("pings without end", &encode(&Request::Ping(1)).repeat(PINGS)).await
+                rogue.flood("pings without end", &encode(&Request::Ping(1)).repeat(PINGS), GUSH).await
             }
             Cheat::LongFrames => {
                 let subject = Subject::Raw(vec![9; 1 << 20]);
                 let longest = Request::Share { request: 1, nonce: u64::MAX, subject, others: vec![] };
-                rogue.flood("frames as long as may be", &encode(&longest)).await;
+                rogue.flood("frames as long as may be", &encode(&longest), LONG_GUSH).await;
             }
             Cheat::AheadOfTheChain => rogue.run_ahead().await,
             Cheat::LaterLives => rogue.claim_lives().await,
@@ -173,19 +174,19 @@ impl Rogue {
     }
 
     /// Writes the same to all of the others, and reads nothing, as long as they let it.
-    async fn flood(&self, what: &'static str, bytes: &[u8]) {
+    async fn flood(&self, what: &'static str, bytes: &[u8], every: Duration) {
         let mut peers = self.enter_all().await;
         let until = Instant::now() + EVERY;
         while Instant::now() < until && !peers.is_empty() {
             let mut left = BTreeMap::new();
             for (member, mut peer) in std::mem::take(&mut peers) {
-                if let Ok(Ok(())) = timeout(GUSH, peer.stream.write_all(bytes)).await {
+                if let Ok(Ok(())) = timeout(every, peer.stream.write_all(bytes)).await {
                     self.host.reach().hit(what);
                     left.insert(member, peer);
                 }
             }
             peers = left;
-            sleep(GUSH).await;
+            sleep(every).await;
         }
     }
 

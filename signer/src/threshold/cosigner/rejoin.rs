@@ -27,7 +27,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::effect::{ConnId, Effect, Note, Unbelieved};
-use super::{Cosigner, Rejoin, Settings, State};
+use super::{By, Cosigner, Rejoin, Settings, State};
 use crate::guard::{JumpLimit, Recorded, Watermark};
 use crate::threshold::group::Shape;
 use crate::threshold::incarnation::{Incarnation, Lives, MOST_STARTS};
@@ -213,6 +213,8 @@ impl Cosigner {
             return;
         }
         if Place::of(&guard) > Place::of(recorded.watermark) {
+            // No signature proves it, so whose word it is must be known.
+            self.name_carrier(By::Peer(member), &guard);
             self.raise_at_least(guard);
         }
         if let State::Joining(joining) = &mut self.state {

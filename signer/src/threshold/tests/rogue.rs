@@ -11,7 +11,7 @@ use crate::record::{Header, Record};
 use crate::threshold::asked::Subject;
 use crate::threshold::cosigner::{AskError, ConnId, Event, Note, PEERS_JUMP};
 use crate::threshold::incarnation::{Incarnation, Lives};
-use crate::threshold::message::{Hello, Place, Reply, Request, VERSION, Why};
+use crate::threshold::message::{Claim, Hello, Place, Reply, Request, VERSION, Why};
 use crate::threshold::rounds::MemberId;
 
 /// Lets time pass.
@@ -40,7 +40,7 @@ fn waits(rig: &mut Rig, heights: std::ops::Range<i64>, pause: Duration) -> Vec<D
 
 #[test]
 fn one_that_gives_no_shares_is_asked_last_until_it_gives_one_in_time() {
-    for pause in [1, 3, 6] {
+    for pause in [1, 3, 60] {
         let mut rig = Rig::running(shape(3, 4), 9);
         // It answers everything else.
         rig.tamper = Some(Box::new(|node, reply| {
@@ -250,6 +250,26 @@ fn one_without_a_validator_follows_after_an_outage_of_the_whole_group_in_the_tim
     assert!(refused.to_string().contains("height jump"), "{refused}");
     idle(&mut rig, Duration::from_secs(800));
     rig.sign(1, &prevote(10 + 2501, 1, 1)).expect("they believe it by now");
+}
+
+#[test]
+fn one_that_joins_believes_a_guard_within_its_limit_and_names_who_had_it() {
+    let mut rig = with_usual_limit();
+    let claimed = Place { height: 90_000, round: 0, step: 0 };
+    rig.crash(3);
+    rig.tamper = Some(Box::new(move |node, reply| {
+        if let (0, Reply::Welcome(welcome)) = (node, reply) {
+            welcome.guard = Claim { place: claimed, message: None };
+        }
+    }));
+    rig.start(3);
+    rig.run_until("it takes part", |rig| rig.nodes[3].is_active());
+    assert_eq!(rig.nodes[3].watermark(), claimed);
+    let names = |(node, note): &(usize, Note)| match note {
+        Note::Carried { member, place, .. } => *node == 3 && *member == MemberId(1) && *place == claimed,
+        _ => false,
+    };
+    assert!(rig.notes.iter().any(names), "{:?}", rig.notes);
 }
 
 fn hello(rig: &Rig, incarnation: Incarnation) -> Request {
