@@ -368,6 +368,7 @@ struct Flooding {
 
 impl Flooding {
     /// Sends these bytes again and again.
+    #[allow(clippy::disallowed_methods, reason = "threads of another process, as far as the signer knows")]
     fn with(socket: Socket, bytes: &[u8]) -> Self {
         let Socket::Unix(socket) = socket else { panic!("not a unix socket") };
         let socket = socket.into_std().expect("a socket");

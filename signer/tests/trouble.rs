@@ -391,7 +391,7 @@ async fn a_full_queue_of_log_lines_stops_no_signature_and_is_told_of() {
         }
     }
     // Once it is read again, it says how many are missing, and new lines come.
-    let reader = std::thread::spawn(move || {
+    let reader = tokio::task::spawn_blocking(move || {
         let mut text = String::new();
         unread.read_to_string(&mut text).map(|_| text)
     });
@@ -400,7 +400,7 @@ async fn a_full_queue_of_log_lines_stops_no_signature_and_is_told_of() {
     }
     signer.signal(Signal::TERM);
     assert_eq!(signer.ended().await.code(), Some(0));
-    let text = reader.join().expect("no panic").expect("text");
+    let text = reader.await.expect("no panic").expect("text");
     let dropped: Vec<u64> = text
         .lines()
         .filter_map(|line| line.split_once(" log lines were dropped")?.0.trim().parse().ok())

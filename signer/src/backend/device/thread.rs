@@ -121,9 +121,9 @@ mod tests {
 
     impl Driver for Library {
         fn perform(&mut self, request: &Request) -> Result<Reply, DeviceError> {
-            match request {
-                &HANGS => drop(self.go.lock().map(|go| go.recv())),
-                &PANICS => panic!("as vendors' libraries do"),
+            match *request {
+                HANGS => drop(self.go.lock().map(|go| go.recv())),
+                PANICS => panic!("as vendors' libraries do"),
                 _ => {}
             }
             let thread = std::thread::current();
