@@ -242,7 +242,7 @@ fn unlock_shows_what_happened_raises_the_record_and_lets_the_signer_go_on() {
         conversation.refuses(&request).await;
         let unlock = |input: &str| rig.home.monosign_with_input(&["yubihsm", "unlock"], input);
         // The latched signer lets go of the device, and not of the record.
-        unlock("12345678\n40\n").must_fail(3, &["another signer runs on it"]);
+        unlock("12345678\n40\n").must_fail(3, &["uses this chain and key on this host"]);
         drop((signer, conversation));
         let locked = rig.home.watermark(CHAIN);
         for (input, because) in [
