@@ -505,7 +505,7 @@ pub async fn open(
     Ok(Opened { record, backend, vault: Some(vault) })
 }
 
-/// How long a start waits for a record that another process holds: commands hold one for a moment, and so does a signer that is being
+/// How long a start or a command waits for a record that another process holds: commands hold one for a moment, and so does a signer that is being
 /// stopped.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How often it is tried meanwhile.

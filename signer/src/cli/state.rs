@@ -25,7 +25,7 @@ use crate::ops::private_file::create_private;
 use crate::pubkey::PublicKey;
 use crate::record::{Header, MAX_SIGN_BYTES, Opener, Record, RecordError};
 use crate::seams::{Disk, Seams};
-use crate::start::{self, Devices, Opened, StartError};
+use crate::start::{self, Devices, Opened, StartError, patiently};
 use crate::threshold::incarnation::Lives;
 
 /// Arguments of `monosign state`.
@@ -187,7 +187,9 @@ fn init_at(
     let seams = Seams::production();
     let header = header(chain, public_key);
     anew(chain, &seams)?;
-    let created = block_on(opener(&*seams.disk, &chain.record, chain)?.create(header, floor))?;
+    let opener = opener(&*seams.disk, &chain.record, chain)?;
+    let create = async || opener.create(header.clone(), floor.clone()).await;
+    let created = block_on(patiently(create))?;
     created.map_err(|e| advice::of_record(chain, &e))?;
     writeln!(out, "made {} for chain {} and key {public_key}", chain.record.display(), chain.id)?;
     if height > Height(0) {
@@ -278,13 +280,16 @@ pub(super) fn import_into(
             writeln!(out, "kept the old file as {}", kept.display())?;
             let header = header(chain, public_key);
             anew(chain, &seams)?;
-            block_on(opener(disk, &path, chain)?.replace_foreign(&old, header, watermark))??;
+            let opener = opener(disk, &path, chain)?;
+            let replace = async || opener.replace_foreign(&old, header.clone(), watermark.clone()).await;
+            block_on(patiently(replace))??;
         }
         Lying::Record(..) => return raise_existing(chain, public_key, watermark, out),
         _ => {
             anew(chain, &seams)?;
             let opener = opener(disk, &chain.record, chain)?;
-            let created = opener.create(header(chain, public_key), watermark);
+            let create = async || opener.create(header(chain, public_key), watermark.clone()).await;
+            let created = patiently(create);
             block_on(created)?.map_err(|e| advice::of_record(chain, &e))?;
         }
     }
@@ -342,7 +347,7 @@ fn raise_existing(
     let seams = Seams::production();
     let opener = opener(&*seams.disk, &chain.record, chain)?;
     block_on(async {
-        let opened = opener.open(&chain.id, public_key.as_bytes()).await;
+        let opened = patiently(async || opener.open(&chain.id, public_key.as_bytes()).await).await;
         let mut record = opened.map_err(|e| advice::of_record(chain, &e))?;
         let before = record.watermark().to_string();
         match record.raise(watermark).await {
@@ -411,7 +416,7 @@ fn raise(chain: &ChainConfig, args: &RaiseArgs, out: &mut dyn Write) -> Result<(
     args.bounds.admit(floor.height, known, tip, Purpose::Raise, chain.rules.jump_limit, out)?;
     let opener = opener(&*seams.disk, &chain.record, chain)?;
     block_on(async {
-        let opened = opener.open_of_chain(&chain.id).await;
+        let opened = patiently(async || opener.open_of_chain(&chain.id).await).await;
         let mut record = opened.map_err(|e| advice::of_record(chain, &e))?;
         let before = record.watermark().clone();
         record.raise(floor).await?;
