@@ -439,7 +439,7 @@ mod tests {
     fn an_earlier_life_that_is_let_in_again_is_held_against_whoever_lets_it_in() {
         let mut oracle = oracle();
         let life = |count| Incarnation { count, id: 0 };
-        let mut fence = |oracle: &mut Oracle, host: &str, count| {
+        let fence = |oracle: &mut Oracle, host: &str, count| {
             let peers = [(MemberId(1), life(count))].into();
             let lives = serde_json::to_vec(&Lives { peers, ..Lives::default() }).unwrap();
             let group = oracle.group.as_ref().unwrap();
