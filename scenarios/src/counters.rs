@@ -101,6 +101,7 @@ pub const ALL: [&str; 113] = [
     "share refused to an earlier life",
     "signer connected",
     "signer could not start",
+    "signer ended by itself",
     "signer frozen",
     "signer refused to start",
     "signer silent",
