@@ -368,7 +368,11 @@ impl Witnessed {
         };
         // Before the device forgets: a cursor on disk that is older would find a gap.
         self.note(state).await?;
-        self.inner.execute(Request::MarkRead(last)).await.map(drop)
+        match self.inner.execute(Request::MarkRead(last)).await {
+            // A signer on another host has read further meanwhile: there is room.
+            Err(DeviceError::Refused(_)) => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     /// After a failed write the kernel may have dropped the page: as with the record, nothing more is signed.
