@@ -416,6 +416,7 @@ async fn what_others_can_change_is_refused_until_the_hint_is_followed() {
     }
     home.write("state/x", b"");
     home.make_record(CHAIN);
+    home.write("state/r c.record.allow-jump", b"5\n");
     home.monosign(&["check", "--offline"]).must_succeed();
     for (name, mode) in [
         ("", 0o777),
@@ -426,6 +427,7 @@ async fn what_others_can_change_is_refused_until_the_hint_is_followed() {
         ("state", 0o770),
         ("state/r c.record", 0o602),
         ("state/r c.record", 0o660),
+        ("state/r c.record.allow-jump", 0o664),
         ("secrets", 0o703),
         ("links", 0o730),
     ] {

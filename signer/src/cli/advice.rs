@@ -16,6 +16,7 @@ use crate::chain::jump_allowance_path;
 use crate::config::ChainConfig;
 use crate::guard::Watermark;
 use crate::import::state::{ForeignState, StateDialect, StateError};
+pub(super) use crate::ops::access::shell;
 use crate::ops::private_file::PrivateFileError;
 use crate::record::{FILE_LEN, FormatError, Header, RecordError, decode_file};
 use crate::start::StartError;
@@ -144,16 +145,6 @@ pub(super) fn command(chain: &ChainConfig, words: &str) -> String {
     // `start` and `check` are for all chains.
     let chain = if words.starts_with("state ") { chain.as_str() } else { "" };
     format!("monosign {words} -c {config}{chain}")
-}
-
-/// A path as a shell reads it.
-pub(super) fn shell(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=~".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return text;
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Where tmkms, started in this directory, would keep the chain's state, if there is anything and it is not where the record is.

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use crate::chain::jump_allowance_path;
 use crate::config::{ChainConfig, Config, DeviceKey, KeyConfig, ValidatorConfig};
 use crate::ops::access::{Changeable, Trust, changeable, directories};
 use crate::ops::secret_source::SecretSource;
@@ -20,6 +21,7 @@ pub(super) fn of_config(config: &Config, trust: Trust) -> Vec<Changeable> {
 pub(super) fn of_chain(chain: &ChainConfig, trust: Trust) -> Vec<Changeable> {
     let mut found = Vec::new();
     with_directory(&chain.record, trust, &mut found);
+    push(changeable(&jump_allowance_path(&chain.record), trust), &mut found);
     match &chain.key {
         KeyConfig::Softsign(source) => {
             // The files themselves are read only if nobody else has any permission.
