@@ -36,6 +36,8 @@ fn dialed(listener: &Listener, node: &SigningKey) -> String {
 
 async fn run(dialect: Dialect, transport: &str) -> Summary {
     let (home, node) = (Home::new(), SigningKey::from_bytes(&[4; 32]));
+    // Of this run alone: on one host, one process at a time uses the records of a chain and key.
+    let chain = format!("{CHAIN}-{dialect}-{transport}");
     let mut doors: Vec<Box<dyn Door>> = Vec::new();
     let mut dials = Vec::new();
     for address in addresses(transport, &home) {
@@ -43,20 +45,20 @@ async fn run(dialect: Dialect, transport: &str) -> Summary {
         dials.push(dialed(&listener, &node));
         doors.push(Box::new(SocketDoor::new(listener)));
     }
-    let validators: Vec<_> = dials.iter().map(|dial| (CHAIN, dial.as_str())).collect();
+    let validators: Vec<_> = dials.iter().map(|dial| (chain.as_str(), dial.as_str())).collect();
     home.configure(&validators);
     // Far enough from the 3.6 s of a case that is silent for long, on a machine that is busy.
     home.edit_config("[[validator]]\n", "[[validator]]\ntimeout = 6\n");
-    home.make_record(CHAIN);
+    home.make_record(&chain);
     let (binary, config) = (env!("CARGO_BIN_EXE_monosign"), home.config());
     let command = format!("exec '{binary}' start -c '{}'", config.display());
-    let process = ShellCommand::new(command, Some(home.record(CHAIN)), Some(home.path("log")));
+    let process = ShellCommand::new(command, Some(home.record(&chain)), Some(home.path("log")));
     let mut fresh = 0u64;
     let options = Options {
-        chain_id: CHAIN.parse().expect("a chain id"),
+        chain_id: chain.parse().expect("a chain id"),
         dialect,
         first_height: Height(1),
-        expected_key: Some(signing_key(CHAIN).verifying_key()),
+        expected_key: Some(signing_key(&chain).verifying_key()),
         doors,
         process: Some(Box::new(process)),
         only: all_but_speed(),
