@@ -325,7 +325,7 @@ fn a_failed_sync_ends_the_record_and_a_restart_finds_one_of_both() {
 #[test]
 fn a_full_or_read_only_disk_gets_no_record_and_no_half_of_one() {
     simulated(async {
-        for (fault, step) in [(DiskFault::NoSpace, "create"), (DiskFault::ReadOnly, "remove")] {
+        for (fault, step) in [(DiskFault::NoSpace, "create"), (DiskFault::ReadOnly, "create")] {
             let host = host(1);
             let disk = host.mount();
             host.set_fault(Some(fault));
