@@ -351,6 +351,8 @@ impl SignerHost {
             if !self.await_ceremony(&mut told).await {
                 break;
             }
+            // Another process, which draws other nonces.
+            self.starts.set(self.starts.get() + 1);
         }
         Ok(())
     }
