@@ -360,6 +360,9 @@ async fn a_signer_locks_its_memory_where_it_may_and_signs_where_it_may_not() {
         let mut talk = node.converse(CHAIN).await;
         talk.signs_prevote(i64::try_from(n).expect("few") + 1).await;
         let is_locked = status_kib(signer.id(), "VmLck") > 0;
+        if !is_locked {
+            signer.logs(NOT_LOCKED).await;
+        }
         assert_eq!(signer.log().matches(NOT_LOCKED).count(), usize::from(!is_locked), "{}", signer.log());
         if let Some(locked) = locked {
             assert_eq!(is_locked, locked, "{script}");
