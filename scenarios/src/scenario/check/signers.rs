@@ -86,7 +86,11 @@ fn table(place: &Place, table: &Table, ours: &[&str], text: impl Fn(&Table) -> S
     }
     let Err(error) = Config::parse(&text(table), Path::new("monosign.toml")) else { return };
     let what = match &error {
-        ConfigError::Parse { what, .. } | ConfigError::Invalid { what, .. } => what.clone(),
+        // Where it stands in a text that nobody has written says nothing.
+        ConfigError::Parse { what, .. } => {
+            what.split_once(": ").map_or(what.as_str(), |(_, what)| what).into()
+        }
+        ConfigError::Invalid { what, .. } => what.clone(),
         other => other.to_string(),
     };
     // The parser names the key where it is the key that is wrong; a value it shows by a key alone in the table.
