@@ -364,7 +364,8 @@ impl Draw<'_> {
             DiskFault::Hang,
             DiskFault::Slow,
         ];
-        if self.stream.percent(15) {
+        // Where a key takes its time, the record may go away between the raise and the signature, which the next raise finds.
+        if self.mode == Mode::Softsign && self.stream.percent(15) {
             let how = *self.stream.pick(&[Displacement::Moved, Displacement::ReplacedByCopy]);
             return Do::DisplaceRecord { host: self.signer(), how, lasts: self.lasting() };
         }
