@@ -5,8 +5,8 @@ use monosign_protocol::Dialect;
 use crate::quorum::Quorum;
 use crate::run::{Mode, Run};
 use crate::scenario::{
-    Act, Chain, DeviceFault, Disk, DiskFault, Displacement, Do, Hsm, Network, Scenario, Signer, Span,
-    SpanRange, Validator, When,
+    Act, Chain, DeviceFault, Disk, DiskFault, Do, Hsm, Network, Scenario, Signer, Span, SpanRange, Validator,
+    When,
 };
 use crate::streams::{Stream, Streams};
 
@@ -364,11 +364,6 @@ impl Draw<'_> {
             DiskFault::Hang,
             DiskFault::Slow,
         ];
-        // Where a key takes its time, the record may go away between the raise and the signature, which the next raise finds.
-        if self.mode == Mode::Softsign && self.stream.percent(15) {
-            let how = *self.stream.pick(&[Displacement::Moved, Displacement::ReplacedByCopy]);
-            return Do::DisplaceRecord { host: self.signer(), how, lasts: self.lasting() };
-        }
         Do::DiskFault { host: self.signer(), fault: *self.stream.pick(&faults), lasts: Some(self.lasting()) }
     }
 
@@ -466,7 +461,6 @@ pub(super) mod tests {
             "crash-point",
             "device-fault",
             "disk-fault",
-            "displace-record",
             "drop-in-answer",
             "drop-in-request",
             "equivocate",
