@@ -8,7 +8,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use data_encoding::BASE64;
-use rig::{CHAIN, Finished, Home, NodeSide, Signer, signing_key};
+use rig::{CHAIN, Finished, Home, NodeSide, Signer, signing_key, skip_without_strace};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// What is traced.
@@ -21,11 +21,6 @@ struct Call {
     rest: String,
 }
 
-/// Where strace is missing, nothing is seen: that must be asked for.
-fn skip_without_strace() -> bool {
-    std::env::var_os("MONOSIGN_SKIP_STRACE").is_some()
-}
-
 /// Runs a command to its good end, and gives its calls. Descriptors are shown with their paths.
 fn traced(home: &Home, args: &[&str]) -> Vec<Call> {
     let trace = home.path("trace");
@@ -36,14 +31,38 @@ fn traced(home: &Home, args: &[&str]) -> Vec<Call> {
     parse(&fs::read_to_string(trace).expect("a trace"))
 }
 
+/// The calls of a trace, each where it ended. strace splits a call in two where another thread's comes between: `write(5 <unfinished ...>`
+/// and `<... write resumed>, 8) = 8`.
 fn parse(trace: &str) -> Vec<Call> {
-    let call = |line: &str| {
-        let (thread, rest) = line.trim().split_once(' ')?;
-        let (name, rest) = rest.trim_start().split_once('(')?;
-        let thread = thread.parse().ok()?;
-        Some(Call { thread, name: name.into(), rest: rest.into() })
-    };
-    trace.lines().filter_map(call).collect()
+    const CUT: &str = "<unfinished ...>";
+    const REST: &str = " resumed>";
+    let mut begun = BTreeMap::<u32, String>::new();
+    let mut calls = Vec::new();
+    for line in trace.lines() {
+        let Some((thread, text)) = line.trim().split_once(' ') else { continue };
+        let Ok(thread) = thread.parse() else { continue };
+        let text = text.trim_start();
+        if let Some(head) = text.strip_suffix(CUT) {
+            begun.insert(thread, head.to_owned());
+            continue;
+        }
+        let whole = match text.strip_prefix("<... ").and_then(|rest| rest.split_once(REST)) {
+            Some((_, tail)) => begun.remove(&thread).expect("a call that began") + tail,
+            None => text.to_owned(),
+        };
+        if let Some((name, rest)) = whole.split_once('(') {
+            calls.push(Call { thread, name: name.into(), rest: rest.into() });
+        }
+    }
+    calls
+}
+
+#[test]
+fn a_call_that_strace_split_is_one_call_where_it_ended() {
+    let trace = "7 openat(AT_FDCWD</d>, \"a\", O_RDWR|O_CREAT, 0600 <unfinished ...>\n8 fsync(4</d>) = 0\n7 <... openat resumed>) = 5</d/a>\n";
+    let calls: Vec<_> = parse(trace).into_iter().map(|call| (call.thread, call.name, call.rest)).collect();
+    let whole = "AT_FDCWD</d>, \"a\", O_RDWR|O_CREAT, 0600 ) = 5</d/a>";
+    assert_eq!(calls, [(8, "fsync".into(), "4</d>) = 0".into()), (7, "openat".into(), whole.into())]);
 }
 
 /// The path of a descriptor, `5</path>`, at the beginning of a call.
@@ -79,7 +98,7 @@ fn check(home: &Home, calls: &[Call]) -> BTreeSet<String> {
             "openat" if rest.contains("O_CREAT") && !rest.contains("= -1") => {
                 let path = absolute(quoted(rest)[0]);
                 if path.starts_with(&root) {
-                    assert!(rest.contains("O_EXCL") && rest.contains("0600)"), "{name}({rest}");
+                    assert!(rest.contains("O_EXCL") && rest.contains(", 0600"), "{name}({rest}");
                     files.insert(path, Seen { unnamed: true, ..Seen::default() });
                 }
             }
