@@ -5,8 +5,8 @@ use monosign_protocol::Dialect;
 use crate::quorum::Quorum;
 use crate::run::{Mode, Run};
 use crate::scenario::{
-    Act, Chain, DeviceFault, Disk, DiskFault, Do, Hsm, Network, Scenario, Signer, Span, SpanRange, Validator,
-    When,
+    Act, Chain, DeviceFault, Disk, DiskFault, Displacement, Do, Hsm, Network, Scenario, Signer, Span,
+    SpanRange, Validator, When,
 };
 use crate::streams::{Stream, Streams};
 
@@ -364,6 +364,10 @@ impl Draw<'_> {
             DiskFault::Hang,
             DiskFault::Slow,
         ];
+        if self.stream.percent(15) {
+            let how = *self.stream.pick(&[Displacement::Moved, Displacement::ReplacedByCopy]);
+            return Do::DisplaceRecord { host: self.signer(), how, lasts: self.lasting() };
+        }
         Do::DiskFault { host: self.signer(), fault: *self.stream.pick(&faults), lasts: Some(self.lasting()) }
     }
 
@@ -461,6 +465,7 @@ pub(super) mod tests {
             "crash-point",
             "device-fault",
             "disk-fault",
+            "displace-record",
             "drop-in-answer",
             "drop-in-request",
             "equivocate",

@@ -17,7 +17,7 @@ use monosign_protocol::message::{Proposal, Vote};
 use monosign_protocol::sign_bytes::{self, Canonical};
 use monosign_protocol::{ChainId, Hrs, Step};
 
-use super::{Clones, Oracle, Signed};
+use super::{Clones, Oracle, Signed, durable_record};
 use crate::disk::HostDisk;
 use crate::outcome::Invariant;
 
@@ -132,7 +132,9 @@ impl Group {
                     at > asked || signed.is_some_and(|signed| is_alike(&signed, message))
                 })
         };
-        self.disks.get(host).and_then(|disk| disk.durable_file(&self.record, holds)).unwrap_or(false)
+        self.disks
+            .get(host)
+            .is_some_and(|disk| durable_record(disk, &self.record, |record| record.is_some_and(holds)))
     }
 
     /// Whether the platter of a cosigner has a peer in this life.

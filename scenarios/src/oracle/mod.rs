@@ -7,14 +7,16 @@ mod group;
 mod latency;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use memchr::memmem;
 use monosign::record::decode_file;
 use monosign_protocol::message::{Message, RemoteSignerError};
 use monosign_protocol::sign_bytes::{self, Canonical};
-use monosign_protocol::{ChainId, Hrs, Step};
+use monosign_protocol::{ChainId, Height, Hrs, Step};
 
+use crate::disk::HostDisk;
 use crate::outcome::{Invariant, Latencies, Violation};
 use crate::reach::Reach;
 pub use group::Group;
@@ -99,6 +101,22 @@ const MOST_VIOLATIONS: usize = 32;
 
 /// A world settles first.
 pub const SETTLED: Duration = Duration::from_secs(5);
+
+/// Where a world's operator moves a record to.
+pub fn moved_record(record: &Path) -> PathBuf {
+    record.with_added_extension("moved")
+}
+
+/// Shows `look` what a host's record holds after the worst power cut; `None` if there is none. One that was moved away after it was
+/// raised is still there, under its other name: no signer starts without it.
+pub fn durable_record<T>(disk: &HostDisk, record: &Path, mut look: impl FnMut(Option<&[u8]>) -> T) -> T {
+    for path in [record, &moved_record(record)] {
+        if let Some(seen) = disk.durable_file(path, |record| look(Some(record))) {
+            return seen;
+        }
+    }
+    look(None)
+}
 
 impl Oracle {
     /// An oracle that has seen nothing.
@@ -391,6 +409,11 @@ impl Oracle {
     /// For how many places nodes got signatures.
     pub fn releases(&self) -> usize {
         self.released.len()
+    }
+
+    /// The highest height that a signature was released for.
+    pub fn highest_release(&self) -> Option<Height> {
+        self.released.last_key_value().map(|(hrs, _)| hrs.height)
     }
 
     /// How often two signers of the same key signed different bytes.

@@ -1,6 +1,7 @@
 //! What befalls the hosts, and how it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::timeline::Happening;
 use super::validator_host::ValidatorHost;
 use super::{Event, World};
 use crate::disk::Loss;
+use crate::oracle::moved_record;
 use crate::run::Mode;
 use crate::scenario::{Cheat, DeviceFault, Displacement, Do, PowerCut, SpanRange};
 
@@ -84,9 +86,6 @@ pub(super) struct Crash {
     pub(super) kill: bool,
     pub(super) down: Duration,
 }
-
-/// Where a record is moved to.
-const MOVED: &str = "/var/lib/monosign/record.moved";
 
 /// How long the world is disturbed after a fault has ended and everybody has noticed: a node's retries, and redials.
 const AFTERMATH: Duration = Duration::from_secs(10);
@@ -194,7 +193,9 @@ impl World<'_> {
             Do::DisplaceRecord { host, how, lasts } => {
                 if let Some(signer) = self.signer(&host) {
                     match how {
-                        Displacement::Moved => drop(signer.disk.move_file(RECORD, MOVED)),
+                        Displacement::Moved => {
+                            drop(signer.disk.move_file(RECORD, moved_record(Path::new(RECORD))))
+                        }
                         Displacement::ReplacedByCopy => {
                             let copy = signer.disk.cached_file(RECORD, <[u8]>::to_vec);
                             copy.inspect(|copy| signer.disk.write_file(RECORD, copy));
@@ -297,7 +298,7 @@ impl World<'_> {
                 if let Some(signer) = self.signer(&host)
                     && signer.disk.cached_file(RECORD, |_| ()).is_none()
                 {
-                    signer.disk.move_file(MOVED, RECORD);
+                    signer.disk.move_file(moved_record(Path::new(RECORD)), RECORD);
                 }
             }
             Ending::Devices(names) => {

@@ -401,8 +401,9 @@ impl<'a> World<'a> {
         // Cosigners that are kept apart refuse, and devices without a free session: their nodes may need help, but not at once.
         let kept_apart = self.mode.quorum().map(|_| deadline - recovery / 2);
         let mut help_at = kept_apart.or(self.trouble.sessions_are_back());
-        let [signed, passed] =
-            [ValidatorHost::heights_signed, ValidatorHost::heights_passed].map(|count| self.counts(count));
+        let counts =
+            [ValidatorHost::heights_signed, ValidatorHost::heights_passed, ValidatorHost::heights_behind];
+        let [signed, passed, behind] = counts.map(|count| self.counts(count));
         let released = self.oracle.borrow().releases();
         let mut signs_by = self.scenario.expect.signs_within.map(|within| self.sim.elapsed() + within.0);
         while self.sim.elapsed() < deadline {
@@ -424,7 +425,16 @@ impl<'a> World<'a> {
         if !self.ceremonies_have_ended() {
             self.oracle.borrow_mut().violated(Invariant::Resumes, "a ceremony has not ended on every host");
         }
-        Ok(self.have_risen(&passed, ValidatorHost::heights_passed))
+        let rises = self.validators.iter().zip(passed.iter().zip(&behind));
+        let wanted = rises.filter(|(validator, _)| !self.trouble.is_wanted_down(&validator.name));
+        let risen: Vec<_> = wanted
+            .map(|(validator, (passed, behind))| {
+                let has_passed = validator.heights_passed() >= passed + HEIGHTS_TO_RESUME;
+                (has_passed, validator.heights_behind() >= behind + HEIGHTS_TO_RESUME)
+            })
+            .collect();
+        let is_any_served = risen.is_empty() || risen.iter().any(|(has_passed, _)| *has_passed);
+        Ok(is_any_served && risen.iter().all(|(has_passed, is_behind)| *has_passed || *is_behind))
     }
 
     fn ceremonies_have_ended(&self) -> bool {

@@ -17,7 +17,7 @@ use mock_validator::link::{LinkError, Transport};
 use mock_validator::network::{Faults, Latency, Network, Options, Seat};
 use mock_validator::node::Misbehaviour;
 use mock_validator::node::probes::{self, Expectation, Probe};
-use monosign_protocol::message::{BlockId, Message, Timestamp};
+use monosign_protocol::message::{BlockId, Message, SignedVoteResponse, Timestamp, Vote};
 use monosign_protocol::{ChainId, Dialect, Height, Round};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -54,6 +54,7 @@ pub(super) struct ValidatorHost {
     asking: Cell<bool>,
     signed: Heights,
     passed: Heights,
+    behind: Heights,
     shared: Rc<ValidatorShared>,
 }
 
@@ -237,6 +238,7 @@ impl ValidatorHost {
             asking: Cell::new(false),
             signed: Heights::default(),
             passed: Heights::default(),
+            behind: Heights::default(),
             shared,
         }))
     }
@@ -250,6 +252,12 @@ impl ValidatorHost {
     /// than the chain, asks for nothing else.
     pub(super) fn heights_passed(&self) -> u64 {
         self.passed.count.get()
+    }
+
+    /// For how many heights the node was refused a precommit since another node of the same validator had got one for a later height. A
+    /// node that has fallen behind on a fast chain may never come up to the other, and no signer can help it.
+    pub(super) fn heights_behind(&self) -> u64 {
+        self.behind.count.get()
     }
 
     /// The node dies after its next request is sent.
@@ -448,6 +456,10 @@ impl ValidatorHost {
             if !is_nil {
                 self.signed.reached(height);
             }
+        } else if let Some(height) = refused_precommit(request, answer)
+            && self.shared.oracle.borrow().highest_release().is_some_and(|highest| highest > height)
+        {
+            self.behind.reached(height);
         }
     }
 
@@ -534,12 +546,26 @@ fn is_refusal(answer: &Message) -> bool {
 
 /// The height of a precommit that was signed, and whether it is for nil.
 fn signed_precommit(request: &Message, answer: Option<&Message>) -> Option<(Height, bool)> {
+    let (vote, answer) = precommit(request, answer)?;
+    answer.error.is_none().then(|| (vote.height, vote.block_id.is_nil()))
+}
+
+/// The height of a precommit that was refused.
+fn refused_precommit(request: &Message, answer: Option<&Message>) -> Option<Height> {
+    let (vote, answer) = precommit(request, answer)?;
+    answer.error.is_some().then_some(vote.height)
+}
+
+fn precommit<'a>(
+    request: &'a Message,
+    answer: Option<&'a Message>,
+) -> Option<(&'a Vote, &'a SignedVoteResponse)> {
     let (Message::SignVoteRequest(request), Some(Message::SignedVoteResponse(answer))) = (request, answer)
     else {
         return None;
     };
     let vote = request.vote.as_ref().filter(|vote| vote.vote_type == 2)?;
-    answer.error.is_none().then(|| (vote.height, vote.block_id.is_nil()))
+    Some((vote, answer))
 }
 
 /// The kernel's queue of connections.

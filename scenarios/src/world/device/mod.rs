@@ -26,7 +26,7 @@ use monosign::seams::Local;
 use monosign::start::Hardware;
 
 use crate::disk::HostDisk;
-use crate::oracle::Oracle;
+use crate::oracle::{Oracle, durable_record};
 use crate::reach::Reach;
 use crate::run::Mode;
 use crate::scenario::{DeviceFault, Hsm, SpanRange};
@@ -142,11 +142,8 @@ impl Eye {
     /// The key is asked: what it signs, and be it late, must be on the disk already.
     fn asks(&self, bytes: &[u8]) {
         let mut oracle = self.oracle.borrow_mut();
-        let seen =
-            self.disk.durable_file(&self.record, |record| oracle.key_asked(&self.host, bytes, Some(record)));
-        if seen.is_none() {
-            oracle.key_asked(&self.host, bytes, None);
-        }
+        let ask = |record: Option<&[u8]>| oracle.key_asked(&self.host, bytes, record);
+        durable_record(&self.disk, &self.record, ask);
     }
 
     fn saw(&self, bytes: &[u8], signature: [u8; 64]) {
