@@ -1,9 +1,10 @@
 //! A run that people can watch: a node asks a signer for some heights, and at the end for a double sign.
 
 use std::{
+    cell::RefCell,
     fmt,
     io::{self, Write},
-    sync::Arc,
+    rc::Rc,
     time::Duration,
 };
 
@@ -11,10 +12,10 @@ use data_encoding::HEXLOWER;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use monosign_protocol::Hrs;
 use monosign_protocol::message::{Message, RemoteSignerError, Timestamp};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::endpoint::{self, Failure, NoAnswer, NoSigner, RetryClient, SignerEndpoint};
-use crate::link::{LinkError, Listener, Peer, Transport};
+use crate::endpoint::{self, Event, Failure, Loss, NoAnswer, RetryClient, SignerEndpoint};
+use crate::link::{Listener, Peer, Transport};
 use crate::node::probes::conflict;
 use crate::node::{Answer, Misbehaviour, Node, Outcome, Settings};
 
@@ -26,8 +27,8 @@ pub struct Options {
     pub blocks: u64,
     /// The pause between two heights.
     pub block_time: Duration,
-    /// How long to wait for a signer to connect at first. A node that runs has its own patience
-    /// ([`endpoint::RetryClient`]).
+    /// How long to wait for the signer's first answer, and for each after that. A node alone has more patience
+    /// ([`endpoint::RetryClient`]): seven minutes.
     pub wait: Duration,
     /// The time of the first request; later ones follow tokio's clock.
     pub start: Timestamp,
@@ -54,17 +55,28 @@ pub struct Summary {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShowError {
-    /// No signer connected in time.
-    #[error("no signer connected within {} s{}; point the signer's `[[validator]] addr` here", wait.as_secs_f64(), because(last))]
+    /// No signer connected in time, or none stayed for an answer.
+    #[error("no signer {} within {} s; {seen}", if seen.dials == 0 { "connected" } else { "answered" }, wait.as_secs_f64())]
     NoSigner {
         /// How long was waited.
         wait: Duration,
-        /// What became of the last one that tried.
-        last: Option<Arc<LinkError>>,
+        /// Who came meanwhile.
+        seen: Dials,
+    },
+    /// The signer had answered before, and gave no answer any more.
+    #[error("the signer gave no answer to {asked} within {} s; since it answered last, {seen}", wait.as_secs_f64())]
+    Lost {
+        /// The request's name.
+        asked: &'static str,
+        /// How long was waited.
+        wait: Duration,
+        /// Who came meanwhile.
+        seen: Dials,
     },
     /// The signer gave no answer for as long as a node asks.
+    // It has its reason in its words, so it is no source: those who print a chain of causes would say it twice.
     #[error("the signer gave {0}")]
-    NoAnswer(#[from] NoAnswer),
+    NoAnswer(NoAnswer),
     /// The signer refused to show its key.
     #[error("the signer refused to show its public key: {0}")]
     KeyRefused(RemoteSignerError),
@@ -88,8 +100,56 @@ pub enum ShowError {
         hrs: Hrs,
     },
     /// The lines could not be written.
+    // As above.
     #[error("output failed: {0}")]
-    Output(#[from] io::Error),
+    Output(io::Error),
+}
+
+impl From<NoAnswer> for ShowError {
+    fn from(error: NoAnswer) -> Self {
+        Self::NoAnswer(error)
+    }
+}
+
+impl From<io::Error> for ShowError {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Who dialed since the last answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dials {
+    /// How many dials were accepted.
+    pub dials: u64,
+    /// What became of the last of them, if it is known.
+    pub last: Option<String>,
+}
+
+impl Dials {
+    fn note(&mut self, event: Event<'_>) {
+        match event {
+            Event::Accepted { .. } => self.dials += 1,
+            Event::Answered { .. } => *self = Self::default(),
+            Event::HandshakeFailed { error, .. }
+            | Event::Lost { why: Loss::Error(error), .. }
+            | Event::Failed { failure: Failure::Link(error), .. } => self.last = Some(error.to_string()),
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Display for Dials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.dials, &self.last) {
+            (0, None) => f.write_str("nobody dialed: point the signer's `[[validator]] addr` here"),
+            (0, Some(last)) => write!(f, "nobody dialed again: {last}"),
+            (dials, last) => {
+                let times = if dials == 1 { "somebody dialed once".into() } else { format!("there were {dials} dials") };
+                write!(f, "{times}, and no answer came: {}", last.as_deref().unwrap_or("nothing was said"))
+            }
+        }
+    }
 }
 
 /// Waits on `listener` for a signer, asks it for the signatures of some heights with one line for each on `out`, and at
@@ -99,27 +159,33 @@ pub enum ShowError {
 /// [`ShowError`] at the first answer that is not as it should be.
 pub async fn show(listener: &Listener, options: Options, out: &mut dyn Write) -> Result<Summary, ShowError> {
     let Options { node, blocks, block_time, wait, start, identity, entropy } = options;
+    let dials = Rc::new(RefCell::new(Dials::default()));
     let settings = endpoint::Settings {
         dialect: node.dialect,
         transport: Transport::from(listener.address()),
         identity,
         entropy,
-        observer: Box::new(|_| {}),
+        observer: {
+            let dials = dials.clone();
+            Box::new(move |event| dials.borrow_mut().note(event))
+        },
     };
     let client = RetryClient::new(SignerEndpoint::new(listener, settings));
     let clock = Clock { start, origin: Instant::now() };
-    let mut show = Show { client: &client, node: Node::new(node), clock, signatures: 0, out };
+    let mut show = Show { client: &client, dials, wait, node: Node::new(node), clock, signatures: 0, out };
 
     writeln!(show.out, "waiting for a signer on {}", listener.address())?;
     tokio::select! {
         biased;
-        summary = show.run(wait, blocks.max(1), block_time) => summary,
+        summary = show.run(blocks.max(1), block_time) => summary,
         never = client.run() => match never {},
     }
 }
 
 struct Show<'a> {
     client: &'a RetryClient<&'a Listener>,
+    dials: Rc<RefCell<Dials>>,
+    wait: Duration,
     node: Node,
     clock: Clock,
     signatures: u64,
@@ -127,9 +193,18 @@ struct Show<'a> {
 }
 
 impl Show<'_> {
-    async fn run(&mut self, wait: Duration, blocks: u64, block_time: Duration) -> Result<Summary, ShowError> {
-        self.connect(wait).await?;
-        let public_key = self.public_key().await?;
+    async fn run(&mut self, blocks: u64, block_time: Duration) -> Result<Summary, ShowError> {
+        // One time for all of it: a signer that dials and hangs up, again and again, has connected each time.
+        let wait = self.wait;
+        let first = timeout(wait, async {
+            self.connect().await?;
+            self.public_key().await
+        });
+        let public_key = match first.await {
+            Ok(Err(ShowError::Lost { wait, seen, .. })) => return Err(ShowError::NoSigner { wait, seen }),
+            Ok(shown) => shown?,
+            Err(_) => return Err(ShowError::NoSigner { wait, seen: self.dials.borrow().clone() }),
+        };
         for block in 0..blocks {
             if block > 0 {
                 sleep(block_time).await;
@@ -143,9 +218,10 @@ impl Show<'_> {
         Ok(Summary { blocks, signatures, public_key, refusal })
     }
 
-    async fn connect(&mut self, wait: Duration) -> Result<(), ShowError> {
+    async fn connect(&mut self) -> Result<(), ShowError> {
+        let wait = self.wait;
         let peer = self.client.endpoint().wait_for_connection(wait).await;
-        let peer = peer.map_err(|NoSigner { last }| ShowError::NoSigner { wait, last })?;
+        let peer = peer.map_err(|_| ShowError::NoSigner { wait, seen: self.dials.borrow().clone() })?;
         writeln!(self.out, "connected: {}", Shown(&peer))?;
         Ok(())
     }
@@ -191,7 +267,7 @@ impl Show<'_> {
 
     async fn double_sign(&mut self) -> Result<RemoteSignerError, ShowError> {
         let request = self.node.last_precommit().and_then(conflict).ok_or(Misbehaviour::Unasked)?;
-        let answer = last_word(self.client.ask(&request).await)?;
+        let answer = self.answer(&request).await?;
         match self.node.verifier().check(&request, answer)? {
             Answer::Refused { hrs, error } => {
                 if let Some(hrs) = hrs {
@@ -209,9 +285,17 @@ impl Show<'_> {
     }
 
     async fn ask(&mut self) -> Result<Outcome, ShowError> {
-        let request = self.node.poll_request(self.clock.now());
-        let answer = last_word(self.client.ask(request).await)?;
+        let request = self.node.poll_request(self.clock.now()).clone();
+        let answer = self.answer(&request).await?;
         Ok(self.node.handle_answer(answer)?)
+    }
+
+    async fn answer(&mut self, request: &Message) -> Result<Option<Message>, ShowError> {
+        let (asked, wait) = (request.name(), self.wait);
+        match timeout(wait, self.client.ask(request)).await {
+            Ok(answer) => Ok(last_word(answer)?),
+            Err(_) => Err(ShowError::Lost { asked, wait, seen: self.dials.borrow().clone() }),
+        }
     }
 }
 
@@ -255,6 +339,3 @@ fn last_word(answer: Result<Message, NoAnswer>) -> Result<Option<Message>, NoAns
     }
 }
 
-fn because(last: &Option<Arc<LinkError>>) -> String {
-    last.as_ref().map(|error| format!(" (the last one that tried: {error})")).unwrap_or_default()
-}

@@ -7,8 +7,10 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 
 use common::TestSigner;
-use data_encoding::HEXLOWER;
+use data_encoding::{BASE64, HEXLOWER};
+use ed25519_dalek::SigningKey;
 use mock_validator::link::NodeLink;
+use monosign_protocol::noise;
 use tokio::net::UnixStream;
 
 fn mock_validator(args: &[&str]) -> Output {
@@ -39,7 +41,7 @@ fn exits_with_2_where_nothing_can_be_said_of_a_signer() {
     let conform = |args: &[&str]| {
         mock_validator(&[&["conform", "--listen", "tcp://127.0.0.1:0", "--wait", "0.1"], args].concat())
     };
-    must_end(&conform(&[]), 2, "no signer connected within 0.1 s");
+    must_end(&conform(&[]), 2, "no signer connected within 0.1 s: nobody dialed");
     must_end(
         &conform(&["--only", "conflict/nothing"]),
         2,
@@ -49,8 +51,80 @@ fn exits_with_2_where_nothing_can_be_said_of_a_signer() {
     must_end(&conform(&["--dialect", "v0.33"]), 2, "amino");
     must_end(&conform(&["--state", "x"]), 2, "--signer-cmd");
     must_end(&mock_validator(&["conform"]), 2, "--listen");
-    // A command that ends at once is no signer.
-    must_end(&conform(&["--signer-cmd", "exit 1"]), 2, "no signer connected");
+}
+
+/// At once, and not when the time is over that a signer has to dial.
+#[test]
+fn says_how_a_signer_ended_that_dies_at_its_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = dir.path().join("log");
+    std::fs::write(&log, "of an earlier run\n").expect("written");
+    let dies = |command: &str, more: &[&str]| {
+        let args = ["conform", "--listen", "tcp://127.0.0.1:0", "--wait", "600", "--signer-cmd", command];
+        mock_validator(&[&args, more].concat())
+    };
+    let ended = "the signer's command ended before it connected:";
+    must_end(&dies("exit 7", &[]), 2, &format!("{ended} exit code 7; it wrote nothing"));
+    let lines = "for n in $(seq 100); do echo line $n; done; echo no such key >&2; exit 1";
+    for more in [&[][..], &["--signer-log", log.to_str().expect("a path")]] {
+        let told = dies(lines, more);
+        must_end(&told, 2, &format!("{ended} exit code 1; the end of what it wrote:\nline 90\n"));
+        must_end(&told, 2, "line 100\nno such key\n");
+    }
+    must_end(&dies("exec /nonexistent/signer", &[]), 2, "/nonexistent/signer");
+    must_end(&dies("kill -ABRT $$", &[]), 2, &format!("{ended} signal 6"));
+}
+
+#[test]
+fn says_where_to_begin_above_the_state_of_a_signer() {
+    let told = conform_on(TestSigner::that_has_signed(1_000_000), &[]);
+    must_end(&told, 2, "hint: begin above that: --height 1000001");
+    let above = ["--height", "1000001", "--only", "conflict/nil-after-block"];
+    must_end(&conform_on(TestSigner::that_has_signed(1_000_000), &above), 0, "pass  conflict/nil-after-block");
+}
+
+#[test]
+fn tells_a_crash_once_and_not_for_each_case_behind_it() {
+    let told = conform_on(TestSigner::that_dies_at(60), &["--only", "signing", "conflict"]);
+    must_end(&told, 1, "the signer CRASHED or left at ");
+    let text = String::from_utf8(told.stdout).expect("text");
+    assert_eq!(text.matches("\nFAIL").count(), 1, "{text}");
+    let not_tried = text.lines().find_map(|line| line.strip_suffix(" cases not tried"));
+    assert!(not_tried.is_some_and(|line| !line.ends_with(", 0")), "{text}");
+}
+
+/// The address to dial is shown, and the node behind it is who that names: the other end of the handshake pins it.
+#[test]
+fn can_be_dialed_over_noise_by_who_reads_what_it_shows() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("identity").display().to_string();
+    let signer = SigningKey::from_bytes(&[3; 32]);
+    let id = noise::PeerId::from(&signer.verifying_key());
+    for command in [&["conform", "--dialect", "v0.40"][..], &["run", "--chain-id", "x", "--dialect", "v0.40"]] {
+        let mut node = Command::new(env!("CARGO_BIN_EXE_mock-validator"))
+            .args(command)
+            .args(["--listen", &format!("noise://{id}@127.0.0.1:0"), "--identity", &path, "--wait", "10"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the command runs");
+        let mut line = String::new();
+        BufReader::new(node.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        let (_, address) = line.trim_end().rsplit_once("noise://").expect("an address");
+        let (peer, addr) = address.split_once('@').expect("a peer id");
+        let stored = BASE64.decode(std::fs::read_to_string(&path).expect("made").trim().as_bytes()).expect("base64");
+        let expected = SigningKey::from_bytes(&stored.try_into().expect("32 bytes"));
+        assert_eq!(peer, noise::PeerId::from(&expected.verifying_key()).to_string());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let entropy = noise::Entropy { static_key: [5; 32], ephemeral: [6; 32] };
+        let met = runtime.block_on(async {
+            let mut stream = tokio::net::TcpStream::connect(addr).await.expect("a connection");
+            common::initiate(&mut stream, &signer, &expected, entropy).await
+        });
+        assert!(met.is_some(), "{line}");
+        node.kill().expect("killed");
+        node.wait().expect("gone");
+    }
 }
 
 #[test]
@@ -68,6 +142,11 @@ fn compares_reports_and_names_what_is_none() {
 
 /// Some cases on a signer in this process that is right.
 fn conform(options: &[&str]) -> Output {
+    conform_on(TestSigner::new(), options)
+}
+
+/// The same signer behind each connection, until it dies.
+fn conform_on(mut signer: TestSigner, options: &[&str]) -> Output {
     let dir = tempfile::tempdir().expect("a directory");
     let socket = dir.path().join("signer.sock");
     let mut suite = Command::new(env!("CARGO_BIN_EXE_mock-validator"))
@@ -84,8 +163,10 @@ fn conform(options: &[&str]) -> Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         // Until nobody listens any more.
-        while let Ok(dialed) = UnixStream::connect(&socket).await {
-            TestSigner::new().serve(NodeLink::accept_plain(dialed)).await;
+        while !signer.is_dead()
+            && let Ok(dialed) = UnixStream::connect(&socket).await
+        {
+            signer.serve(NodeLink::accept_plain(dialed)).await;
         }
     });
     let mut told = Vec::new();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::{NOW, TestSigner, settings};
 use ed25519_dalek::SigningKey;
+use mock_validator::endpoint::{Failure, NoAnswer};
 use mock_validator::link::{Address, Listener, NodeLink};
 use mock_validator::show::{Options, ShowError, Summary, show};
 use monosign_protocol::{Dialect, Height};
@@ -121,7 +122,52 @@ async fn says_when_nobody_connects() {
     let options = Options { wait: Duration::from_millis(1), ..options(Dialect::V0_38, None) };
     let (shown, _) = run(&listener, options, async {}).await;
     let text = shown.unwrap_err().to_string();
-    assert!(text.starts_with("no signer connected within 0.001 s; point"), "{text}");
+    let expected = "no signer connected within 0.001 s; nobody dialed: point the signer's `[[validator]] addr` here";
+    assert_eq!(text, expected);
+}
+
+/// One that finds another node behind the address than it expects, for instance, does that for as long as it runs.
+#[tokio::test]
+async fn waits_no_longer_for_a_signer_that_dials_and_hangs_up_and_says_so_once() {
+    let listener = listener("tcp://127.0.0.1:0").await;
+    let options = Options { wait: Duration::from_millis(300), ..options(Dialect::V0_38, None) };
+    let (shown, _) = run(&listener, options, async {
+        loop {
+            drop(dial(&listener).await);
+        }
+    })
+    .await;
+    let error = shown.unwrap_err();
+    assert!(matches!(&error, ShowError::NoSigner { seen, .. } if seen.dials > 0), "{error:?}");
+    let text = error.to_string();
+    assert!(text.starts_with("no signer answered within 0.3 s; "), "{text}");
+    assert!(text.contains(", and no answer came: "), "{text}");
+}
+
+#[tokio::test]
+async fn waits_no_longer_for_a_signer_that_has_answered_and_is_gone() {
+    let listener = listener("tcp://127.0.0.1:0").await;
+    let options = Options { wait: Duration::from_millis(300), ..options(Dialect::V0_38, None) };
+    let (shown, out) = run(&listener, options, async {
+        let mut link = dial(&listener).await;
+        let request = link.receive().await.unwrap().unwrap();
+        link.send(&TestSigner::new().answer(request)).await.unwrap();
+    })
+    .await;
+    let text = shown.unwrap_err().to_string();
+    assert!(out.contains("public key: "), "{out}");
+    assert!(text.starts_with("the signer gave no answer to "), "{text}");
+}
+
+#[test]
+fn errors_that_say_their_reason_have_no_source_that_would_say_it_again() {
+    let errors: [ShowError; 2] = [
+        ShowError::from(std::io::Error::other("full")),
+        ShowError::from(NoAnswer::Exhausted { attempts: 50, last: Failure::Unexpected { answer: None } }),
+    ];
+    for error in errors {
+        assert!(std::error::Error::source(&error).is_none(), "{error}");
+    }
 }
 
 #[tokio::test]

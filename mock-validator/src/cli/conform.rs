@@ -16,6 +16,7 @@ use mock_validator::link::{Address, Listener};
 use monosign_protocol::{ChainId, Dialect, Height};
 use monosign_reports::{Report, Status, Suite};
 
+use super::identity::identity;
 use super::key_file;
 use super::table;
 use super::values::{public_key, random, seconds, wall_clock};
@@ -43,7 +44,7 @@ pub(crate) struct Conform {
     #[arg(long, value_name = "HEX", value_parser = public_key)]
     pubkey: Option<VerifyingKey>,
     /// A shell command that runs the signer in the foreground. The suite starts it, kills it in mid-request, and starts it
-    /// again. It finds the addresses in $ADDR and $ADDR_2.
+    /// again. It finds the addresses that the signer has to dial in $ADDR and $ADDR_2.
     #[arg(long, value_name = "COMMAND")]
     signer_cmd: Option<String>,
     /// Where the output of that command goes.
@@ -77,6 +78,10 @@ pub(crate) struct Conform {
     /// How long to wait for the signer's first dial.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     wait: Duration,
+    /// The file of the validators' identity on encrypted transports, made if there is none: base64 of 32 bytes, or CometBFT's
+    /// node_key.json. Without it they have a new one each time, which a signer that dials noise:// learns from $ADDR alone.
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
 }
 
 /// Runs it and says how it ended.
@@ -108,18 +113,24 @@ impl Conform {
         runtime.block_on(async {
             let mut out = io::stdout().lock();
             let mut doors: Vec<Box<dyn Door>> = Vec::new();
+            let identity = identity(self.identity.as_deref())?;
             let mut addresses = Vec::new();
             for address in &self.listen {
                 let listener = Listener::bind(address).await;
                 let listener = listener
                     .with_context(|| format!("listening on `{address}`; is another process there?"))?;
-                writeln!(out, "waiting for a {} signer on {}", self.dialect, listener.address())?;
-                addresses.push(listener.address().to_string());
+                write!(out, "waiting for a {} signer on {}", self.dialect, listener.address())?;
+                let dialed = listener.address().as_dialed(&identity);
+                match matches!(listener.address(), Address::Noise { .. }) {
+                    true => writeln!(out, ", which it dials as {dialed}")?,
+                    false => writeln!(out)?,
+                }
+                addresses.push(dialed);
                 doors.push(Box::new(SocketDoor::new(listener)));
             }
             let (name, dialect, reports) = (self.name.clone(), self.dialect, self.reports.clone());
             let known = self.known_failures.as_deref().map(KnownFailures::read).transpose()?;
-            let options = self.options(doors, addresses)?;
+            let options = self.options(doors, addresses, identity)?;
             let mut told = Ok(());
             let summary = conform::run(options, |finding| {
                 if told.is_ok() {
@@ -141,7 +152,12 @@ impl Conform {
         })
     }
 
-    fn options(self, doors: Vec<Box<dyn Door>>, addresses: Vec<String>) -> anyhow::Result<Options> {
+    fn options(
+        self,
+        doors: Vec<Box<dyn Door>>,
+        addresses: Vec<String>,
+        identity: SigningKey,
+    ) -> anyhow::Result<Options> {
         let expected_key = match &self.key {
             Some(path) => Some(key_file::public_key(path)?),
             None => self.pubkey,
@@ -164,7 +180,7 @@ impl Conform {
             limits: Limits { wait: self.wait, pause: self.restart_pause, ..Limits::default() },
             start: wall_clock()?,
             seed: random(),
-            identity: SigningKey::from_bytes(&random()),
+            identity,
             entropy: Box::new(random),
         })
     }
@@ -202,13 +218,12 @@ fn report(name: &str, dialect: Dialect, summary: &Summary) -> Report {
     let mut suites: Vec<Suite> = Vec::new();
     for finding in &summary.results {
         let (group, _) = finding.id.split_once('/').unwrap_or((finding.id, ""));
-        if suites.last().is_none_or(|suite| suite.name != group) {
+        let place = suites.iter().position(|suite| suite.name == group).unwrap_or_else(|| {
             let (name, about) = (group.to_owned(), String::new());
             suites.push(Suite { name, about, properties: BTreeMap::new(), cases: Vec::new() });
-        }
-        if let Some(suite) = suites.last_mut() {
-            suite.cases.push(case(finding));
-        }
+            suites.len() - 1
+        });
+        suites[place].cases.push(case(finding));
     }
     Report { title: format!("{name}, {dialect}"), commit: String::new(), suites }
 }

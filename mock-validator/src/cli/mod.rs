@@ -2,6 +2,7 @@
 
 pub(crate) mod compare;
 pub(crate) mod conform;
+mod identity;
 mod key_file;
 pub(crate) mod run;
 mod table;

@@ -1,14 +1,15 @@
 //! `mock-validator run`.
 
-use std::{io, process::ExitCode, time::Duration};
+use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use ed25519_dalek::{SigningKey, VerifyingKey};
-use mock_validator::link::{Address, Listener};
+use ed25519_dalek::VerifyingKey;
+use mock_validator::link::{Address, Listener, Transport};
 use mock_validator::node::Settings;
 use mock_validator::show::{Options, ShowError, show};
 use monosign_protocol::{ChainId, Dialect, Height};
 
+use super::identity::identity;
 use super::values::{public_key, random, seconds, wall_clock};
 
 /// Arguments of `mock-validator run`.
@@ -38,9 +39,13 @@ pub(crate) struct Run {
     /// The pause between two heights.
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     block_time: Duration,
-    /// How long to wait for the signer to connect.
+    /// How long to wait for the signer's first answer, and for each after that.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     wait: Duration,
+    /// The file of the node's identity on encrypted transports, made if there is none: base64 of 32 bytes, or CometBFT's
+    /// node_key.json. Without it the node has a new one each time, which a signer that dials noise:// cannot know before.
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
     /// What the block hashes are made from.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -64,7 +69,11 @@ impl Run {
             let listener = Listener::bind(&self.listen)
                 .await
                 .with_context(|| format!("listening on `{}`; is another process there?", self.listen))?;
-            show(&listener, self.options()?, &mut io::stdout().lock()).await?;
+            let options = self.options()?;
+            if matches!(Transport::from(listener.address()), Transport::Noise { .. }) {
+                println!("the signer has to dial {}", listener.address().as_dialed(&options.identity));
+            }
+            show(&listener, options, &mut io::stdout().lock()).await?;
             Ok(())
         })
     }
@@ -85,7 +94,7 @@ impl Run {
             block_time: self.block_time,
             wait: self.wait,
             start: wall_clock()?,
-            identity: SigningKey::from_bytes(&random()),
+            identity: identity(self.identity.as_deref())?,
             entropy: Box::new(random),
         })
     }

@@ -5,8 +5,11 @@ use std::io::{self, Write};
 use data_encoding::HEXLOWER;
 use mock_validator::conform::{Finding, Level, Outcome, Summary};
 
-/// Prints a case. Reasons and what else was seen follow on lines of their own.
+/// Prints a case, but not each of many that were not tried because the signer was gone: [`end`] says how many. Reasons and what else was seen follow on lines of their own.
 pub(crate) fn line(out: &mut dyn Write, finding: &Finding) -> io::Result<()> {
+    if finding.is_not_tried() {
+        return Ok(());
+    }
     let (word, reason) = match (&finding.outcome, finding.level) {
         (Outcome::Passed, _) => ("pass", None),
         (Outcome::Failed { reason }, Level::Required) => ("FAIL", Some(reason)),
@@ -36,6 +39,10 @@ pub(crate) fn end(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     for level in [Level::Required, Level::Advisory] {
         let [passed, failed, skipped] = summary.count(level);
         writeln!(out, "{}: {passed} passed, {failed} failed, {skipped} skipped", level.name())?;
+    }
+    if let Some((since, not_tried)) = summary.not_tried() {
+        writeln!(out, "the signer CRASHED or left at {since}, {not_tried} cases not tried")?;
+        writeln!(out, "hint: start it again and try the others with --only; with --signer-cmd the suite does it by itself")?;
     }
     let verdict = if summary.is_conformant() { "conformant" } else { "NOT CONFORMANT" };
     writeln!(out, "{verdict} in what was tried")

@@ -36,6 +36,8 @@ pub struct Bench {
     pub(super) requests: Requests,
     height: i64,
     time: Timestamp,
+    /// How many dials came to nothing since the signer was last there, and why the last one did.
+    failed_dials: (u32, Option<LinkError>),
     /// What is worth telling of the case that is tried.
     pub(super) notes: Vec<String>,
     /// What was measured in all cases.
@@ -76,6 +78,7 @@ impl Bench {
             expected_key: options.expected_key,
             height: options.first_height.0,
             time: options.start,
+            failed_dials: (0, None),
             notes: Vec::new(),
             measured: Vec::new(),
         }
@@ -178,7 +181,9 @@ impl Bench {
         if self.dials_in(which, limit).await {
             return Ok(());
         }
-        self.note("the signer was gone and was started again");
+        let end = self.process.as_mut().and_then(|process| process.end());
+        let how = end.map(|end| format!(" ({})", end.how)).unwrap_or_default();
+        self.note(format!("the signer was gone{how} and was started again"));
         self.restart().await?;
         self.connect(which, limit).await
     }
@@ -210,15 +215,34 @@ impl Bench {
                 Ok(Ok(link)) => {
                     self.links[which] = Some(link.with_read_limit(read_limit(self.dialect)));
                     // Without a handshake, a dial that was given up long ago looks like any other.
-                    let is_alive = transport != Transport::Plain
-                        || !matches!(self.reply_on(which, &Message::PingRequest).await, Reply::Lost(_));
-                    if is_alive {
+                    if transport == Transport::Plain
+                        && let Reply::Lost(why) = self.reply_on(which, &Message::PingRequest).await
+                    {
+                        self.dial_failed(why);
+                    } else {
+                        self.failed_dials = (0, None);
                         return Ok(());
                     }
                 }
-                Ok(Err(_)) | Err(_) if Instant::now() < deadline => {}
-                _ => return Err(Failed::NotConnected { limit }),
+                Ok(Err((error, _))) => self.dial_failed(error),
+                Err(_) => self.dial_failed(LinkError::Silent { limit: self.limits.answer }),
             }
+            if Instant::now() >= deadline {
+                return Err(Failed::NotConnected { limit });
+            }
+        }
+    }
+
+    fn dial_failed(&mut self, why: LinkError) {
+        self.failed_dials = (self.failed_dials.0.saturating_add(1), Some(why));
+    }
+
+    /// What became of those who dialed in vain.
+    pub(super) fn dials_in_vain(&self) -> String {
+        match &self.failed_dials {
+            (_, None) => "nobody dialed".into(),
+            (1, Some(why)) => format!("one dialed, and was lost again: {why}"),
+            (count, Some(why)) => format!("{count} dialed, and were lost again; the last of them: {why}"),
         }
     }
 

@@ -45,7 +45,7 @@ use monosign_protocol::{ChainId, Dialect, Height};
 pub use bench::Bench;
 pub use case::{Case, Level, Outcome};
 pub use door::{Door, SocketDoor, Stream, Waiting};
-pub use process::{Process, ShellCommand};
+pub use process::{End, Process, ShellCommand};
 pub use run::{CannotRun, Finding, Summary, run};
 
 /// What to try on which signer.
@@ -109,7 +109,7 @@ impl Default for Limits {
     }
 }
 
-/// All cases, in the order in which they are tried: those that take real time come last.
+/// All cases, in the order in which they are tried: those that take real time come late, and last those that signers die of.
 pub fn cases() -> Vec<Case> {
     [
         pubkey::cases(),
@@ -128,6 +128,7 @@ pub fn cases() -> Vec<Case> {
         load::cases(),
         restart::cases(),
         reconnect::cases(),
+        refusals::hostile_cases(),
     ]
     .into_iter()
     .flatten()

@@ -11,9 +11,13 @@ use crate::node::probes::{block_of, conflict, extended, of_another_chain};
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = answered();
-    cases.extend(survived());
     cases.extend(oracles());
     cases
+}
+
+/// What no unmodified node sends. They come last of all, since not every signer is there afterwards.
+pub(super) fn hostile_cases() -> Vec<Case> {
+    survived()
 }
 
 /// A node asks again up to 50 times, within its consensus, if a refusal is no answer.

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
+use monosign_protocol::{Height, Step};
 use tokio::time::Instant;
 
-use super::bench::{FIRST, SECOND};
+use super::bench::{FIRST, Reply, SECOND};
 use super::case::{Case, Ended, Failed, Level, Need, Outcome};
 use super::pubkey::key_in;
-use super::{Bench, Options, cases};
+use super::{Bench, End, Options, cases};
+use crate::node::Answer;
 
 /// What came of a run.
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub struct Summary {
     pub measured: Vec<(&'static str, String)>,
     /// The signer's public key.
     pub public_key: VerifyingKey,
+    /// The case after which the signer was gone for good, so that those behind it were not tried.
+    pub gone_since: Option<&'static str>,
 }
 
 /// What came of one case.
@@ -57,10 +61,31 @@ pub enum CannotRun {
     #[error("the signer cannot be started: {0}")]
     Start(std::io::Error),
     /// No signer came.
-    #[error("no signer connected within {} s\nhint: point its validator address here, and look at its log", limit.as_secs_f64())]
+    #[error(
+        "no signer connected within {} s: {dials}\nhint: point its validator address here, and look at its log",
+        limit.as_secs_f64()
+    )]
     NoSigner {
         /// How long was waited.
         limit: Duration,
+        /// What became of those who dialed in vain.
+        dials: String,
+    },
+    /// The signer's process ended before it connected.
+    #[error("the signer's command ended before it connected: {}; {}", .0.how, last_lines(.0))]
+    Ended(End),
+    /// The signer has signed at or above the first height.
+    #[error(
+        "the signer has signed at or above height {asked}: {said}\nhint: begin above that: --height {}",
+        give.map_or("HEIGHT".into(), |give| give.to_string())
+    )]
+    StateAbove {
+        /// The first height.
+        asked: Height,
+        /// How that shows.
+        said: String,
+        /// The lowest height that is above, if it is known.
+        give: Option<i64>,
     },
     /// No key, so nothing can be checked.
     #[error(
@@ -81,6 +106,7 @@ pub async fn run(options: Options, mut tell: impl FnMut(&Finding)) -> Result<Sum
     let wait = options.limits.wait;
     let mut bench = Bench::new(options);
     let public_key = begin(&mut bench, wait).await?;
+    is_above_its_state(&mut bench).await?;
     let mut results: Vec<Finding> = Vec::new();
     let mut gone = Gone::default();
     for case in chosen {
@@ -93,7 +119,7 @@ pub async fn run(options: Options, mut tell: impl FnMut(&Finding)) -> Result<Sum
         results.push(result);
     }
     bench.kill();
-    Ok(Summary { results, measured: bench.measured, public_key })
+    Ok(Summary { results, measured: bench.measured, public_key, gone_since: gone.since })
 }
 
 fn choose(options: &Options) -> Result<Vec<Case>, CannotRun> {
@@ -115,9 +141,9 @@ async fn begin(bench: &mut Bench, limit: Duration) -> Result<VerifyingKey, Canno
         Failed::Io(error) => CannotRun::Start(error),
         other => CannotRun::Start(std::io::Error::other(other.to_string())),
     })?;
-    bench.connect(FIRST, limit).await.map_err(|_| CannotRun::NoSigner { limit })?;
+    comes_in(bench, FIRST, limit).await?;
     if bench.doors.len() > SECOND {
-        bench.connect(SECOND, limit).await.map_err(|_| CannotRun::NoSigner { limit })?;
+        comes_in(bench, SECOND, limit).await?;
     }
     let request = bench.requests.public_key();
     let answer = bench.answer(&request).await;
@@ -128,6 +154,74 @@ async fn begin(bench: &mut Bench, limit: Duration) -> Result<VerifyingKey, Canno
     let key = bench.expected_key.or(shown).ok_or_else(|| CannotRun::NoKey { reason: reason() })?;
     bench.take_key(key);
     Ok(key)
+}
+
+/// Waits for a dial, but for no process that has ended.
+async fn comes_in(bench: &mut Bench, which: usize, limit: Duration) -> Result<(), CannotRun> {
+    let came = match bench.process {
+        Some(_) => bench.dials_in(which, limit).await,
+        None => bench.connect(which, limit).await.is_ok(),
+    };
+    if came {
+        return Ok(());
+    }
+    let end = bench.process.as_mut().and_then(|process| process.end());
+    let dials = bench.dials_in_vain();
+    Err(end.map_or(CannotRun::NoSigner { limit, dials }, CannotRun::Ended))
+}
+
+fn last_lines(end: &End) -> String {
+    match end.output.as_str() {
+        "" => "it wrote nothing".into(),
+        output => format!("the end of what it wrote:\n{output}"),
+    }
+}
+
+/// One request tells whether the signer has signed above all that will be asked: a state that was left from an earlier run
+/// would fail most cases, and none of them by the signer's fault.
+async fn is_above_its_state(bench: &mut Bench) -> Result<(), CannotRun> {
+    let asked = bench.fresh();
+    let request = bench.ask(asked, 0, Step::Prevote);
+    let above = |said: String, give: Option<i64>| CannotRun::StateAbove { asked: Height(asked), said, give };
+    match bench.reply(&request).await {
+        Reply::Answer(answer) => match bench.check(&request, answer) {
+            Ok(Answer::Refused { error, .. }) if speaks_of_the_state(&error.description.to_string()) => {
+                let give = height_in(&error.description.to_string(), asked);
+                Err(above(format!("it refused a prevote there: {error}"), give))
+            }
+            _ => Ok(()),
+        },
+        // Some close the connection instead, and say nothing. Their state may.
+        Reply::Lost(_) | Reply::Silent => {
+            let state = bench.process.as_ref().and_then(|process| process.state());
+            let text = state.and_then(|path| std::fs::read_to_string(path).ok());
+            match text.as_deref().and_then(|text| height_of_state(text)).filter(|height| *height >= asked) {
+                Some(height) => Err(above(format!("so its state says, `{height}`"), height.checked_add(1))),
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+fn speaks_of_the_state(refusal: &str) -> bool {
+    let refusal = refusal.to_lowercase();
+    ["regress", "already signed", "last height", "last signed", "conflict", "double"]
+        .iter()
+        .any(|words| refusal.contains(words))
+}
+
+/// The height above the one that a refusal names, if that is not below what was asked.
+fn height_in(refusal: &str, asked: i64) -> Option<i64> {
+    let numbers = refusal.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse::<i64>().ok());
+    numbers.filter(|number| *number >= asked).max()?.checked_add(1)
+}
+
+/// The height in a state as CometBFT and tmkms write it: `"height": "7"`, or without the second quotes.
+fn height_of_state(text: &str) -> Option<i64> {
+    let (_, behind) = text.split_once("\"height\"")?;
+    let behind = behind.trim_start_matches([' ', ':', '"']);
+    let digits = behind.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
 }
 
 async fn try_case(bench: &mut Bench, case: &Case) -> Finding {
@@ -170,8 +264,8 @@ fn result(case: &Case, outcome: Outcome, notes: Vec<String>, took: Duration) -> 
 }
 
 fn not_tried(case: &Case, since: &'static str) -> Finding {
-    let reason = format!("not tried: the signer is gone since `{since}`");
-    result(case, Outcome::Failed { reason }, Vec::new(), Duration::ZERO)
+    let reason = format!("{NOT_TRIED} the signer is gone since `{since}`");
+    result(case, Outcome::Skipped { reason }, Vec::new(), Duration::ZERO)
 }
 
 /// Whether the signer is gone for good, so that nobody waits for it in each of a hundred cases.
@@ -191,9 +285,16 @@ impl Gone {
 }
 
 impl Summary {
-    /// Whether each required case that was tried has passed.
+    /// Whether each required case that was tried has passed, and none was left out because the signer was gone.
     pub fn is_conformant(&self) -> bool {
-        !self.results.iter().any(Finding::breaks_conformance)
+        self.gone_since.is_none() && !self.results.iter().any(Finding::breaks_conformance)
+    }
+
+    /// The case after which the signer was gone, and how many behind it were not tried.
+    pub fn not_tried(&self) -> Option<(&'static str, usize)> {
+        let since = self.gone_since?;
+        let at = self.results.iter().position(|finding| finding.id == since)?;
+        Some((since, self.results.len() - at - 1))
     }
 
     /// How many cases passed, failed and were skipped, of those with this level.
@@ -210,9 +311,48 @@ impl Summary {
     }
 }
 
+/// How the reason begins of a case that was skipped because the signer was gone.
+const NOT_TRIED: &str = "not tried:";
+
 impl Finding {
+    /// Whether it was skipped because the signer was gone.
+    pub fn is_not_tried(&self) -> bool {
+        matches!(&self.outcome, Outcome::Skipped { reason } if reason.starts_with(NOT_TRIED))
+    }
+
     /// Whether a required rule is broken.
     pub fn breaks_conformance(&self) -> bool {
         self.level == Level::Required && matches!(self.outcome, Outcome::Failed { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_height_to_begin_at_in_the_words_of_signers() {
+        for (refusal, give) in [
+            ("height regression. Got 1, last height 1000000", Some(1_000_001)),
+            ("state file height regression: asked to sign 1/0/2, already signed at height 101", Some(102)),
+            ("conflicting data", None),
+            ("double sign at 1", Some(2)),
+        ] {
+            assert!(speaks_of_the_state(refusal), "{refusal}");
+            assert_eq!(height_in(refusal, 1), give, "{refusal}");
+        }
+        assert!(!speaks_of_the_state("unknown chain `x`"));
+    }
+
+    #[test]
+    fn reads_the_height_of_states_as_they_are_written() {
+        for (state, height) in [
+            (r#"{"height":"77","round":"0","step":6}"#, Some(77)),
+            ("{\n  \"round\": 1,\n  \"height\": 5\n}", Some(5)),
+            (r#"{"height": null}"#, None),
+            ("not JSON", None),
+        ] {
+            assert_eq!(height_of_state(state), height, "{state}");
+        }
     }
 }

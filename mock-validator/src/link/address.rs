@@ -1,5 +1,6 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 
+use ed25519_dalek::SigningKey;
 use monosign_protocol::noise;
 
 /// Where a node waits for its signer: CometBFT's `priv_validator_laddr`.
@@ -27,6 +28,18 @@ pub enum Address {
 )]
 pub struct InvalidAddress {
     text: String,
+}
+
+impl Address {
+    /// What a signer is told to dial, where the node that listens here is `node`: at `noise://` each end names the other.
+    pub fn as_dialed(&self, node: &SigningKey) -> String {
+        match self {
+            Self::Noise { addr, .. } => {
+                format!("noise://{}@{addr}", noise::PeerId::from(&node.verifying_key()))
+            }
+            other => other.to_string(),
+        }
+    }
 }
 
 impl FromStr for Address {

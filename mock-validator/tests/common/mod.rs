@@ -13,7 +13,7 @@ use monosign_protocol::message::{
     SignedVoteResponse, Text, Timestamp,
 };
 use monosign_protocol::{ChainId, Dialect, Height, Hrs, Step, noise, sign_bytes};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 pub const CHAIN: &str = "test-chain";
 pub const NOW: Timestamp = Timestamp { seconds: 1_700_000_000, nanos: 5 };
@@ -47,6 +47,8 @@ pub fn error(text: &str) -> RemoteSignerError {
 pub struct TestSigner {
     key: SigningKey,
     last: Option<Last>,
+    /// So many answers it still gives.
+    to_live: usize,
 }
 
 struct Last {
@@ -59,7 +61,25 @@ struct Last {
 
 impl TestSigner {
     pub fn new() -> Self {
-        Self { key: SigningKey::from_bytes(&[9; 32]), last: None }
+        Self { key: SigningKey::from_bytes(&[9; 32]), last: None, to_live: usize::MAX }
+    }
+
+    /// One that has signed a prevote at that height.
+    pub fn that_has_signed(height: i64) -> Self {
+        let requests = requests(Dialect::V0_38, None);
+        let block = requests.blocks().block(Height(height), 0);
+        let mut signer = Self::new();
+        signer.answer(requests.sign(hrs(height, Step::Prevote), block, NOW));
+        signer
+    }
+
+    /// One that hangs up for good after so many answers.
+    pub fn that_dies_at(answers: usize) -> Self {
+        Self { to_live: answers, ..Self::new() }
+    }
+
+    pub fn is_dead(&self) -> bool {
+        self.to_live == 0
     }
 
     pub fn public_key(&self) -> VerifyingKey {
@@ -89,7 +109,8 @@ impl TestSigner {
 
     /// Answers everything on a link until the node hangs up.
     pub async fn serve<Io: AsyncRead + AsyncWrite + Unpin>(&mut self, mut link: NodeLink<Io>) {
-        loop {
+        while self.to_live > 0 {
+            self.to_live -= 1;
             match link.receive().await {
                 Ok(Some(request)) => link.send(&self.answer(request)).await.unwrap(),
                 Ok(None) => panic!("no test sends an empty message"),
@@ -136,6 +157,11 @@ impl TestSigner {
             return Err("wrong chain");
         }
         match &self.last {
+            // In FilePV's words, which name the height.
+            Some(last) if hrs.height < last.hrs.height => {
+                let words = format!("height regression. Got {}, last height {}", hrs.height, last.hrs.height);
+                Err(words.leak())
+            }
             Some(last) if hrs < last.hrs => Err("regression"),
             None if hrs.height < Height(0) => Err("regression"),
             _ => Ok(()),
@@ -167,7 +193,7 @@ pub fn hrs(height: i64, step: Step) -> Hrs {
 
 /// The signer's side of a noise handshake. `None` if the node hangs up.
 pub async fn initiate(
-    io: &mut DuplexStream,
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
     identity: &SigningKey,
     node: &SigningKey,
     entropy: noise::Entropy,
