@@ -391,21 +391,26 @@ fn a_restored_disk_that_one_device_finds_signs_on_no_other_until_it_is_unlocked(
         rig.home.monosign(&["check", "--offline"]).must_fail(3, &[]);
         let shown = rig.home.monosign(&["check", "--offline"]).stdout;
         assert!(shown.contains("UNSAFE") && shown.contains(locked), "{shown}");
-        // Not forgotten when the device that has found it is gone.
+        // Not forgotten when the device that has found it is gone; nor by what is noted with its log alone, as where the file beside the
+        // record could not be made, or has stayed behind.
         rig.device.set(Fault::Lasting(Lasting::Unplug, true));
-        let _ = fs::remove_file(rig.home.path("log"));
-        let signer = rig.home.start();
-        signer.logs("others with its keys sign without it").await;
-        let mut conversation = rig.node.converse(CHAIN).await;
-        let signatures = rig.signatures();
-        for height in [4, 9] {
-            let request = conversation.request(height, 0, Step::Prevote);
-            let error = conversation.refuses(&request).await.description.to_string();
-            assert!(error.contains(locked), "{error}");
+        for is_gone in [false, true] {
+            if is_gone {
+                fs::remove_file(rig.home.path(&format!("{CHAIN}.record.locked"))).expect("a lock");
+            }
+            let _ = fs::remove_file(rig.home.path("log"));
+            let signer = rig.home.start();
+            signer.logs("its keys are locked on every device").await;
+            let mut conversation = rig.node.converse(CHAIN).await;
+            let signatures = rig.signatures();
+            for height in [4, 9] {
+                let request = conversation.request(height, 0, Step::Prevote);
+                let error = conversation.refuses(&request).await.description.to_string();
+                assert!(error.contains(locked), "{error}");
+            }
+            assert_eq!(rig.signatures(), signatures);
+            rig.home.monosign(&["check", "--offline"]).must_fail(3, &[]);
         }
-        assert_eq!(rig.signatures(), signatures);
-        rig.home.monosign(&["check", "--offline"]).must_fail(3, &[]);
-        drop((signer, conversation));
         unlock_up_to(&rig, "8").must_fail(1, &["`--serial NUMBER` goes by the log of another device"]);
         rig.device.set(Fault::Lasting(Lasting::Unplug, false));
         let done = unlock_up_to(&rig, "8").must_succeed().stdout;

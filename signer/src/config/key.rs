@@ -1,7 +1,7 @@
 //! Where a chain's key is, as the configuration says.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,6 +96,14 @@ impl DeviceKey {
         match self {
             Self::Yubihsm(_) => None,
             Self::Pkcs11(key) => key.public_key,
+        }
+    }
+
+    /// Where it is kept what is known of its device's log, if that has a witness.
+    pub fn audit_file(&self) -> Option<&Path> {
+        match self {
+            Self::Yubihsm(key) if key.provider.audit != Audit::Off => Some(&key.provider.audit_file),
+            _ => None,
         }
     }
 

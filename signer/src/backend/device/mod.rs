@@ -13,6 +13,8 @@ mod failover;
 mod owner;
 mod thread;
 
+use tokio::time::Instant;
+
 use super::yubihsm::witness::AuditLog;
 use crate::pubkey::PublicKey;
 use crate::seams::Local;
@@ -173,6 +175,16 @@ pub trait Executor {
     /// Whether the device's log was looked at since the start, if it is looked at at all.
     fn has_looked(&self) -> bool {
         true
+    }
+
+    /// When its log must be looked at, also if nobody asks for anything until then.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Writes an alarm down where the next start looks before it asks the device.
+    fn keep_alarm<'a>(&'a self, _alarm: &'a str) -> Local<'a, Result<(), DeviceError>> {
+        Box::pin(async { Ok(()) })
     }
 }
 

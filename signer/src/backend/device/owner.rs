@@ -13,6 +13,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -74,7 +75,7 @@ struct Shared {
     locks: Rc<KeyLocks>,
     /// Why it holds its keys everywhere.
     held: RefCell<Option<Held>>,
-    /// What it has locked its keys for.
+    /// What it has locked its keys for, with what can be done about it.
     alarm: RefCell<Option<String>>,
     dropped: Cell<u64>,
     changed: Notify,
@@ -117,6 +118,10 @@ struct Owner {
     spent: VecDeque<Instant>,
     /// The device has refused for want of room in its log.
     log_is_full: bool,
+    /// When its log is looked at next, if that is due.
+    next_look: Instant,
+    /// When it is tried again to write down that its keys are locked, if that has failed.
+    keep_again: Option<Instant>,
     /// When it was told last that something was asked for twice, and how often it was not told since.
     told: Option<Instant>,
     untold: u64,
@@ -147,6 +152,8 @@ impl Device {
             pause: FIRST_PROBE,
             spent: VecDeque::new(),
             log_is_full: false,
+            next_look: Instant::now(),
+            keep_again: None,
             told: None,
             untold: 0,
         };
@@ -280,7 +287,7 @@ impl Shared {
             self.name
         );
         *self.state.borrow_mut() = State::Latched(alarm.to_owned());
-        *self.alarm.borrow_mut() = Some(format!("device {}: {alarm}", self.name));
+        *self.alarm.borrow_mut() = Some(alarm.to_owned());
         self.tell_locks_of_all();
         self.changed.notify_waiters();
     }
@@ -327,20 +334,7 @@ impl Shared {
             self.locks.hold(key, &self.name, why.clone());
         }
         if let Some(alarm) = &*self.alarm.borrow() {
-            self.locks.lock(key, alarm);
-        }
-    }
-
-    /// Has it written down which keys are locked. A key that came later is locked, too.
-    async fn keep_locks(&self) {
-        if self.alarm.borrow().is_none() {
-            return;
-        }
-        if let Err(error) = self.locks.keep().await {
-            tracing::error!(
-                device = %self.name,
-                "device {}: {error}: its keys are locked only until a restart", self.name
-            );
+            self.locks.lock(key, &format!("device {}: {alarm}", self.name));
         }
     }
 
@@ -383,17 +377,19 @@ impl Shared {
 impl Owner {
     async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         loop {
-            let probe = self.wants_probe();
+            let (probe, look) = (self.wants_probe(), self.look_is_due());
             tokio::select! {
                 biased;
                 job = queue.recv() => match job {
                     Some(Job::Ask { request, asked, answer }) => self.serve(request, asked, answer).await,
                     Some(Job::Look) => {
-                        self.shared.keep_locks().await;
+                        self.keep_locks().await;
                         self.probe_soon();
                     }
                     None => return,
                 },
+                () = at(self.keep_again) => self.keep_locks().await,
+                () = at(look) => self.look_at_log().await,
                 () = sleep_until(self.next_probe), if probe => self.probe().await,
             }
         }
@@ -510,7 +506,7 @@ impl Owner {
             (DeviceError::WrongPassword, _) => self.shared.latch("it refuses the password"),
             (DeviceError::Alarm(alarm), _) => {
                 self.shared.lock(alarm);
-                self.shared.keep_locks().await;
+                self.keep_locks().await;
             }
             (DeviceError::Unwatched(why), _) => self.shared.wait_for(why),
             (DeviceError::NoKey { key, reason }, Some(_)) => {
@@ -523,6 +519,44 @@ impl Owner {
             }
         }
         self.probe_soon();
+    }
+
+    /// Has it written down which keys are locked: where the next start looks before it asks the device, and beside each record. A key
+    /// that came later is locked, too. What fails is tried again.
+    async fn keep_locks(&mut self) {
+        let Some(alarm) = self.shared.alarm.borrow().clone() else { return };
+        let alone = alarm.split("\nhint:").next().unwrap_or(&alarm);
+        let is_noted = self.executor.keep_alarm(alone).await.is_ok();
+        let kept = self.shared.locks.keep().await;
+        let name = &self.shared.name;
+        match kept {
+            Ok(()) if self.keep_again.take().is_some() => {
+                tracing::info!(device = %name, "device {name}: that its keys are locked is written down now");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                if self.keep_again.replace(Instant::now() + SLOWEST_PROBE).is_none() {
+                    let until = match is_noted {
+                        true => "that its keys are locked is noted beside its log's cursor alone",
+                        false => "its keys are locked only until a restart",
+                    };
+                    tracing::error!(device = %name, "device {name}: {error}: {until}; it is tried again");
+                }
+            }
+        }
+    }
+
+    /// When the log of a device that is there has to be looked at.
+    fn look_is_due(&self) -> Option<Instant> {
+        let is_ready = *self.shared.state.borrow() == State::Ready;
+        self.executor.due().filter(|_| is_ready).map(|due| due.max(self.next_look))
+    }
+
+    async fn look_at_log(&mut self) {
+        self.next_look = Instant::now() + SLOWEST_PROBE;
+        if let Err(error) = self.execute(Request::LogHasRoom).await {
+            self.note(&error, None).await;
+        }
     }
 
     fn probe_soon(&mut self) {
@@ -555,7 +589,7 @@ impl Owner {
             Err(DeviceError::WrongPassword) => self.shared.latch("it refuses the password"),
             Err(DeviceError::Alarm(alarm)) => {
                 self.shared.lock(&alarm);
-                self.shared.keep_locks().await;
+                self.keep_locks().await;
             }
             Err(DeviceError::Unwatched(why)) => self.shared.wait_for(&why),
             Err(error) => self.shared.set(State::Waiting(error.to_string())),
@@ -594,5 +628,12 @@ impl Owner {
             self.spent.pop_front();
         }
         self.spent.len() < SPENT_SESSIONS
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
     }
 }

@@ -37,6 +37,10 @@ struct Fake {
     asked: RefCell<Vec<Request>>,
     /// Whether its log was looked at, or it has none.
     looked: Cell<bool>,
+    /// When its log has to be looked at.
+    due: Cell<Option<Instant>>,
+    /// What was to be noted of alarms.
+    alarms: RefCell<Vec<String>>,
 }
 
 impl Fake {
@@ -47,7 +51,8 @@ impl Fake {
     fn slow(name: u8, takes: Duration) -> Rc<Self> {
         let (key, does) = (Cell::new(KEY), RefCell::default());
         let (asked, looked) = (RefCell::default(), Cell::new(true));
-        Rc::new(Self { name, key, does, broken: RefCell::new(None), takes, asked, looked })
+        let (due, alarms) = (Cell::new(None), RefCell::default());
+        Rc::new(Self { name, key, does, broken: RefCell::new(None), takes, asked, looked, due, alarms })
     }
 
     /// One with a witness, which looks at its log with the first answer.
@@ -77,7 +82,10 @@ impl Executor for Fake {
             match request {
                 Request::PublicKey(1) => Ok(Reply::PublicKey(self.key.get())),
                 Request::PublicKey(other) => Err(no_key(other)),
-                Request::LogHasRoom => Ok(Reply::LogHasRoom(false)),
+                Request::LogHasRoom => {
+                    self.due.set(None);
+                    Ok(Reply::LogHasRoom(false))
+                }
                 Request::Log | Request::MarkRead(_) => Ok(Reply::Done),
                 Request::Sign { .. } => {
                     sleep(self.takes).await;
@@ -102,6 +110,15 @@ impl Executor for Owned {
 
     fn has_looked(&self) -> bool {
         self.0.looked.get()
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.0.due.get()
+    }
+
+    fn keep_alarm<'a>(&'a self, alarm: &'a str) -> Local<'a, Result<(), DeviceError>> {
+        self.0.alarms.borrow_mut().push(alarm.to_owned());
+        Box::pin(async { Ok(()) })
     }
 }
 
@@ -529,6 +546,57 @@ fn a_witness_that_is_not_let_in_at_the_start_holds_the_key() {
         let signed = both.sign(&permit).await;
         assert!(matches!(&signed, Err(BackendError::Locked(why)) if why.contains("password")), "{signed:?}");
         assert_eq!((fakes[0].asked.borrow().len(), fakes[1].signatures()), (1, 0));
+    });
+}
+
+#[test]
+fn a_log_that_must_be_looked_at_is_though_nobody_asks_for_anything() {
+    run(async || {
+        let fake = Fake::new(1);
+        let key = device(&fake).key(1, KEY);
+        key.until_ready().await;
+        let looks = || fake.asked.borrow().iter().filter(|asked| **asked == Request::LogHasRoom).count();
+        fake.due.set(Some(Instant::now() + Duration::from_secs(120)));
+        // The owner sees what is due when it has done something.
+        key.sign(b"x").await.unwrap();
+        sleep(Duration::from_secs(119)).await;
+        assert_eq!(looks(), 0);
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(looks(), 1);
+        // One that cannot be reached is looked for, and its log when it is back.
+        fake.due.set(Some(Instant::now()));
+        *fake.broken.borrow_mut() = Some(lost());
+        key.sign(b"x").await.unwrap_err();
+        sleep(Duration::from_secs(600)).await;
+        let asked = fake.asked.borrow().len();
+        assert!(asked < 1000, "{asked}");
+        *fake.broken.borrow_mut() = None;
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(fake.due.get(), None);
+    });
+}
+
+#[test]
+fn a_lock_that_cannot_be_written_is_tried_again_and_noted_with_the_log_meanwhile() {
+    run(async || {
+        let (dir, locks) = (tempfile::tempdir().unwrap(), Rc::<KeyLocks>::default());
+        let (disk, record) =
+            (Rc::new(StdDisk::default()) as Rc<dyn Disk>, dir.path().join("away").join("record"));
+        locks.admit(&disk, KEY, &record, false).await;
+        let fake = Fake::new(1);
+        let key = device_of(&fake, &locks).key(1, KEY);
+        key.until_ready().await;
+        fake.next([Does::Fails(DeviceError::Alarm("foreign\nhint: find out who".into()))]);
+        assert!(matches!(key.sign(b"x").await, Err(BackendError::Locked(_))));
+        assert_eq!(*fake.alarms.borrow(), ["foreign"]);
+        sleep(Duration::from_secs(60)).await;
+        assert!(!lock_path(&record).exists());
+        std::fs::create_dir(dir.path().join("away")).unwrap();
+        sleep(Duration::from_secs(5)).await;
+        assert!(lock_path(&record).exists());
+        let tried = fake.alarms.borrow().len();
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(fake.alarms.borrow().len(), tried, "once is enough");
     });
 }
 

@@ -2,11 +2,15 @@
 //!
 //! ```text
 //! two slots of 4096 bytes, written in turn; in each one sector of 512:
-//! magic 8 | sequence 8 | item 2 | digest 16 | signatures asked for 1 | key 2, length 2, for each | zeros | SHA-256 32
+//! magic 8 | sequence 8 | item 2 | digest 16 | signatures asked for 1 | key 2, length 2, for each of 32
+//! | length of the alarm 2 | alarm, if there was one | zeros | SHA-256 32
 //! ```
 //!
 //! The newest valid slot counts. A write that was torn leaves the other one, which is what was true before; the signature that the torn
 //! one was for was never asked for. A file that is missing or has no valid slot means: do not sign, since nothing is known.
+//!
+//! An alarm is written down here too: in place, which takes neither room on the disk nor leave to make files, and where each start
+//! looks before it asks the device.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,6 +28,9 @@ const SECTOR: usize = 512;
 const HASH: usize = 32;
 /// How many signatures may be on their way. A device does one at a time; more than one are left of answers that were lost.
 pub(super) const MAX_ASKED: usize = 32;
+const ASKED: usize = 35;
+const ALARM: usize = ASKED + 4 * MAX_ASKED;
+const MAX_ALARM: usize = SECTOR - HASH - ALARM - 2;
 
 /// An open file, locked.
 pub(super) struct AuditFile {
@@ -36,6 +43,8 @@ pub(super) struct AuditFile {
 pub(super) struct Noted {
     pub(super) cursor: Cursor,
     pub(super) asked: VecDeque<Asked>,
+    /// What the log has told of that must not be, until an operator has gone on.
+    pub(super) alarm: Option<String>,
 }
 
 /// Why the file is of no use.
@@ -74,7 +83,7 @@ impl AuditFile {
     /// # Errors
     /// [`AuditFileError::Exists`], [`AuditFileError::Io`]
     pub(super) async fn create(disk: &dyn Disk, path: &Path, cursor: Cursor) -> Result<(), AuditFileError> {
-        let noted = Noted { cursor, asked: VecDeque::new() };
+        let noted = Noted { cursor, asked: VecDeque::new(), alarm: None };
         let mut content = encode(0, &noted);
         content.resize(2 * SLOT, 0);
         durable_file::create(disk, path, &content).await.map_err(|error| match error.source.kind() {
@@ -121,6 +130,35 @@ impl AuditFile {
         newest.map(|(_, noted)| noted).ok_or_else(|| AuditFileError::Damaged(path.into()))
     }
 
+    /// Writes down that the log has told of what must not be. What is there already stays.
+    ///
+    /// # Errors
+    /// [`AuditFileError`]
+    pub(super) async fn keep_alarm(disk: &dyn Disk, path: &Path, alarm: &str) -> Result<(), AuditFileError> {
+        let (mut file, noted) = Self::open(disk, path).await?;
+        if noted.alarm.is_some() {
+            return Ok(());
+        }
+        let noted = Noted { alarm: Some(alarm.to_owned()), ..noted };
+        file.note(&noted).await.map_err(|source| AuditFileError::Io { path: path.into(), source })
+    }
+
+    /// Takes an alarm back, for an operator who goes on. What the log still shows is found again when it is looked at.
+    ///
+    /// # Errors
+    /// [`AuditFileError`], but for a file that says nothing.
+    pub(super) async fn forget_alarm(disk: &dyn Disk, path: &Path) -> Result<(), AuditFileError> {
+        let (mut file, noted) = match Self::open(disk, path).await {
+            Err(AuditFileError::Missing(_) | AuditFileError::Damaged(_)) => return Ok(()),
+            other => other?,
+        };
+        if noted.alarm.is_none() {
+            return Ok(());
+        }
+        let noted = Noted { alarm: None, ..noted };
+        file.note(&noted).await.map_err(|source| AuditFileError::Io { path: path.into(), source })
+    }
+
     /// Makes this durable.
     pub(super) async fn note(&mut self, noted: &Noted) -> io::Result<()> {
         self.sequence += 1;
@@ -140,6 +178,12 @@ fn encode(sequence: u64, noted: &Noted) -> Vec<u8> {
         out.extend_from_slice(&asked.key.to_le_bytes());
         out.extend_from_slice(&asked.length.to_le_bytes());
     }
+    if let Some(alarm) = &noted.alarm {
+        let alarm = &alarm[..alarm.floor_char_boundary(MAX_ALARM)];
+        out.resize(ALARM, 0);
+        out.extend_from_slice(&(alarm.len() as u16).to_le_bytes());
+        out.extend_from_slice(alarm.as_bytes());
+    }
     out.resize(SECTOR - HASH, 0);
     let hash = Sha256::digest(&out);
     out.extend_from_slice(&hash);
@@ -155,12 +199,15 @@ fn decode(slot: &[u8]) -> Option<(u64, Noted)> {
     let sequence = u64::from_le_bytes(body[8..16].try_into().ok()?);
     let item = u16::from_le_bytes([body[16], body[17]]);
     let cursor = Cursor { item, digest: body[18..34].try_into().ok()? };
-    let asked = body[35..].chunks_exact(4).take(usize::from(body[34]).min(MAX_ASKED));
+    let asked = body[ASKED..ALARM].chunks_exact(4).take(usize::from(body[34]).min(MAX_ASKED));
     let asked = asked.map(|four| Asked {
         key: u16::from_le_bytes([four[0], four[1]]),
         length: u16::from_le_bytes([four[2], four[3]]),
     });
-    Some((sequence, Noted { cursor, asked: asked.collect() }))
+    let len = usize::from(u16::from_le_bytes([body[ALARM], body[ALARM + 1]]));
+    let alarm = body[ALARM + 2..].get(..len).filter(|alarm| !alarm.is_empty());
+    let alarm = alarm.map(|alarm| String::from_utf8_lossy(alarm).into_owned());
+    Some((sequence, Noted { cursor, asked: asked.collect(), alarm }))
 }
 
 #[cfg(test)]
@@ -170,7 +217,7 @@ mod tests {
 
     fn noted(item: u16) -> Noted {
         let asked = (0..3).map(|n| Asked { key: n, length: 122 }).collect();
-        Noted { cursor: Cursor { item, digest: [7; 16] }, asked }
+        Noted { cursor: Cursor { item, digest: [7; 16] }, asked, alarm: None }
     }
 
     fn run<T>(test: impl Future<Output = T>) -> T {
@@ -201,6 +248,19 @@ mod tests {
             std::fs::write(&path, &bytes).unwrap();
             assert_eq!(AuditFile::open(&disk, &path).await.unwrap().1, noted(5));
         });
+    }
+
+    #[test]
+    fn an_alarm_stands_beside_what_was_asked_for_and_long_ones_are_cut_between_letters() {
+        let cursor = Cursor { item: 9, digest: [7; 16] };
+        let asked: VecDeque<Asked> = (0..MAX_ASKED as u16).map(|key| Asked { key, length: 122 }).collect();
+        for (text, kept) in [("x".repeat(7), "x".repeat(7)), ("é".repeat(400), "é".repeat(MAX_ALARM / 2))] {
+            let noted = Noted { cursor, asked: asked.clone(), alarm: Some(text) };
+            let expected = Noted { alarm: Some(kept), ..noted.clone() };
+            assert_eq!(decode(&encode(3, &noted)), Some((3, expected)));
+        }
+        let none = Noted { cursor, asked, alarm: None };
+        assert_eq!(decode(&encode(4, &none)), Some((4, none)));
     }
 
     #[test]

@@ -4,14 +4,14 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use super::audit_file::{AuditFile, AuditFileError, Noted};
-use super::witness::{Alarm, Asked, AuditLog, Cursor, LogEntry, Watched};
+use super::witness::{Asked, AuditLog, Cursor, LogEntry, Watched};
 use crate::seams::Disk;
 
 /// What is known of a device's log, held against the log. The file is locked as long as this lives, so that no signer uses it.
 pub struct Examined {
     file: AuditFile,
     path: PathBuf,
-    alarm: Option<Alarm>,
+    alarm: Option<String>,
     /// What is known once the log is, if there is no alarm.
     followed: Noted,
     last: u16,
@@ -29,16 +29,18 @@ impl Examined {
         log: &AuditLog,
         watched: &Watched,
     ) -> Result<Self, AuditFileError> {
-        let (file, Noted { cursor, asked }) = AuditFile::open(disk, path).await?;
-        let mut followed = Noted { cursor, asked: asked.clone() };
-        let alarm = followed.cursor.follow(log, watched, &mut followed.asked).err();
+        let (file, Noted { cursor, asked, alarm: kept }) = AuditFile::open(disk, path).await?;
+        let mut followed = Noted { cursor, asked: asked.clone(), alarm: kept.clone() };
+        let found = followed.cursor.follow(log, watched, &mut followed.asked).err();
+        // Not each is to be seen in the log again.
+        let alarm = found.map(|alarm| alarm.to_string()).or(kept);
         let unaccounted = unaccounted(cursor, log, watched, asked);
         Ok(Self { file, path: path.into(), alarm, followed, last: cursor.item, unaccounted })
     }
 
     /// What the signer stops at, if it does.
-    pub fn alarm(&self) -> Option<Alarm> {
-        self.alarm
+    pub fn alarm(&self) -> Option<&str> {
+        self.alarm.as_deref()
     }
 
     /// The newest entry that was accounted for.
@@ -67,9 +69,17 @@ impl Examined {
     /// [`AuditFileError::Io`]
     pub async fn go_on_from(mut self, cursor: Cursor) -> Result<(), AuditFileError> {
         // What is still on its way is forgotten, too: if it comes after all, it is found again.
-        let noted = Noted { cursor, asked: VecDeque::new() };
+        let noted = Noted { cursor, asked: VecDeque::new(), alarm: None };
         self.file.note(&noted).await.map_err(|source| AuditFileError::Io { path: self.path, source })
     }
+}
+
+/// Takes back that a device's log has raised an alarm, where an operator goes on without that device.
+///
+/// # Errors
+/// [`AuditFileError`]
+pub async fn forget_alarm(disk: &dyn Disk, path: &Path) -> Result<(), AuditFileError> {
+    AuditFile::forget_alarm(disk, path).await
 }
 
 /// The entries that the alarm is about. Where the cursor's entry is not in the log, nothing in it is known.

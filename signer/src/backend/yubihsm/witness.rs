@@ -136,7 +136,8 @@ pub enum Alarm {
     PlaceTaken,
 }
 
-const UNLOCK: &str = "\nhint: stop the signer and find out who signed; `monosign yubihsm unlock` shows the log, and goes on from there";
+/// What ends an alarm.
+pub(super) const UNLOCK: &str = "\nhint: stop the signer and find out who signed; `monosign yubihsm unlock` shows the log, and goes on from there";
 const CREATE_SESSION: u8 = 0x03;
 const AUTHENTICATE_SESSION: u8 = 0x04;
 const PUT_KEY: u8 = 0x45;

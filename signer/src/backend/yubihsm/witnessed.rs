@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::audit_file::{AuditFile, AuditFileError, MAX_ASKED, Noted};
-use super::witness::{Alarm, Asked, AuditLog, Cursor, LogEntry, Watched};
+use super::witness::{Alarm, Asked, AuditLog, Cursor, LogEntry, UNLOCK, Watched};
 use crate::backend::device::{DeviceError, Executor, Reply, Request};
 use crate::pubkey::PublicKey;
 use crate::seams::{Disk, Local};
@@ -147,7 +147,12 @@ impl Witnessed {
                 if state.is_unsettled {
                     self.look(state).await?;
                 }
-                self.ask_beside(state, other).await
+                let reply = self.ask_beside(state, other).await;
+                // It was looked at just now.
+                if reply.is_ok() && self.settle(state) {
+                    self.note(state).await?;
+                }
+                reply
             }
         }
     }
@@ -186,6 +191,10 @@ impl Witnessed {
         };
         // Whatever it is: where nothing is known of the log, no other device must go on from there.
         let (file, noted) = opened.map_err(|error| DeviceError::Unwatched(error.to_string()))?;
+        // Whether the device is there or not.
+        if let Some(told) = &noted.alarm {
+            return Err(DeviceError::Alarm(format!("{told}{UNLOCK}")));
+        }
         self.asked_at.borrow_mut().resize_with(noted.asked.len(), Instant::now);
         let in_file = noted.cursor.item;
         let mut state = State { file, noted, in_file, is_unsettled: false, unlogged: 0 };
@@ -261,24 +270,31 @@ impl Witnessed {
 
     /// Forgets what was asked for long ago and is not in the log that was just looked at: it will not be there any more, and a foreign
     /// signature must not pass for it.
-    fn settle(&self, state: &mut State) {
+    /// Whether there was any.
+    fn settle(&self, state: &mut State) -> bool {
         let mut asked_at = self.asked_at.borrow_mut();
+        let before = asked_at.len();
         while asked_at.front().is_some_and(|at| at.elapsed() >= SETTLED_AFTER) {
             asked_at.pop_front();
             state.noted.asked.pop_front();
+        }
+        asked_at.len() < before
+    }
+
+    async fn read_log(&self) -> Result<AuditLog, DeviceError> {
+        match self.inner.execute(Request::Log).await {
+            Ok(Reply::Log(log)) => Ok(log),
+            Ok(_) => Err(DeviceError::Unwatched("it answered something else than its log".into())),
+            Err(DeviceError::Refused(what)) => Err(DeviceError::Unwatched(no_log(&what))),
+            Err(error) => Err(error),
         }
     }
 
     /// Reads the log and accounts for what is new in it.
     async fn look(&self, state: &mut State) -> Result<AuditLog, DeviceError> {
-        let log = match self.inner.execute(Request::Log).await {
-            Ok(Reply::Log(log)) => log,
-            Ok(_) => return Err(DeviceError::Unwatched("it answered something else than its log".into())),
-            Err(DeviceError::Refused(what)) => return Err(DeviceError::Unwatched(no_log(&what))),
-            Err(error) => return Err(error),
-        };
+        let log = self.read_log().await?;
         let watched = self.watched_in(state.noted.cursor, &log).await?;
-        let Noted { cursor, asked } = &mut state.noted;
+        let Noted { cursor, asked, .. } = &mut state.noted;
         for place in cursor.follow(&log, &watched, asked).map_err(alarm)? {
             self.asked_at.borrow_mut().remove(place);
         }
@@ -307,12 +323,13 @@ impl Witnessed {
             };
             let (before, after) = (&news[..at], &news[at + 1..]);
             let origin = before.iter().rev().find(|entry| entry.replaces(key));
+            let is_known = origin.is_none() && self.whose.borrow().contains_key(&key);
             let is_ours = match origin {
                 Some(origin) if origin.makes(key) => false,
+                _ if is_known => self.is_ours(key, true).await?,
                 // There is another one of its number now, or none: which one it was cannot be known.
-                Some(_) if after.iter().any(|entry| entry.replaces(key)) => true,
-                Some(_) => self.is_ours(key, false).await?,
-                None => self.is_ours(key, true).await?,
+                _ if after.iter().any(|entry| entry.replaces(key)) => true,
+                _ => self.is_ours(key, false).await? || self.was_replaced(cursor, log, key).await?,
             };
             if is_ours {
                 watched.keys.insert(key);
@@ -320,6 +337,15 @@ impl Witnessed {
         }
         self.whose.borrow_mut().retain(|key, _| !news.iter().any(|entry| entry.replaces(*key)));
         Ok(watched)
+    }
+
+    /// Whether the key that was asked for is another one than has signed: it was replaced after the log was read.
+    async fn was_replaced(&self, cursor: Cursor, log: &AuditLog, key: u16) -> Result<bool, DeviceError> {
+        let now = self.read_log().await?;
+        let seen = log.newest().map_err(alarm)?;
+        // Whatever else is wrong with it is found when it is followed.
+        let since = seen.news(&now).or_else(|_| cursor.news(&now)).unwrap_or_default();
+        Ok(since.iter().any(|entry| entry.replaces(key)))
     }
 
     /// Whether a key that is not watched is one of those that are, under another number.
@@ -411,6 +437,22 @@ impl Executor for Witnessed {
     fn has_looked(&self) -> bool {
         self.has_looked.get()
     }
+
+    /// When a request that was lost will not be done any more. What is signed after that is nobody's that we asked for, so it must not be in
+    /// the log before this is looked at.
+    fn due(&self) -> Option<Instant> {
+        self.asked_at.borrow().front().map(|at| *at + SETTLED_AFTER)
+    }
+
+    fn keep_alarm<'a>(&'a self, alarm: &'a str) -> Local<'a, Result<(), DeviceError>> {
+        Box::pin(async move {
+            if self.only_looks {
+                return Ok(());
+            }
+            let kept = AuditFile::keep_alarm(&*self.disk, &self.path, alarm).await;
+            kept.map_err(|error| DeviceError::Unwatched(error.to_string()))
+        })
+    }
 }
 
 const SET_LOG_INDEX: u8 = 0x67;
@@ -454,6 +496,10 @@ mod tests {
         forces: Cell<bool>,
         /// What is asked beside signatures is logged, into a ring.
         audits_all: Cell<bool>,
+        /// It cannot be reached.
+        is_away: Cell<bool>,
+        /// Its keys, where it matters which they are.
+        keys: RefCell<BTreeMap<u16, PublicKey>>,
     }
 
     #[derive(Default, Clone, Copy, PartialEq)]
@@ -468,13 +514,17 @@ mod tests {
 
     impl Fake {
         fn logs(&self, command: u8) {
+            self.logs_of(command, 1);
+        }
+
+        fn logs_of(&self, command: u8, key: u8) {
             let (item, digest) = self.last.get();
             let mut bytes = [0; 16];
             bytes[..2].copy_from_slice(&(item + 1).to_be_bytes());
             bytes[2] = command;
             bytes[4] = 2;
             bytes[6] = 4;
-            bytes[8] = 1;
+            bytes[8] = key;
             bytes[11] = command | 0x80;
             let hash = Sha256::new().chain_update(bytes).chain_update(digest).finalize();
             let mut digest = [0; 16];
@@ -499,8 +549,15 @@ mod tests {
         }
 
         fn perform(&self, request: &Request) -> Result<Reply, DeviceError> {
+            if self.is_away.get() {
+                return Err(DeviceError::Lost { reason: "away".into(), session_spent: false });
+            }
             match request {
                 Request::Sign { .. } => self.sign(),
+                Request::PublicKey(key) if !self.keys.borrow().is_empty() => {
+                    let found = self.keys.borrow().get(key).copied();
+                    found.map(Reply::PublicKey).ok_or(DeviceError::NoKey { key: *key, reason: "none".into() })
+                }
                 Request::Log => Ok(Reply::Log(self.log.borrow().clone())),
                 Request::MarkRead(item) => {
                     self.log.borrow_mut().entries.retain(|entry| entry.item() > *item);
@@ -628,6 +685,108 @@ mod tests {
                 if pause.is_zero() { rig.must_sign().await } else { rig.must_alarm().await }
             });
         }
+    }
+
+    #[test]
+    fn a_lost_request_excuses_nothing_that_is_signed_after_its_time_though_nothing_was_asked_since() {
+        for restarts in [false, true] {
+            run(async |mut rig| {
+                rig.must_sign().await;
+                assert_eq!(rig.witnessed.due(), None);
+                rig.while_it(Does::LoseRequest).await;
+                let due = rig.witnessed.due().expect("it must be looked at");
+                assert_eq!(due, Instant::now() + SETTLED_AFTER);
+                tokio::time::sleep_until(due).await;
+                // As the owner does when it is due.
+                rig.witnessed.execute(Request::LogHasRoom).await.unwrap();
+                assert_eq!(rig.witnessed.due(), None);
+                if restarts {
+                    rig = rig.restart();
+                }
+                rig.fake.logs(SIGN);
+                rig.must_alarm().await;
+            });
+        }
+    }
+
+    #[test]
+    fn a_copy_under_another_number_is_found_though_it_is_gone_by_the_time_that_it_is_asked_for() {
+        const DELETE: u8 = 0x58;
+        let (ours, foreign) = (PublicKey::from_bytes([7; 32]), PublicKey::from_bytes([8; 32]));
+        for (copied, deleted, is_alarm) in
+            [(ours, true, true), (ours, false, true), (foreign, true, true), (foreign, false, false)]
+        {
+            run(async |rig| {
+                rig.fake.keys.borrow_mut().extend([(1, ours), (9, copied)]);
+                rig.must_sign().await;
+                rig.fake.logs_of(SIGN, 9);
+                if deleted {
+                    // Whose it was cannot be known any more.
+                    rig.fake.logs_of(DELETE, 9);
+                    rig.fake.keys.borrow_mut().remove(&9);
+                }
+                if is_alarm { rig.must_alarm().await } else { rig.must_sign().await }
+            });
+        }
+        // A key that was known to be another's when it was deleted is no alarm.
+        run(async |rig| {
+            rig.fake.keys.borrow_mut().extend([(1, ours), (9, foreign)]);
+            rig.fake.logs_of(SIGN, 9);
+            rig.must_sign().await;
+            rig.fake.logs_of(SIGN, 9);
+            rig.fake.logs_of(DELETE, 9);
+            rig.fake.keys.borrow_mut().remove(&9);
+            rig.must_sign().await;
+        });
+    }
+
+    #[test]
+    fn a_copy_that_is_deleted_while_it_is_asked_for_is_found() {
+        const DELETE: u8 = 0x58;
+        /// Deletes a key when it is asked for.
+        struct Deletes(Rc<Fake>);
+        impl Executor for Deletes {
+            fn execute(&self, request: Request) -> Local<'_, Result<Reply, DeviceError>> {
+                Box::pin(async move {
+                    if request == Request::PublicKey(9) && self.0.keys.borrow_mut().remove(&9).is_some() {
+                        self.0.logs_of(DELETE, 9);
+                    }
+                    self.0.perform(&request)
+                })
+            }
+        }
+        run(async |mut rig| {
+            let ours = PublicKey::from_bytes([7; 32]);
+            rig.fake.keys.borrow_mut().extend([(1, ours), (9, ours)]);
+            rig.witnessed.inner = Rc::new(Deletes(Rc::clone(&rig.fake)));
+            rig.must_sign().await;
+            rig.fake.logs_of(SIGN, 9);
+            rig.must_alarm().await;
+        });
+    }
+
+    #[test]
+    fn an_alarm_is_noted_where_the_next_start_looks_before_it_asks_the_device() {
+        run(async |rig| {
+            let path = rig.dir.path().join("audit");
+            rig.fake.does.set(Does::SignUnlogged);
+            rig.must_alarm().await;
+            rig.witnessed.keep_alarm("what was found").await.unwrap();
+            rig.fake.does.set(Does::Sign);
+            let rig = rig.restart();
+            rig.fake.is_away.set(true);
+            let alarmed = rig.witnessed.execute(Request::PublicKey(1)).await;
+            let is_it = |error: &DeviceError| matches!(error, DeviceError::Alarm(why) if why.contains("what was found\nhint:"));
+            assert!(alarmed.as_ref().is_err_and(is_it), "{alarmed:?}");
+            assert!(!rig.witnessed.has_looked());
+            // What was found first stays.
+            rig.witnessed.keep_alarm("what was found later").await.unwrap();
+            let rig = rig.restart();
+            rig.fake.is_away.set(false);
+            assert!(rig.sign().await.as_ref().is_err_and(is_it));
+            AuditFile::forget_alarm(&StdDisk::default(), &path).await.unwrap();
+            rig.restart().must_sign().await;
+        });
     }
 
     #[test]

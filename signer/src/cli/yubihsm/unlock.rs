@@ -15,11 +15,11 @@ use super::audit::show_entry;
 use super::session::{DeviceArgs, Session, is_typed, read_line, told};
 use super::{Failure, options};
 use crate::backend::locks;
-use crate::backend::yubihsm::unlock::Examined;
+use crate::backend::yubihsm::unlock::{Examined, forget_alarm};
 use crate::backend::yubihsm::witness::{AuditLog, Cursor};
 use crate::backend::yubihsm::{Audit, AuditFileError, CAPACITY, KEPT, read_log};
 use crate::cli::{advice, block_on};
-use crate::config::{ChainConfig, YubihsmProvider};
+use crate::config::{ChainConfig, DeviceKey, YubihsmProvider};
 use crate::guard::{HIGHEST_FIRST, JumpLimit, Recorded, Watermark};
 use crate::record::{Record, RecordError};
 use crate::seams::{Disk, Seams};
@@ -192,7 +192,7 @@ fn show(looked: &[Looked], locked: &[LockedChain], out: &mut dyn Write) -> Resul
     }
     for Looked { serial, log, examined, .. } in looked {
         match examined.alarm() {
-            Some(alarm) => writeln!(out, "YubiHSM {serial}: {}\n", without_hint(&alarm.to_string()))?,
+            Some(alarm) => writeln!(out, "YubiHSM {serial}: {}\n", without_hint(alarm))?,
             None => writeln!(out, "YubiHSM {serial}: all that it has logged is accounted for\n")?,
         }
         writeln!(
@@ -277,6 +277,12 @@ async fn go_on(
             "YubiHSM {serial} is unlocked: what it logs after entry {} is accounted for",
             cursor.item
         )?;
+    }
+    // A device that was left out may have raised the alarm. What its log shows is found again when it is reached.
+    for LockedChain { chain, .. } in &locked {
+        for path in chain.key.on_devices().iter().filter_map(DeviceKey::audit_file) {
+            forget_alarm(disk, path).await.map_err(not_examined)?;
+        }
     }
     for LockedChain { chain, record, .. } in &locked {
         locks::unlock(disk, record.path()).await.map_err(Failure::new)?;
