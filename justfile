@@ -27,8 +27,8 @@ fix:
 bench NAME *ARGS:
     {{ if NAME == "sim" { "cd scenarios && cargo run --release -- bench " + ARGS } else { "cargo build --release && cargo run --release -p monosign-benches --bin " + NAME + " -- " + ARGS } }}
 
-# Runs scenarios in the simulated world: by name or file, or all there are. `just scenarios --help` says more.
-scenarios *ARGS: (_scenarios "run" ARGS)
+# Runs scenarios in the simulated world: by name or file, or all there are; `just scenarios list` shows them. `just scenarios --help` says more.
+scenarios *ARGS: (_scenarios (if ARGS == "list" { "" } else { "run" }) ARGS)
 
 # Runs a saved failure again, event for event.
 replay FILE: (_scenarios "replay" FILE)
@@ -48,7 +48,7 @@ simulate:
 
 # Built inside scenarios/, whose settings it needs, and run where the user is, so that relative paths mean what they say.
 _scenarios COMMAND *ARGS:
-    cd scenarios && cargo build --release --quiet
+    cd scenarios && cargo build --release
     cd {{quote(invocation_directory())}} && {{quote(justfile_directory() / "target/scenarios/release/scenarios")}} {{COMMAND}} {{ARGS}}
 
 # Real CometBFT nodes and clients of every release, or of those named.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 #[test]
 fn commands_print_what_is_written_down() {
     // One after the other: on one host, one process at a time uses the records of a chain and key, and they have one in common.
-    for file in ["check", "help", "setup", "state", "threshold", "usage"] {
+    for file in ["check", "demo", "help", "setup", "state", "threshold", "usage"] {
         let file = format!("tests/cmd/{file}.md");
         trycmd::TestCases::new().env("COLUMNS", "100").env("NO_COLOR", "1").case(file).run();
     }

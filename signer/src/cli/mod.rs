@@ -83,7 +83,7 @@ enum Command {
     Threshold(threshold::ThresholdArgs),
     /// Give a running signer the passphrase of a sealed key.
     Unlock(unlock::UnlockArgs),
-    /// Run a signer and a validator with an embedded set-up, and watch them.
+    /// Show what this program is for, with a validator that is not a real one.
     Demo(demo::DemoArgs),
     /// Print the version.
     Version,
