@@ -272,19 +272,27 @@ impl<'a> Opener<'a> {
             return Err(RecordError::Exists { path: path.into() });
         }
         let claim = self.claim(&header).await?;
+        // Two that do not see each other's claims, as in containers, may both find it: one at a time, and the second sees that the name
+        // leads elsewhere by then.
+        let old = existing(disk, path).await?;
+        if !old.try_lock().await.map_err(io_error("lock", path))? {
+            return Err(RecordError::Locked { path: path.into(), by: None });
+        }
         let (fresh, newest, page) = self.write_new(&header, floor).await?;
-        let there = match existing(disk, path).await {
-            Ok(file) => file.read_all(FILE_LEN).await.map_err(io_error("read", path)),
-            Err(error) => Err(error),
-        };
-        match there {
-            Ok(there) if there == content => {}
+        match self.still_holds(&*old, content).await {
+            Ok(true) => {}
             other => {
                 fresh.give_up(disk).await;
                 return Err(other.err().unwrap_or(RecordError::Changed { path: path.into() }));
             }
         }
         Ok(self.opened(fresh.name(disk, path).await?, header, newest, &page, claim))
+    }
+
+    /// Whether the path leads to this file, and its content is this.
+    async fn still_holds(self, file: &dyn DiskFile, content: &[u8]) -> Result<bool, RecordError> {
+        let there = file.read_all(FILE_LEN).await.map_err(io_error("read", self.path))?;
+        Ok(there == content && file.is_at(self.path).await.map_err(io_error("look at", self.path))?)
     }
 
     /// Writes a whole record under a temporary name.
