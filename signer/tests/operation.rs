@@ -299,6 +299,23 @@ async fn a_second_signer_on_the_same_record_is_refused() {
     node.converse(CHAIN).await.signs_prevote(2).await;
 }
 
+#[test]
+fn init_given_for_a_record_that_is_there_leaves_what_a_cosigner_knows_as_it_is() {
+    let home = Home::new();
+    home.configure(&[(CHAIN, "tcp://127.0.0.1:1")]);
+    home.make_record(CHAIN);
+    let lives = home.record(CHAIN).with_added_extension("lives");
+    let settled = r#"{"own":{"count":3,"id":1},"peers":{},"settled":true}"#;
+    fs::write(&lives, settled).expect("written");
+    let init = ["state", "init", "--chain", CHAIN];
+    home.monosign(&init).must_fail(3, &["exists and is never overwritten"]);
+    assert_eq!(fs::read_to_string(&lives).expect("there"), settled);
+    // One that is made anew has heard nothing.
+    fs::remove_file(home.record(CHAIN)).expect("removed");
+    home.monosign(&init).must_succeed();
+    assert!(fs::read_to_string(&lives).expect("there").contains(r#""settled":false"#));
+}
+
 #[tokio::test]
 async fn no_record_a_damaged_one_and_anothers_are_refused_with_a_hint() {
     let home = Home::new();
