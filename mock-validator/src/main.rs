@@ -23,8 +23,8 @@ enum Command {
     Run(cli::run::Run),
     /// Wait for any remote signer and try on it, case by case, what every validator wants of one.
     ///
-    /// Exit codes: 0 every required case that was tried has passed; 1 one has failed; 2 nothing could be run: usage, address in
-    /// use, no signer.
+    /// Exit codes: 0 all cases that were tried have passed, advisory ones aside; 1 one has failed, or the signer did not stay to
+    /// the end; 2 nothing could be run: usage, address in use, no signer.
     ///
     /// The signer must sign for --chain-id, dial --listen, and have signed nothing at or above --height. It signs a few
     /// thousand heights for that chain: never use the key of a real one.

@@ -145,7 +145,11 @@ impl fmt::Display for Dials {
             (0, None) => f.write_str("nobody dialed: point the signer's `[[validator]] addr` here"),
             (0, Some(last)) => write!(f, "nobody dialed again: {last}"),
             (dials, last) => {
-                let times = if dials == 1 { "somebody dialed once".into() } else { format!("there were {dials} dials") };
+                let times = if dials == 1 {
+                    "somebody dialed once".into()
+                } else {
+                    format!("there were {dials} dials")
+                };
                 write!(f, "{times}, and no answer came: {}", last.as_deref().unwrap_or("nothing was said"))
             }
         }
@@ -338,4 +342,3 @@ fn last_word(answer: Result<Message, NoAnswer>) -> Result<Option<Message>, NoAns
         Err(error) => Err(error),
     }
 }
-

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use faulty::{Fault, Faulty, expected::EXPECTED, street::Place};
-use mock_validator::conform::{self, Limits, Options, Outcome, Summary};
+use mock_validator::conform::{self, Level, Limits, Options, Outcome, Summary};
 use monosign_protocol::{Dialect, Height, message::Timestamp};
 
 const CHAIN: &str = "test-chain";
@@ -76,6 +76,27 @@ fn a_signer_with_one_fault_fails_the_cases_that_name_its_rule_and_no_others() {
     });
     let wrong: Vec<_> = wrong.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// By the worst of what it fails.
+#[test]
+fn says_what_is_at_stake_by_what_a_signer_does() {
+    for (fault, at_stake) in [
+        // Ten cases or so, and none of them is more than a line in a log: it is the same vote.
+        (Fault::LaterVoteSignedAnew, Level::Advisory),
+        (Fault::ProposalSignedAnew, Level::Advisory),
+        (Fault::ClosesOnOtherChain, Level::Advisory),
+        (Fault::RefusesRepeats, Level::MissedBlocks),
+        (Fault::SignsOtherProposal, Level::MissedBlocks),
+        (Fault::SignsOtherPrevote, Level::Slashing),
+        (Fault::NeverFlushes, Level::Slashing),
+        (Fault::DiesOfVoteType, Level::Robustness),
+    ] {
+        let summary = try_on(Some(fault), Dialect::V0_38);
+        let failed = summary.results.iter().filter(|found| matches!(found.outcome, Outcome::Failed { .. }));
+        assert_eq!(failed.map(|found| found.level).min(), Some(at_stake), "{fault:?}");
+        assert_eq!(summary.is_conformant(), at_stake == Level::Advisory, "{fault:?}");
+    }
 }
 
 #[test]

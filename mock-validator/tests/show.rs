@@ -122,7 +122,8 @@ async fn says_when_nobody_connects() {
     let options = Options { wait: Duration::from_millis(1), ..options(Dialect::V0_38, None) };
     let (shown, _) = run(&listener, options, async {}).await;
     let text = shown.unwrap_err().to_string();
-    let expected = "no signer connected within 0.001 s; nobody dialed: point the signer's `[[validator]] addr` here";
+    let expected =
+        "no signer connected within 0.001 s; nobody dialed: point the signer's `[[validator]] addr` here";
     assert_eq!(text, expected);
 }
 

@@ -28,7 +28,7 @@ pub(super) fn side_by_side(title: &str, reports: &[Report]) -> String {
                 @for report in reports { th { (report.title) } }
             } }
             tbody {
-                tr { td.faint { "passed, failed, skipped" } @for report in reports { td { (in_short(report)) } } }
+                tr { td.faint { "passed, failed, advisory, skipped" } @for report in reports { td { (in_short(report)) } } }
                 @for (suite, case) in names(reports) { (row(suite, case, reports)) }
             }
         }
@@ -57,7 +57,7 @@ fn document(title: &str, body: &Markup) -> String {
 fn totals(report: &Report) -> Markup {
     html! {
         p.totals {
-            @for status in [Status::Passed, Status::Failed, Status::Error, Status::Skipped] {
+            @for status in [Status::Passed, Status::Failed, Status::Error, Status::Advisory, Status::Skipped] {
                 @let count = count(report, status);
                 @if count > 0 { span class=(class(status)) { (count) " " (word(status)) } " " }
             }
@@ -79,7 +79,10 @@ fn section(suite: &Suite) -> Markup {
 fn line(case: &Case) -> Markup {
     html! {
         tr {
-            td class=(class(case.status)) { (word(case.status)) }
+            td class=(class(case.status)) {
+                (word(case.status))
+                @if let Some(level) = level(case) { br; span.faint { (level) } }
+            }
             td {
                 code { (case.name) }
                 @if let Some(message) = &case.message { pre { (message) } }
@@ -88,6 +91,11 @@ fn line(case: &Case) -> Markup {
             td.time { (time(case.duration)) }
         }
     }
+}
+
+/// What is at stake where something failed, if that is known.
+fn level(case: &Case) -> Option<&str> {
+    case.properties.get("level").filter(|_| case.status == Status::Failed).map(String::as_str)
 }
 
 fn properties(properties: &std::collections::BTreeMap<String, String>) -> Markup {
@@ -116,7 +124,10 @@ fn row(suite: &str, name: &str, reports: &[Report]) -> Markup {
             @for case in found {
                 @match case {
                     None => td.faint { "–" },
-                    Some(case) => td class=(class(case.status)) title=[case.message.as_deref()] { (word(case.status)) },
+                    Some(case) => td class=(class(case.status)) title=[case.message.as_deref()] {
+                        (word(case.status))
+                        @if let Some(level) = level(case) { ": " (level) }
+                    },
                 }
             }
         }
@@ -130,19 +141,22 @@ fn find<'a>(report: &'a Report, suite: &str, name: &str) -> Option<&'a Case> {
 
 fn failures(report: &Report) -> Markup {
     let cases = report.suites.iter().flat_map(|suite| &suite.cases);
-    let failed: Vec<_> = cases.filter(|case| matches!(case.status, Status::Failed | Status::Error)).collect();
+    let failed = |case: &&Case| matches!(case.status, Status::Failed | Status::Error | Status::Advisory);
+    let failed: Vec<_> = cases.filter(failed).collect();
     html! {
         h3 { (report.title) }
         @if failed.is_empty() { p { "Nothing." } }
         ul { @for case in failed {
-            li { code { (case.name) } @if let Some(message) = &case.message { ": " (message) } }
+            li { code { (case.name) } @if let Some(level) = case.properties.get("level") { " (" (level) ")" } @if let Some(message) = &case.message { ": " (message) } }
         } }
     }
 }
 
 fn in_short(report: &Report) -> String {
     let failed = count(report, Status::Failed) + count(report, Status::Error);
-    format!("{}, {failed}, {}", count(report, Status::Passed), count(report, Status::Skipped))
+    let [passed, advisory, skipped] =
+        [Status::Passed, Status::Advisory, Status::Skipped].map(|status| count(report, status));
+    format!("{passed}, {failed}, {advisory}, {skipped}")
 }
 
 fn count(report: &Report, status: Status) -> usize {
@@ -153,6 +167,7 @@ fn class(status: Status) -> &'static str {
     match status {
         Status::Passed => "passed",
         Status::Failed | Status::Error => "failed",
+        Status::Advisory => "advisory",
         Status::Skipped => "skipped",
     }
 }
@@ -162,6 +177,7 @@ fn word(status: Status) -> &'static str {
         Status::Passed => "passed",
         Status::Failed => "failed",
         Status::Error => "error",
+        Status::Advisory => "advisory",
         Status::Skipped => "skipped",
     }
 }
@@ -184,6 +200,7 @@ pre { margin: .3rem 0; white-space: pre-wrap; }
 ul { margin: .2rem 0; padding-left: 1.2rem; }
 .faint { opacity: .65; font-size: .9em; }
 .passed { color: #1a7f37; } .failed { color: #cf222e; font-weight: 600; } .skipped { opacity: .6; }
+.advisory { color: #9a6700; }
 .totals span { margin-right: 1rem; } .time { white-space: nowrap; text-align: right; }
-@media (prefers-color-scheme: dark) { .passed { color: #3fb950; } .failed { color: #ff7b72; } }
+@media (prefers-color-scheme: dark) { .passed { color: #3fb950; } .failed { color: #ff7b72; } .advisory { color: #d29922; } }
 ";

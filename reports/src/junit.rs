@@ -40,11 +40,14 @@ fn status(case: &Case) -> TestCaseStatus {
         Status::Passed => return TestCaseStatus::success(),
         Status::Failed => TestCaseStatus::non_success(NonSuccessKind::Failure),
         Status::Error => TestCaseStatus::non_success(NonSuccessKind::Error),
-        Status::Skipped => TestCaseStatus::skipped(),
+        // Whoever counts failures must not count it, and JUnit knows nothing in between.
+        Status::Advisory | Status::Skipped => TestCaseStatus::skipped(),
     };
     if let Some(message) = &case.message {
         // The first line is what lists show; all of them are in the body.
-        status.set_message(message.lines().next().unwrap_or_default());
+        let first = message.lines().next().unwrap_or_default();
+        let word = if case.status == Status::Advisory { "advisory: " } else { "" };
+        status.set_message(format!("{word}{first}"));
         status.set_description(message.as_str());
     }
     status

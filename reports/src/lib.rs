@@ -81,6 +81,8 @@ pub enum Status {
     Passed,
     /// Something did not hold.
     Failed,
+    /// Something did not hold that need not.
+    Advisory,
     /// It could not be carried out to its end.
     Error,
     /// It was not carried out.

@@ -17,6 +17,7 @@ fn report() -> Report {
         case("holds", Status::Passed, None),
         case("fails", Status::Failed, Some("OneSignature at 12 ms: <two> & more\nand a second line")),
         case("breaks", Status::Error, Some("no room")),
+        case("need not", Status::Advisory, Some("does not")),
         case("waits", Status::Skipped, None),
     ];
     let properties = [("incident".into(), "2025-03-06".into())].into();
@@ -34,12 +35,13 @@ fn json_reads_back() {
 fn junit_counts_and_names_what_failed() {
     let xml = report().junit().unwrap();
     let suites = xml.lines().find(|line| line.contains("<testsuites")).unwrap();
-    for count in [r#"tests="4""#, r#"skipped="1""#, r#"failures="1""#, r#"errors="1""#] {
+    for count in [r#"tests="5""#, r#"skipped="2""#, r#"failures="1""#, r#"errors="1""#] {
         assert!(suites.contains(count), "no {count} in {suites}");
     }
     assert!(xml.contains(r#"<testcase name="fails" classname="power-cut" time="1.500">"#), "{xml}");
     assert!(xml.contains("OneSignature at 12 ms: &lt;two&gt; &amp; more"), "{xml}");
     assert!(xml.contains("and a second line"), "{xml}");
+    assert!(xml.contains(r#"<skipped message="advisory: does not""#), "{xml}");
     assert!(xml.contains(r#"<property name="commit" value="39062d0-dirty"/>"#), "{xml}");
 }
 
@@ -65,6 +67,7 @@ fn html_shows_what_failed_and_escapes_it() {
 fn side_by_side_has_a_column_for_each_and_a_dash_for_what_was_not_tried() {
     let mut other = report();
     other.title = "other".into();
+    other.suites[0].cases[1].properties.insert("level".into(), "slashing".into());
     other.suites[0].cases.remove(0);
     let html = Report::side_by_side("both", &[report(), other]);
     assert!(html.contains("<th>scenarios</th><th>other</th>"), "{html}");
@@ -72,4 +75,6 @@ fn side_by_side_has_a_column_for_each_and_a_dash_for_what_was_not_tried() {
         html.contains(r#"<code>holds</code></td><td class="passed">passed</td><td class="faint">–</td>"#),
         "{html}"
     );
+    assert!(html.contains(r#"second line">failed: slashing</td>"#), "{html}");
+    assert!(html.contains(r#"<td>1, 2, 1, 1</td><td>0, 2, 1, 1</td>"#), "{html}");
 }

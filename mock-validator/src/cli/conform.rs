@@ -56,7 +56,7 @@ pub(crate) struct Conform {
     /// Try these cases alone, or groups: the part before the slash.
     #[arg(long, value_name = "ID", num_args = 1..)]
     only: Vec<String>,
-    /// Required cases that the signer is known to fail, an id on each line, `#` before remarks: the run passes if these fail
+    /// Cases that the signer is known to fail, advisory ones aside, an id on each line, `#` before remarks: the run passes if these fail
     /// and no others do. One with `?` before it may fail or not, as what depends on the machine.
     #[arg(long, value_name = "FILE")]
     known_failures: Option<PathBuf>,
@@ -102,6 +102,10 @@ fn list(args: &Conform) -> anyhow::Result<bool> {
     for case in conform::cases().iter().filter(|case| case.is_for(args.dialect)) {
         let Case { id, rule, source, level, .. } = case;
         writeln!(out, "{id} ({})\n    {rule}\n    {source}", level.name())?;
+    }
+    writeln!(out, "\nwhat is at stake:")?;
+    for level in Level::ALL {
+        writeln!(out, "{}: {}", level.name(), level.reason())?;
     }
     Ok(true)
 }
@@ -186,7 +190,7 @@ impl Conform {
     }
 }
 
-/// Required cases that must fail.
+/// Cases that must fail, at a level that counts.
 struct KnownFailures(BTreeSet<String>);
 
 impl KnownFailures {
@@ -231,11 +235,12 @@ fn report(name: &str, dialect: Dialect, summary: &Summary) -> Report {
 fn case(finding: &Finding) -> monosign_reports::Case {
     let (status, message) = match &finding.outcome {
         Outcome::Passed => (Status::Passed, None),
+        Outcome::Failed { reason } if finding.level == Level::Advisory => {
+            (Status::Advisory, Some(reason.clone()))
+        }
         Outcome::Failed { reason } => (Status::Failed, Some(reason.clone())),
         Outcome::Skipped { reason } => (Status::Skipped, Some(reason.clone())),
     };
-    let advisory = finding.level == Level::Advisory && status == Status::Failed;
-    let message = message.map(|reason| if advisory { format!("{reason} (advisory)") } else { reason });
     let mut properties: BTreeMap<String, String> =
         [("rule", finding.rule), ("source", finding.source), ("level", finding.level.name())]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -52,7 +52,8 @@ mod tests {
     fn reads_both_forms_and_nothing_else() {
         let key = SigningKey::from_bytes(&[7; 32]);
         let value = BASE64.encode(&key.to_keypair_bytes());
-        let node_key = format!(r#"{{"priv_key": {{"type": "tendermint/PrivKeyEd25519", "value": "{value}"}}}}"#);
+        let node_key =
+            format!(r#"{{"priv_key": {{"type": "tendermint/PrivKeyEd25519", "value": "{value}"}}}}"#);
         for text in [format!("{}\n", BASE64.encode(&[7; 32])), node_key] {
             assert_eq!(parse(&text).map(|read| read.to_bytes()), Some(key.to_bytes()), "{text}");
         }

@@ -12,14 +12,15 @@ pub(crate) fn line(out: &mut dyn Write, finding: &Finding) -> io::Result<()> {
     }
     let (word, reason) = match (&finding.outcome, finding.level) {
         (Outcome::Passed, _) => ("pass", None),
-        (Outcome::Failed { reason }, Level::Required) => ("FAIL", Some(reason)),
         (Outcome::Failed { reason }, Level::Advisory) => ("fail", Some(reason)),
+        (Outcome::Failed { reason }, _) => ("FAIL", Some(reason)),
         (Outcome::Skipped { reason }, _) => ("skip", Some(reason)),
     };
     let millis = finding.took.as_millis();
-    writeln!(out, "{word}  {:<50} {:<8} {millis:>6} ms", finding.id, finding.level.name())?;
+    writeln!(out, "{word}  {:<50} {:<13} {millis:>6} ms", finding.id, finding.level.name())?;
     if let Outcome::Failed { .. } = finding.outcome {
         writeln!(out, "      rule: {} ({})", finding.rule, finding.source)?;
+        writeln!(out, "      at stake: {}", finding.level.reason())?;
     }
     if let Some(reason) = reason {
         writeln!(out, "      {}", reason.replace('\n', "\n      "))?;
@@ -36,14 +37,26 @@ pub(crate) fn end(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     for (name, value) in &summary.measured {
         writeln!(out, "{name}: {value}")?;
     }
-    for level in [Level::Required, Level::Advisory] {
+    for level in Level::ALL {
         let [passed, failed, skipped] = summary.count(level);
         writeln!(out, "{}: {passed} passed, {failed} failed, {skipped} skipped", level.name())?;
     }
     if let Some((since, not_tried)) = summary.not_tried() {
         writeln!(out, "the signer CRASHED or left at {since}, {not_tried} cases not tried")?;
-        writeln!(out, "hint: start it again and try the others with --only; with --signer-cmd the suite does it by itself")?;
+        writeln!(
+            out,
+            "hint: start it again and try the others with --only; with --signer-cmd the suite does it by itself"
+        )?;
     }
-    let verdict = if summary.is_conformant() { "conformant" } else { "NOT CONFORMANT" };
-    writeln!(out, "{verdict} in what was tried")
+    let [passed, failed, skipped] = summary.count_required();
+    writeln!(out, "all but advisory: {passed} passed, {failed} failed, {skipped} skipped")?;
+    let at_stake: Vec<_> =
+        Level::ALL.into_iter().filter(|level| level.is_required() && summary.count(*level)[1] > 0).collect();
+    match at_stake.first() {
+        Some(worst) => writeln!(out, "NOT CONFORMANT in what was tried: at stake, {}", worst.name()),
+        None if summary.not_tried().is_some() => {
+            writeln!(out, "NOT CONFORMANT: the signer did not stay to the end")
+        }
+        None => writeln!(out, "conformant in what was tried"),
+    }
 }

@@ -293,13 +293,26 @@ impl Bench {
 
     /// Hangs up all connections, and starts the signer after its death.
     pub(super) async fn restart(&mut self) -> Result<(), Failed> {
-        self.kill();
-        if !self.limits.pause.is_zero() {
-            sleep(self.limits.pause).await;
-        }
+        self.kill_and_pause().await;
         match &mut self.process {
             Some(process) => Ok(process.start()?),
             None => Ok(()),
+        }
+    }
+
+    /// The same, with its flushes to the disk counted; false if that is not possible, and it was not started.
+    pub(super) async fn restart_counted(&mut self) -> Result<bool, Failed> {
+        self.kill_and_pause().await;
+        match &mut self.process {
+            Some(process) => Ok(process.start_counted()?),
+            None => Ok(false),
+        }
+    }
+
+    async fn kill_and_pause(&mut self) {
+        self.kill();
+        if !self.limits.pause.is_zero() {
+            sleep(self.limits.pause).await;
         }
     }
 

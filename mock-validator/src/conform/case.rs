@@ -3,7 +3,7 @@
 use std::{pin::Pin, time::Duration};
 
 use monosign_protocol::message::RemoteSignerError;
-use monosign_protocol::{Dialect, Hrs};
+use monosign_protocol::{Dialect, Hrs, Step};
 
 use super::Bench;
 use crate::link::LinkError;
@@ -17,7 +17,7 @@ pub struct Case {
     pub rule: &'static str,
     /// Where the rule comes from.
     pub source: &'static str,
-    /// Whether the suite is passed without it.
+    /// What is at stake.
     pub level: Level,
     pub(super) dialects: fn(Dialect) -> bool,
     pub(super) needs: &'static [Need],
@@ -30,12 +30,16 @@ pub(super) type Run = for<'b> fn(&'b mut Bench) -> Pin<Box<dyn Future<Output = V
 /// What trying a case gives.
 pub(super) type Verdict = Result<(), Ended>;
 
-/// Whether a signer has to pass a case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is at stake for the validator of a signer that fails a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// A signer that fails signs twice, harms its validator, or is of no use to it.
-    Required,
-    /// Good to have. Some signers have reasons not to.
+    /// The stake: there is, or after one more accident there can be, evidence of a double sign.
+    Slashing,
+    /// Blocks: the node goes without a signature, or stops.
+    MissedBlocks,
+    /// The signer itself, where its peer is hostile: no unmodified node asks for that.
+    Robustness,
+    /// Nothing. It is good to have, and some signers have reasons not to.
     Advisory,
 }
 
@@ -107,11 +111,30 @@ pub(super) enum Failed {
     NotConnected { limit: Duration },
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    #[error(
+        "signed {signatures} messages and flushed to the disk {flushes} times: what a power cut takes away is signed again"
+    )]
+    NotSynced { signatures: u64, flushes: u64 },
     #[error("{0}")]
     Broke(String),
 }
 
 impl Failed {
+    /// What is at stake when a case of this level fails so.
+    pub(super) fn level(&self, case: Level) -> Level {
+        match self {
+            // The same vote or proposal once more: it is no evidence, and nodes drop it.
+            Self::NotRepeated { .. } => Level::Advisory,
+            // Only votes are evidence.
+            Self::NotRefused { hrs } | Self::SignedTwice { hrs } => match (case, hrs.step) {
+                (Level::Slashing, Step::Proposal) => Level::MissedBlocks,
+                (Level::MissedBlocks, Step::Prevote | Step::Precommit) => Level::Slashing,
+                _ => case,
+            },
+            _ => case,
+        }
+    }
+
     /// For what has no name of its own.
     pub(super) fn because(what: impl Into<String>) -> Self {
         Self::Broke(what.into())
@@ -119,12 +142,29 @@ impl Failed {
 }
 
 impl Case {
-    pub(super) fn required(id: &'static str, rule: &'static str, source: &'static str, run: Run) -> Self {
-        Self { id, rule, source, level: Level::Required, dialects: |_| true, needs: &[], run }
+    fn new(level: Level, id: &'static str, rule: &'static str, source: &'static str, run: Run) -> Self {
+        Self { id, rule, source, level, dialects: |_| true, needs: &[], run }
+    }
+
+    pub(super) fn slashing(id: &'static str, rule: &'static str, source: &'static str, run: Run) -> Self {
+        Self::new(Level::Slashing, id, rule, source, run)
+    }
+
+    pub(super) fn missed_blocks(
+        id: &'static str,
+        rule: &'static str,
+        source: &'static str,
+        run: Run,
+    ) -> Self {
+        Self::new(Level::MissedBlocks, id, rule, source, run)
+    }
+
+    pub(super) fn robustness(id: &'static str, rule: &'static str, source: &'static str, run: Run) -> Self {
+        Self::new(Level::Robustness, id, rule, source, run)
     }
 
     pub(super) fn advisory(id: &'static str, rule: &'static str, source: &'static str, run: Run) -> Self {
-        Self { level: Level::Advisory, ..Self::required(id, rule, source, run) }
+        Self::new(Level::Advisory, id, rule, source, run)
     }
 
     pub(super) fn of(self, dialects: fn(Dialect) -> bool) -> Self {
@@ -165,11 +205,44 @@ impl Need {
 }
 
 impl Level {
-    /// `required` or `advisory`.
+    /// All of them, the worst first.
+    pub const ALL: [Self; 4] = [Self::Slashing, Self::MissedBlocks, Self::Robustness, Self::Advisory];
+
+    /// In a word or two.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Required => "required",
+            Self::Slashing => "slashing",
+            Self::MissedBlocks => "missed blocks",
+            Self::Robustness => "robustness",
             Self::Advisory => "advisory",
         }
+    }
+
+    /// Why that is at stake, and where CometBFT says so. Lines are v0.38.26's.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Slashing => {
+                "two votes for different blocks at one height, round and type are evidence \
+                 (evidence/verify.go:193, VerifyDuplicateVote)"
+            }
+            Self::MissedBlocks => {
+                "without a good answer the node goes on without the vote, or stops \
+                 (consensus/state.go:2456, signAddVote; node/setup.go:632)"
+            }
+            Self::Robustness => {
+                "no unmodified node sends that: it takes who holds the node, or the wire \
+                 (CometBFT's own signer panics on some of it: privval/file.go:40)"
+            }
+            Self::Advisory => {
+                "no verdict hangs on it: not every signer can, or no node minds. The same vote with another \
+                 time or signature is a line at debug level \
+                 (consensus/state.go:2097, ErrVoteNonDeterministicSignature)"
+            }
+        }
+    }
+
+    /// Whether a signer that fails at this level is not conformant.
+    pub fn is_required(self) -> bool {
+        self != Self::Advisory
     }
 }

@@ -12,91 +12,91 @@ const VOTES: [Step; 2] = [Step::Prevote, Step::Precommit];
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::required(
+        Case::slashing(
             "conflict/prevote-for-another-block",
             "A prevote for another block is refused.",
             source::SIGN_VOTE,
             |bench| Box::pin(another_block(bench, Step::Prevote)),
         ),
-        Case::required(
+        Case::slashing(
             "conflict/precommit-for-another-block",
             "A precommit for another block is refused.",
             source::SIGN_VOTE,
             |bench| Box::pin(another_block(bench, Step::Precommit)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "conflict/proposal-of-another-block",
             "A proposal of another block is refused.",
             source::SIGN_PROPOSAL,
             |bench| Box::pin(another_block(bench, Step::Proposal)),
         ),
-        Case::required(
+        Case::slashing(
             "conflict/nil-after-block",
             "A vote for nil is refused after one for a block.",
             source::SIGN_VOTE,
             |bench| Box::pin(nil_after_block(bench)),
         ),
-        Case::required(
+        Case::slashing(
             "conflict/block-after-nil",
             "A vote for a block is refused after one for nil.",
             source::SIGN_VOTE,
             |bench| Box::pin(block_after_nil(bench)),
         ),
-        Case::required(
+        Case::slashing(
             "conflict/part-set-hash",
             "The same block in other parts is another block: the part-set header's hash is compared.",
             source::CANONICAL,
             |bench| Box::pin(changed(bench, other_parts)),
         ),
-        Case::required(
+        Case::slashing(
             "conflict/part-set-total",
             "The number of parts is compared.",
             source::CANONICAL,
             |bench| Box::pin(changed(bench, more_parts)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "conflict/proof-of-lock-round",
             "A proposal with another proof-of-lock round is refused.",
             source::SIGN_PROPOSAL,
             |bench| Box::pin(proof_of_lock_round(bench)),
         ),
-        Case::required(
+        Case::slashing(
             "conflict/another-block-at-a-later-time",
             "Another block is refused whatever the time: a new time excuses nothing.",
             source::ONLY_TIME,
             |bench| Box::pin(at_another_time(bench, 1)),
         ),
-        Case::required(
+        Case::slashing(
             "conflict/another-block-at-an-earlier-time",
             "Nor does an old one.",
             source::ONLY_TIME,
             |bench| Box::pin(at_another_time(bench, -1)),
         ),
-        Case::required(
+        Case::slashing(
             "conflict/after-a-repeat",
             "Another block is refused after repeats, too: what is compared with stays the first message.",
             source::SIGN_VOTE,
             |bench| Box::pin(after_a_repeat(bench)),
         ),
-        Case::required(
+        Case::slashing(
             "conflict/after-reconnect",
             "Another block is refused on the next connection.",
             source::SIGN_VOTE,
             |bench| Box::pin(after_reconnect(bench)),
         ),
-        Case::required(
+        Case::slashing(
             "conflict/at-round-zero-and-later",
             "Each round has its own message, and only one: conflicts are refused in later rounds, too.",
             source::SIGN_VOTE,
             |bench| Box::pin(in_later_rounds(bench)),
         ),
-        Case::required(
+        Case::slashing(
             "conflict/another-chain",
             "The same message for another chain is refused at its own place.",
             source::HANDLER,
             |bench| Box::pin(another_chain(bench)),
         ),
-        Case::required(
+        Case::slashing(
             "conflict/asked-again-and-again",
             "A conflict stays refused, however often it is asked.",
             source::SIGN_VOTE,

@@ -11,37 +11,37 @@ use crate::node::{Answer, Blocks, Misbehaviour, Requests, Signed, Verifier};
 
 pub(super) fn cases() -> Vec<Case> {
     let all = vec![
-        Case::required(
+        Case::missed_blocks(
             "extension/small",
             "An extension of up to 1 KiB is signed with its precommit.",
             source::SIGN_AND_CHECK,
             |bench| Box::pin(sizes(bench, &[1, 32, 1000, 1024])),
         ),
-        Case::required(
+        Case::missed_blocks(
             "extension/eight-kibibytes",
             "An extension of up to 8 KiB is signed with its precommit.",
             source::SIGN_AND_CHECK,
             |bench| Box::pin(sizes(bench, &[2048, 8 * 1024])),
         ),
-        Case::required(
+        Case::missed_blocks(
             "extension/empty",
             "An empty extension is signed like any other: nodes stop without its signature.",
             source::SIGN_AND_CHECK,
             |bench| Box::pin(sizes(bench, &[0])),
         ),
-        Case::required(
+        Case::missed_blocks(
             "extension/none-on-a-prevote",
             "A prevote has no extension signature: nodes stop when there is one.",
             source::SIGN_AND_CHECK,
             |bench| Box::pin(none_on(bench, Step::Prevote, false)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "extension/none-on-a-nil-precommit",
             "A precommit for nil has no extension signature: nodes stop when there is one.",
             source::SIGN_AND_CHECK,
             |bench| Box::pin(none_on(bench, Step::Precommit, true)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "extension/another-is-no-conflict",
             "A precommit that differs in its extension alone gets its old signature and a signature of the new extension: \
              a node that starts again extends anew.",
@@ -59,7 +59,7 @@ pub(super) fn cases() -> Vec<Case> {
             |bench| Box::pin(skipped_when_told(bench)),
         )
         .of(Dialect::is_v1_or_later),
-        Case::required(
+        Case::missed_blocks(
             "extension/without-replay-protection-empty",
             "An empty extension without replay protection is signed: nodes of v2.0-rc stop without its signature.",
             "types/vote.go, SignAndCheckVote (v2.0.0-rc1)",
@@ -75,7 +75,7 @@ fn long_ones() -> [Case; 3] {
     let required = |dialect| dialect == Dialect::V0_40;
     let advisory = |dialect: Dialect| dialect.has_extensions() && dialect != Dialect::V0_40;
     [
-        Case::required(
+        Case::missed_blocks(
             "extension/one-mebibyte",
             "An extension of up to 1 MiB is signed with its precommit.",
             "types/vote.go, MaxVoteExtensionSize (v0.40)",
@@ -85,14 +85,14 @@ fn long_ones() -> [Case; 3] {
         Case::advisory(
             "extension/ten-thousand-bytes",
             "An extension of 10 000 bytes, near what such a node reads, is signed; the answer has to be shorter than that.",
-            "privval/signer_endpoint.go, maxRemoteSignerMsgSize",
+            "privval/signer_endpoint.go:95, maxRemoteSignerMsgSize (v0.38.26)",
             |bench| Box::pin(sizes(bench, &[10_000])),
         )
         .of(advisory),
         Case::advisory(
             "extension/one-mebibyte-to-a-short-reader",
             "An extension of up to 1 MiB is signed though the node reads 10 KiB at the most: it writes more.",
-            "privval/signer_endpoint.go, WriteMessage",
+            "privval/signer_endpoint.go:113, WriteMessage (v0.38.26)",
             |bench| Box::pin(sizes(bench, &[64 * 1024, 1024 * 1024])),
         )
         .of(advisory),

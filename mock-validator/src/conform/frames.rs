@@ -13,52 +13,52 @@ use crate::node::Answer;
 
 pub(super) fn cases() -> Vec<Case> {
     let cases = vec![
-        Case::required(
+        Case::robustness(
             "frame/altered",
             "A frame that was altered on its way is not answered.",
-            source::SECRET_CONNECTION,
+            source::SECRET_FRAME,
             |bench| Box::pin(altered(bench)),
         ),
-        Case::required(
+        Case::robustness(
             "frame/sent-twice",
             "A frame that comes a second time is not answered: each has its own nonce.",
-            source::SECRET_CONNECTION,
+            source::SECRET_FRAME,
             |bench| Box::pin(sent_twice(bench)),
         ),
-        Case::required(
+        Case::robustness(
             "frame/out-of-order",
             "Neither is one that is not the next.",
-            source::SECRET_CONNECTION,
+            source::SECRET_FRAME,
             |bench| Box::pin(out_of_order(bench)),
         ),
-        Case::required(
+        Case::robustness(
             "frame/longer-than-a-frame",
             "A frame that claims to hold more than 1024 bytes is not answered.",
-            source::SECRET_CONNECTION,
+            source::SECRET_FRAME,
             |bench| Box::pin(longer_than_a_frame(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "frame/padding",
             "What is behind the data of a frame means nothing: Go leaves old data there.",
-            source::SECRET_CONNECTION,
+            source::SECRET_FRAME,
             |bench| Box::pin(padding(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "frame/split-on-the-wire",
             "A frame may come in pieces.",
-            source::SECRET_CONNECTION,
+            source::SECRET_FRAME,
             |bench| Box::pin(split_on_the_wire(bench)),
         ),
         Case::advisory(
             "frame/empty",
-            "A frame of no data is passed over.",
-            source::SECRET_CONNECTION,
+            "A frame of no data is passed over: what comes behind it is read as it is.",
+            source::EMPTY_FRAME,
             |bench| Box::pin(empty(bench)),
         ),
         Case::advisory(
             "frame/closes-on-an-altered-one",
             "The connection is closed after an altered frame: nothing behind it can be trusted.",
-            source::SECRET_CONNECTION,
+            source::SECRET_FRAME,
             |bench| Box::pin(closes(bench)),
         ),
     ];

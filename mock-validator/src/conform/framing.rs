@@ -23,19 +23,19 @@ pub(super) fn cases() -> Vec<Case> {
             source::PROTOIO,
             |bench| Box::pin(several_in_one(bench)),
         ),
-        Case::required(
+        Case::robustness(
             "framing/empty-message",
             "A message of length 0 does no harm.",
             source::PROTOIO,
             |bench| Box::pin(empty_message(bench)),
         ),
-        Case::required(
+        Case::robustness(
             "framing/over-the-bound",
             "A length beyond any message does no harm: it is not waited for, and no memory is kept for it.",
             source::PROTOIO,
             |bench| Box::pin(over_the_bound(bench)),
         ),
-        Case::required(
+        Case::robustness(
             "framing/length-of-more-than-64-bits",
             "Neither does a length that is none.",
             source::PROTOIO,

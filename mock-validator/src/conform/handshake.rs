@@ -13,55 +13,55 @@ use super::{Bench, Stream, source};
 
 pub(super) fn cases() -> Vec<Case> {
     let cases = vec![
-        Case::required(
+        Case::robustness(
             "handshake/low-order-point",
             "A peer whose ephemeral key is a point of low order is refused: the secret would be known to all.",
             source::SECRET_CONNECTION,
             |bench| Box::pin(low_order_point(bench)),
         ),
-        Case::required(
+        Case::robustness(
             "handshake/wrong-signature",
             "A peer whose signature does not fit the connection's challenge is refused.",
             source::SECRET_CONNECTION,
             |bench| Box::pin(wrong_signature(bench)),
         ),
-        Case::required(
+        Case::robustness(
             "handshake/identity-of-another-type",
             "A peer whose identity is no ed25519 key is refused.",
             source::SECRET_CONNECTION,
             |bench| Box::pin(identity_of_another_type(bench)),
         ),
-        Case::required(
+        Case::robustness(
             "handshake/altered-proof",
             "A proof that was altered on its way is refused.",
             source::SECRET_CONNECTION,
             |bench| Box::pin(altered_proof(bench)),
         ),
-        Case::required(
+        Case::robustness(
             "handshake/replayed",
             "What a validator sent on an earlier connection is worth nothing on another: the signer's key is fresh each time.",
             source::SECRET_CONNECTION,
             |bench| Box::pin(replayed(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "handshake/split",
             "The handshake may come byte by byte.",
             source::SECRET_CONNECTION,
             |bench| Box::pin(split(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "handshake/request-behind-it",
             "A request right behind the handshake is answered.",
             source::SECRET_CONNECTION,
             |bench| Box::pin(request_behind_it(bench)),
         ),
-        Case::required(
+        Case::robustness(
             "handshake/over-the-bound",
             "A first message beyond any bound is neither waited for nor answered.",
             source::SECRET_CONNECTION,
             |bench| Box::pin(over_the_bound(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "handshake/closed-by-the-node",
             "The signer comes back after a handshake that the node ended.",
             source::DIALER,

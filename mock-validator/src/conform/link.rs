@@ -12,26 +12,28 @@ use crate::node::probes::conflict;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::required("link/ping", "A ping is answered.", source::LISTENER, |bench| Box::pin(ping(bench))),
-        Case::required(
+        Case::missed_blocks("link/ping", "A ping is answered.", source::LISTENER, |bench| {
+            Box::pin(ping(bench))
+        }),
+        Case::missed_blocks(
             "link/slow-validator",
             "A request that trickles in is answered when it is whole.",
             source::ENDPOINT,
             |bench| Box::pin(slow_validator(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "link/drop-in-mid-request",
             "A request of which half came is not signed, and the signer is back for the next.",
             source::RETRY,
             |bench| Box::pin(drop_in_mid_request(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "link/drop-before-the-answer",
             "A request whose answer was lost is answered on the next connection, and its conflict is refused there.",
             source::RETRY,
             |bench| Box::pin(drop_before_the_answer(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "link/idle-between-pings",
             "The connection of a node that only pings, every 3.333 s, stays up.",
             source::LISTENER,

@@ -10,13 +10,13 @@ use super::case::{Case, Failed, Verdict};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::required(
+        Case::missed_blocks(
             "load/median-of-50",
             "The median of 50 signatures takes 10 ms at the most.",
             "Celestia, requirements of remote signers",
             |bench| Box::pin(median_of_50(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "load/none-wrong",
             "Of many signatures in a row, none is wrong or missing.",
             "consensus/state.go: a chain of 1 s blocks asks for as many within an hour",

@@ -34,6 +34,7 @@ mod run;
 mod signing;
 mod situations;
 mod source;
+mod syncs;
 mod verdicts;
 
 use std::time::Duration;

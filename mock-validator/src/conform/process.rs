@@ -2,12 +2,15 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 use std::{fs, io};
+
+use super::syncs;
 
 /// A signer that the suite can start and kill.
 pub trait Process {
@@ -30,6 +33,23 @@ pub trait Process {
 
     /// The file of its state, if that is known.
     fn state(&self) -> Option<&Path>;
+
+    /// Starts it so that its flushes to the disk are counted; false if that is not possible, and it was not started.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    fn start_counted(&mut self) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// Ends what [`start_counted`](Self::start_counted) has started, and says how often it flushed something to the disk; `None`
+    /// if what was started is not what dials.
+    ///
+    /// # Errors
+    /// If what was counted cannot be read.
+    fn end_counted(&mut self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
 }
 
 /// How a process ended.
@@ -49,6 +69,8 @@ pub struct ShellCommand {
     variables: Vec<(String, String)>,
     child: Option<Child>,
     said: Option<Said>,
+    /// Where strace writes, if it runs.
+    trace: Option<PathBuf>,
 }
 
 /// Where the end of a process's output is.
@@ -71,7 +93,7 @@ const ON_ITS_WAY: Duration = Duration::from_millis(500);
 impl ShellCommand {
     /// Runs `command` with `sh`. Its output goes to the end of `log`, or nowhere but for its end.
     pub fn new(command: String, state: Option<PathBuf>, log: Option<PathBuf>) -> Self {
-        Self { command, state, log, variables: Vec::new(), child: None, said: None }
+        Self { command, state, log, variables: Vec::new(), child: None, said: None, trace: None }
     }
 
     /// Sets a variable of the command's environment.
@@ -91,17 +113,74 @@ impl ShellCommand {
     }
 }
 
+/// Whether there is a strace.
+fn has_strace() -> bool {
+    let mut strace = Command::new("strace");
+    let found = strace.arg("-V").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    found.is_ok_and(|status| status.success())
+}
+
+/// Makes an empty file that nobody else can read, in the system's directory of such files.
+fn private_file() -> io::Result<PathBuf> {
+    let dir = std::env::temp_dir();
+    for n in 0..1000 {
+        let path = dir.join(format!("mock-validator-{}-{n}.strace", std::process::id()));
+        match fs::File::options().write(true).create_new(true).mode(0o600).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|_| path),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+impl ShellCommand {
+    fn spawn(&mut self, mut program: Command) -> io::Result<()> {
+        let (out, err, said) = self.output()?;
+        program.args(["-c", &self.command]).stdin(Stdio::null()).stdout(out).stderr(err);
+        program.envs(self.variables.iter().cloned());
+        // A group of its own, so that what the shell starts dies with it.
+        self.child = Some(program.process_group(0).spawn()?);
+        self.said = Some(said);
+        Ok(())
+    }
+}
+
 impl Process for ShellCommand {
     fn start(&mut self) -> io::Result<()> {
         self.kill();
-        let (out, err, said) = self.output()?;
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &self.command]).stdin(Stdio::null()).stdout(out).stderr(err);
-        shell.envs(self.variables.iter().cloned());
-        // A group of its own, so that what the shell starts dies with it.
-        self.child = Some(shell.process_group(0).spawn()?);
-        self.said = Some(said);
-        Ok(())
+        self.spawn(Command::new("sh"))
+    }
+
+    fn start_counted(&mut self) -> io::Result<bool> {
+        self.kill();
+        if !has_strace() {
+            return Ok(false);
+        }
+        let trace = private_file()?;
+        let mut strace = Command::new("strace");
+        // It takes a signal while it waits, so that it writes down what it has (-I2), shows what files are called (-y), and nothing
+        // of what is written (-s0).
+        strace.args(["-f", "-qq", "-I2", "-y", "-s0", "-e", "signal=none", "-e", syncs::CALLS, "-o"]);
+        strace.arg(&trace).arg("sh");
+        self.trace = Some(trace);
+        self.spawn(strace)?;
+        Ok(true)
+    }
+
+    fn end_counted(&mut self) -> io::Result<Option<u64>> {
+        let Some(trace) = self.trace.clone() else { return Ok(None) };
+        if let Some(child) = &mut self.child {
+            // It fails when strace has ended already.
+            let _ = rustix::process::kill_process(
+                rustix::process::Pid::from_child(child),
+                rustix::process::Signal::TERM,
+            );
+            child.wait()?;
+        }
+        let text = String::from_utf8_lossy(&fs::read(&trace)?).into_owned();
+        self.kill();
+        let seen = syncs::count(&text);
+        Ok((seen.dials > 0).then_some(seen.flushes))
     }
 
     fn kill(&mut self) {
@@ -110,6 +189,9 @@ impl Process for ShellCommand {
         // It fails when all of it has ended already.
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         let _ = child.wait();
+        if let Some(trace) = self.trace.take() {
+            let _ = fs::remove_file(trace);
+        }
     }
 
     fn is_running(&mut self) -> bool {

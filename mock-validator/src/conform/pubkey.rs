@@ -8,16 +8,16 @@ use crate::node::Answer;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::required(
+        Case::missed_blocks(
             "pubkey/form",
             "The public key is shown in the form that this release reads, and is the expected one.",
             source::CLIENT,
             |bench| Box::pin(form(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "pubkey/after-reconnect",
             "The public key is the same on each connection: nodes ask again after each commit and take what they get.",
-            "consensus/state.go, finalizeCommit",
+            "consensus/state.go:1682, finalizeCommit (v0.38.26)",
             |bench| Box::pin(after_reconnect(bench)),
         ),
     ]

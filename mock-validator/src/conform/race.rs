@@ -11,31 +11,31 @@ use crate::node::{Answer, Signed};
 
 pub(super) fn cases() -> Vec<Case> {
     let cases = vec![
-        Case::required(
+        Case::missed_blocks(
             "race/same-block",
             "Two validators that ask for the same at once get the same signature.",
             source::CHECK_HRS,
             |bench| Box::pin(same_block(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "race/same-block-at-other-times",
             "Two validators that ask for the same at different times get one signature and one time.",
             source::ONLY_TIME,
             |bench| Box::pin(same_block_at_other_times(bench)),
         ),
-        Case::required(
+        Case::slashing(
             "race/other-blocks",
             "Of two validators that ask for different blocks at once, one gets a signature.",
             "Horcrux, incident of 2025-03-06",
             |bench| Box::pin(other_blocks(bench)),
         ),
-        Case::required(
+        Case::slashing(
             "race/block-and-nil",
             "Of two validators that ask for a block and for nil at once, one gets a signature.",
             source::CHECK_HRS,
             |bench| Box::pin(block_and_nil(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "race/one-leaves",
             "When one validator's connection ends, the other is served on.",
             source::LISTENER,

@@ -11,13 +11,13 @@ use super::{Bench, source};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::required(
+        Case::missed_blocks(
             "reconnect/after-a-reset",
             "The signer is back within 3 s of a connection that was reset: that is how long a node waits when it starts.",
             source::SETUP,
             |bench| Box::pin(after_a_reset(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "reconnect/after-a-clean-close",
             "The signer is back within 3 s of the end of the stream.",
             source::SERVER,
@@ -29,19 +29,19 @@ pub(super) fn cases() -> Vec<Case> {
             source::RETRY,
             |bench| Box::pin(within_200_ms(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "reconnect/after-a-refused-port",
             "The signer tries on while nobody listens, and is back within 3 s of the node's start.",
             source::SETUP,
             |bench| Box::pin(after_a_refused_port(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "reconnect/after-a-silent-validator",
             "The signer leaves a connection on which nothing comes, as when the node's host is gone without a word, and dials again.",
             source::LISTENER,
             |bench| Box::pin(after_a_silent_validator(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "reconnect/one-socket-at-a-time",
             "A signer whose handshake is not answered closes that socket before it dials again: nodes accept each that is left \
              behind and lose 5 s with it.",

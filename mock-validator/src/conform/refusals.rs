@@ -23,41 +23,50 @@ pub(super) fn hostile_cases() -> Vec<Case> {
 /// A node asks again up to 50 times, within its consensus, if a refusal is no answer.
 fn answered() -> Vec<Case> {
     vec![
-        Case::required(
+        Case::missed_blocks(
             "refusal/conflict-is-answered",
             "A conflict is answered with an error, and the connection stays up.",
             source::RETRY,
             |bench| Box::pin(conflict_is_answered(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "refusal/regression-is-answered",
             "A lower height, round or step is answered with an error, and the connection stays up.",
             source::RETRY,
             |bench| Box::pin(regression_is_answered(bench)),
         ),
-        Case::required(
+        Case::slashing(
             "refusal/vote-of-another-chain",
             "A vote of another chain is refused above all that was signed, and does not count as signed.",
             source::HANDLER,
             |bench| Box::pin(of_other_chain(bench, Step::Precommit)),
         ),
-        Case::required("refusal/proposal-of-another-chain", "So is a proposal.", source::HANDLER, |bench| {
-            Box::pin(of_other_chain(bench, Step::Proposal))
-        }),
-        Case::required(
+        Case::robustness(
+            "refusal/proposal-of-another-chain",
+            "So is a proposal.",
+            source::HANDLER,
+            |bench| Box::pin(of_other_chain(bench, Step::Proposal)),
+        ),
+        Case::robustness(
             "refusal/key-of-another-chain",
             "The public key is not shown for another chain.",
             source::HANDLER,
             |bench| Box::pin(key_of_other_chain(bench)),
         ),
-        Case::required(
+        Case::advisory(
+            "refusal/another-chain-is-answered",
+            "What is asked for another chain is answered with an error in its own arm: the node's log then says what is wrong.",
+            source::HANDLER,
+            |bench| Box::pin(another_chain_is_answered(bench)),
+        ),
+        Case::advisory(
             "refusal/extension-on-a-prevote",
             "A prevote with an extension is refused.",
             source::SIGN_VOTE,
             |bench| Box::pin(misplaced_extension(bench, Step::Prevote)),
         )
         .with_extensions(),
-        Case::required(
+        Case::advisory(
             "refusal/extension-on-a-nil-precommit",
             "A precommit for nil with an extension is refused.",
             source::SIGN_VOTE,
@@ -70,49 +79,49 @@ fn answered() -> Vec<Case> {
 /// CometBFT's own signer dies of some of these.
 fn survived() -> Vec<Case> {
     vec![
-        Case::required(
+        Case::robustness(
             "refusal/vote-of-unknown-type",
             "A vote whose type is neither prevote nor precommit is refused, and does no harm. A proposal's type is none.",
-            source::VALIDATE,
+            source::VOTE_TYPE,
             |bench| Box::pin(unknown_type(bench)),
         ),
-        Case::required(
+        Case::robustness(
             "refusal/block-hash-of-31-bytes",
             "A block hash that has neither 0 nor 32 bytes is refused, and does no harm.",
-            source::VALIDATE,
+            source::BLOCK_ID,
             |bench| Box::pin(odd_hash(bench, |block| &mut block.hash)),
         ),
-        Case::required(
+        Case::robustness(
             "refusal/parts-hash-of-33-bytes",
             "Neither does a hash of parts that has neither 0 nor 32 bytes.",
-            source::VALIDATE,
+            source::BLOCK_ID,
             |bench| Box::pin(odd_hash(bench, |block| &mut block.part_set_header.hash)),
         ),
-        Case::required(
+        Case::robustness(
             "refusal/request-without-a-vote",
             "A request for a vote that holds none is refused, and does no harm.",
             source::HANDLER,
             |bench| Box::pin(without_content(bench, 3)),
         ),
-        Case::required(
+        Case::robustness(
             "refusal/request-without-a-proposal",
             "A request for a proposal that holds none is refused, and does no harm.",
             source::HANDLER,
             |bench| Box::pin(without_content(bench, 5)),
         ),
-        Case::required(
+        Case::robustness(
             "refusal/unknown-message",
             "A message of a kind that does not exist does no harm.",
             source::HANDLER,
             |bench| Box::pin(harmless(bench, &[0x7a, 0x02, 0x08, 0x01])),
         ),
-        Case::required(
+        Case::robustness(
             "refusal/malformed-message",
             "Bytes in a frame that are no message do no harm.",
             source::PROTOIO,
             |bench| Box::pin(malformed(bench)),
         ),
-        Case::required(
+        Case::robustness(
             "refusal/answer-as-request",
             "An answer that comes as a request does no harm.",
             source::HANDLER,
@@ -130,14 +139,14 @@ fn survived() -> Vec<Case> {
 /// Ways to get a signature under a vote without asking for a vote.
 fn oracles() -> [Case; 2] {
     [
-        Case::required(
+        Case::slashing(
             "refusal/vote-as-raw-bytes",
             "`SignBytes` does not sign what is a conflicting vote: no node asks for such a thing.",
             "privval/file.go, SignBytes (v1.0)",
             |bench| Box::pin(vote_as_raw_bytes(bench)),
         )
         .of(Dialect::is_v1_or_later),
-        Case::required(
+        Case::slashing(
             "refusal/vote-as-extension",
             "An extension without replay protection is not signed if it is a conflicting vote.",
             "privval/file.go, signVote (v2.0.0-rc1)",
@@ -175,16 +184,29 @@ async fn of_other_chain(bench: &mut Bench, step: Step) -> Verdict {
     let height = bench.fresh();
     let above = bench.fresh();
     let request = bench.ask(above, 0, step);
-    bench.answers_refusal(&of_another_chain(&request)).await?;
+    bench.refuses(&of_another_chain(&request)).await?;
     let request = bench.ask(height, 0, step);
     bench.signs(&request).await?;
     Ok(())
 }
 
-async fn key_of_other_chain(bench: &mut Bench) -> Verdict {
-    let request = Message::PubKeyRequest(PubKeyRequest { chain_id: Text::from("some-other-chain") });
-    bench.answers_refusal(&request).await?;
+async fn another_chain_is_answered(bench: &mut Bench) -> Verdict {
+    let height = bench.fresh();
+    for step in [Step::Proposal, Step::Precommit] {
+        let request = bench.ask(height, 0, step);
+        bench.answers_refusal(&of_another_chain(&request)).await?;
+    }
+    bench.answers_refusal(&key_of_another_chain()).await?;
     Ok(())
+}
+
+async fn key_of_other_chain(bench: &mut Bench) -> Verdict {
+    bench.refuses(&key_of_another_chain()).await?;
+    Ok(())
+}
+
+fn key_of_another_chain() -> Message {
+    Message::PubKeyRequest(PubKeyRequest { chain_id: Text::from("some-other-chain") })
 }
 
 async fn misplaced_extension(bench: &mut Bench, step: Step) -> Verdict {
@@ -198,7 +220,7 @@ async fn misplaced_extension(bench: &mut Bench, step: Step) -> Verdict {
     if let Message::SignVoteRequest(request) = &mut extended {
         request.skip_extension_signing = false;
     }
-    bench.answers_refusal(&extended).await?;
+    bench.refuses(&extended).await?;
     bench.signs(&request).await?;
     Ok(())
 }

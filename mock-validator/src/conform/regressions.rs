@@ -7,52 +7,52 @@ use super::{Bench, source};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::required(
+        Case::slashing(
             "regression/height",
             "Nothing is signed at a lower height.",
             source::CHECK_HRS,
             |bench| Box::pin(below(bench, &[(-1, 0, Step::Precommit), (-1, 0, Step::Proposal)])),
         ),
-        Case::required(
+        Case::slashing(
             "regression/height-in-a-later-round",
             "Not in a later round of it either.",
             source::CHECK_HRS,
             |bench| Box::pin(below(bench, &[(-1, 9, Step::Precommit)])),
         ),
-        Case::required("regression/height-far-below", "Not far below either.", source::CHECK_HRS, |bench| {
+        Case::slashing("regression/height-far-below", "Not far below either.", source::CHECK_HRS, |bench| {
             Box::pin(far_below(bench))
         }),
-        Case::required(
+        Case::slashing(
             "regression/round",
             "Nothing is signed in an earlier round.",
             source::CHECK_HRS,
             |bench| Box::pin(below(bench, &[(0, 3, Step::Prevote), (0, 0, Step::Prevote)])),
         ),
-        Case::required(
+        Case::slashing(
             "regression/round-at-a-later-step",
             "Not at a later step of it either.",
             source::CHECK_HRS,
             |bench| Box::pin(below(bench, &[(0, 3, Step::Precommit)])),
         ),
-        Case::required(
+        Case::missed_blocks(
             "regression/step-to-the-proposal",
             "No proposal is signed after a vote of its round.",
             source::CHECK_HRS,
             |bench| Box::pin(below(bench, &[(0, 4, Step::Proposal)])),
         ),
-        Case::required(
+        Case::slashing(
             "regression/step-to-the-prevote",
             "No prevote is signed after the precommit of its round.",
             source::CHECK_HRS,
             |bench| Box::pin(prevote_after_precommit(bench)),
         ),
-        Case::required(
+        Case::slashing(
             "regression/what-was-signed-before",
             "What was signed before is not signed again once something above it is: it would be no repeat.",
             source::CHECK_HRS,
             |bench| Box::pin(what_was_signed_before(bench)),
         ),
-        Case::required(
+        Case::robustness(
             "regression/height-zero-and-negative",
             "Height 0 and negative heights are refused.",
             source::VALIDATE,

@@ -11,49 +11,49 @@ const VOTES: [Step; 2] = [Step::Prevote, Step::Precommit];
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::required(
+        Case::missed_blocks(
             "repeat/identical",
             "The same bytes asked again get the same signature: nodes ask up to 50 times.",
             source::RETRY,
             |bench| Box::pin(identical(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "repeat/vote-at-a-later-time",
             "A vote that differs in its time alone gets the first signature and the first time.",
             source::ONLY_TIME,
             |bench| Box::pin(votes_shifted(bench, 1)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "repeat/vote-at-an-earlier-time",
             "So does one with an earlier time.",
             source::ONLY_TIME,
             |bench| Box::pin(votes_shifted(bench, -1)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "repeat/proposal-at-another-time",
             "A proposal that differs in its time alone gets the first signature and the first time.",
-            "privval/file.go, checkProposalsOnlyDifferByTimestamp",
+            source::ONLY_TIME_PROPOSAL,
             |bench| Box::pin(proposal_shifted(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "repeat/nil-vote-at-another-time",
             "A vote for nil that differs in its time alone gets the first signature and the first time.",
             source::ONLY_TIME,
             |bench| Box::pin(nil_shifted(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "repeat/other-voter-index",
             "Who votes is not signed: another validator index or address is no conflict.",
             source::CANONICAL,
             |bench| Box::pin(other_voter_index(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "repeat/after-reconnect",
             "The answer is the same on the next connection.",
             source::RETRY,
             |bench| Box::pin(after_reconnect(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "repeat/after-a-refusal",
             "A refusal changes nothing: what was signed can be repeated after it.",
             source::SIGN_VOTE,

@@ -17,44 +17,51 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-fn with_its_state() -> [Case; 4] {
+fn with_its_state() -> [Case; 5] {
     [
-        Case::required(
+        Case::missed_blocks(
             "restart/repeat",
             "After SIGKILL and a restart the last signature can be had again, with its time.",
             source::SAVE_STATE,
             |bench| Box::pin(repeat(bench)),
         ),
-        Case::required(
+        Case::slashing(
             "restart/conflict",
             "After SIGKILL and a restart another block at the last place is refused.",
             source::SAVE_STATE,
             |bench| Box::pin(conflict_after(bench)),
         ),
-        Case::required(
+        Case::slashing(
             "restart/regression",
             "After SIGKILL and a restart nothing below the last signature is signed.",
             source::SAVE_STATE,
             |bench| Box::pin(regression(bench)),
         ),
-        Case::required(
+        Case::slashing(
             "restart/kill-in-mid-request",
             "A signer that is killed while it signs has signed one message at the most.",
             source::SAVE_STATE,
             |bench| Box::pin(kill_in_mid_request(bench)),
+        ),
+        Case::slashing(
+            "restart/synced",
+            "What was signed is on the disk before the signature leaves: SIGKILL takes nothing that was written, a power cut takes \
+             all that was not flushed.",
+            source::SYNC_STATE,
+            |bench| Box::pin(synced(bench)),
         ),
     ]
 }
 
 fn without_its_state() -> [Case; 4] {
     [
-        Case::required(
+        Case::slashing(
             "state/removed",
             "Without the file of its state a signer does not sign what could be a conflict: it refuses to start.",
             source::LOAD_STATE,
             |bench| Box::pin(tampered(bench, |state| fs::remove_file(state))),
         ),
-        Case::required(
+        Case::slashing(
             "state/truncated",
             "With half of the file of its state a signer refuses to start.",
             source::LOAD_STATE,
@@ -65,7 +72,7 @@ fn without_its_state() -> [Case; 4] {
                 }))
             },
         ),
-        Case::required(
+        Case::slashing(
             "state/emptied",
             "With an empty file a signer refuses to start: an empty file is what a power cut may leave.",
             source::LOAD_STATE,
@@ -147,6 +154,54 @@ async fn kill_in_mid_request(bench: &mut Bench) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// No disk that forgets is needed to see that nothing was flushed: it takes a flush for each signature at least.
+async fn synced(bench: &mut Bench) -> Verdict {
+    if !bench.restart_counted().await? {
+        bench.restart().await?;
+        bench.ready().await?;
+        return Err(Ended::Skipped("needs strace, which counts flushes"));
+    }
+    let signed = signs_some(bench).await;
+    let flushes = bench.process.as_mut().map_or(Ok(None), |process| process.end_counted());
+    bench.restart().await?;
+    bench.ready().await?;
+    let (signatures, flushes) = match (signed, flushes?) {
+        (None, _) => {
+            return Err(Ended::Skipped("the signer does not start under strace, which counts flushes"));
+        }
+        (Some(_), None) => {
+            return Err(Ended::Skipped(
+                "needs a --signer-cmd that is the signer, and none that has another start it",
+            ));
+        }
+        (Some(signatures), Some(flushes)) => (signatures, flushes),
+    };
+    bench.note(format!("{flushes} flushes for {signatures} signatures"));
+    match flushes < signatures {
+        true => Err(Failed::NotSynced { signatures, flushes }.into()),
+        false => Ok(()),
+    }
+}
+
+/// How many signatures it gave; `None` if it did not come, or gave none. Why some were not given is the matter of other cases.
+async fn signs_some(bench: &mut Bench) -> Option<u64> {
+    let limit = bench.limits.connect;
+    if !bench.dials_in(FIRST, limit).await {
+        return None;
+    }
+    let mut signatures = 0;
+    for _ in 0..20 {
+        let height = bench.fresh();
+        let request = bench.ask(height, 0, Step::Precommit);
+        if let Ok(answer) = bench.answer(&request).await
+            && let Ok(Answer::Signed(_)) = bench.check(&request, answer)
+        {
+            signatures += 1;
+        }
+    }
+    (signatures > 0).then_some(signatures)
 }
 
 /// How long a signer has to dial in that should not start.

@@ -34,7 +34,7 @@ pub struct Finding {
     pub rule: &'static str,
     /// Where the rule comes from.
     pub source: &'static str,
-    /// Whether it has to be kept.
+    /// What is at stake; of a case that failed, by how it did: the same vote with another time is no double sign.
     pub level: Level,
     /// How it ended.
     pub outcome: Outcome,
@@ -212,7 +212,8 @@ fn speaks_of_the_state(refusal: &str) -> bool {
 
 /// The height above the one that a refusal names, if that is not below what was asked.
 fn height_in(refusal: &str, asked: i64) -> Option<i64> {
-    let numbers = refusal.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse::<i64>().ok());
+    let numbers =
+        refusal.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse::<i64>().ok());
     numbers.filter(|number| *number >= asked).max()?.checked_add(1)
 }
 
@@ -235,16 +236,19 @@ async fn try_case(bench: &mut Bench, case: &Case) -> Finding {
             Err(failed) => Err(failed.into()),
         },
     };
+    let mut level = case.level;
     let outcome = match verdict {
         Ok(()) => Outcome::Passed,
         Err(Ended::Skipped(reason)) => Outcome::Skipped { reason: reason.into() },
         Err(Ended::Failed(failed)) => {
             // What it left behind is none of the next case's.
             bench.hang_up();
+            level = failed.level(case.level);
             Outcome::Failed { reason: failed.to_string() }
         }
     };
-    result(case, outcome, std::mem::take(&mut bench.notes), begin.elapsed())
+    let found = result(case, outcome, std::mem::take(&mut bench.notes), begin.elapsed());
+    Finding { level, ..found }
 }
 
 /// The validators that a case needs have their connections. One that was not asked for a while may have lost its.
@@ -285,7 +289,7 @@ impl Gone {
 }
 
 impl Summary {
-    /// Whether each required case that was tried has passed, and none was left out because the signer was gone.
+    /// Whether all that was tried has passed but for advisory cases, and nothing was left out because the signer was gone.
     pub fn is_conformant(&self) -> bool {
         self.gone_since.is_none() && !self.results.iter().any(Finding::breaks_conformance)
     }
@@ -295,6 +299,13 @@ impl Summary {
         let since = self.gone_since?;
         let at = self.results.iter().position(|finding| finding.id == since)?;
         Some((since, self.results.len() - at - 1))
+    }
+
+    /// How many cases passed, failed and were skipped, advisory ones aside.
+    pub fn count_required(&self) -> [usize; 3] {
+        let counts =
+            Level::ALL.into_iter().filter(|level| level.is_required()).map(|level| self.count(level));
+        counts.fold([0; 3], |[a, b, c], [passed, failed, skipped]| [a + passed, b + failed, c + skipped])
     }
 
     /// How many cases passed, failed and were skipped, of those with this level.
@@ -320,9 +331,9 @@ impl Finding {
         matches!(&self.outcome, Outcome::Skipped { reason } if reason.starts_with(NOT_TRIED))
     }
 
-    /// Whether a required rule is broken.
+    /// Whether something is at stake because of it.
     pub fn breaks_conformance(&self) -> bool {
-        self.level == Level::Required && matches!(self.outcome, Outcome::Failed { .. })
+        self.level.is_required() && matches!(self.outcome, Outcome::Failed { .. })
     }
 }
 

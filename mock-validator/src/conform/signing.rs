@@ -12,58 +12,61 @@ const STEPS: [Step; 3] = [Step::Proposal, Step::Prevote, Step::Precommit];
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::required(
+        Case::missed_blocks(
             "signing/all-steps",
             "Proposal, prevote and precommit are signed one after the other, at rising heights.",
             source::CHECK_HRS,
             |bench| Box::pin(all_steps(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "signing/nil-votes",
             "Votes for nil are signed as such: without a block id in the sign bytes.",
             source::CANONICAL,
             |bench| Box::pin(nil_votes(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "signing/rounds",
             "Later rounds of a height are signed, skipped ones left out.",
             source::CHECK_HRS,
             |bench| Box::pin(rounds(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "signing/skipped-steps",
             "A precommit is signed without a prevote before it, as nodes that lag ask.",
-            "consensus/state.go, addVote",
+            "consensus/state.go:2115, addVote (v0.38.26)",
             |bench| Box::pin(skipped_steps(bench)),
         ),
-        Case::required("signing/skipped-heights", "Heights may be left out.", source::CHECK_HRS, |bench| {
-            Box::pin(skipped_heights(bench))
-        }),
-        Case::required(
+        Case::missed_blocks(
+            "signing/skipped-heights",
+            "Heights may be left out.",
+            source::CHECK_HRS,
+            |bench| Box::pin(skipped_heights(bench)),
+        ),
+        Case::missed_blocks(
             "signing/proof-of-lock",
             "The proof-of-lock round of a proposal is part of what is signed, from -1 on.",
             source::CANONICAL,
             |bench| Box::pin(proof_of_lock(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "signing/many-parts",
             "The number of a block's parts is part of what is signed, up to 2^32 - 1.",
             source::CANONICAL,
             |bench| Box::pin(many_parts(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "signing/partial-block-id",
             "A block id is nil only if all of it is empty.",
             source::CANONICAL,
             |bench| Box::pin(partial_block_id(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "signing/timestamps",
             "Any time is signed as asked: Go's zero, the epoch, before it, single nanoseconds, the year 9999.",
             source::CANONICAL,
             |bench| Box::pin(timestamps(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "signing/earlier-time",
             "A later step may have an earlier time: clocks go back.",
             source::CHECK_HRS,

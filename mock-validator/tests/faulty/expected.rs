@@ -10,7 +10,7 @@ pub type Row = (Fault, Dialect, &'static str, &'static [&'static str]);
 pub const EXPECTED: &[Row] = &[
     (ShowsKeyInOldFormOnly, V1_0, "pubkey/form", &[]),
     (ShowsAnotherKeyAfterReconnect, V0_38, "pubkey/after-reconnect", &[]),
-    (ShowsKeyToAnyChain, V0_38, "refusal/key-of-another-chain", &[]),
+    (ShowsKeyToAnyChain, V0_38, "refusal/key-of-another-chain", &["refusal/another-chain-is-answered"]),
     (
         RefusesPrevoteAfterProposal,
         V0_38,
@@ -264,8 +264,14 @@ pub const EXPECTED: &[Row] = &[
         ],
     ),
     (ClosesOnRegression, V0_38, "refusal/regression-is-answered", &[]),
-    (SignsVoteOfOtherChain, V0_38, "refusal/vote-of-another-chain", &[]),
-    (SignsProposalOfOtherChain, V0_38, "refusal/proposal-of-another-chain", &[]),
+    (SignsVoteOfOtherChain, V0_38, "refusal/vote-of-another-chain", &["refusal/another-chain-is-answered"]),
+    (
+        SignsProposalOfOtherChain,
+        V0_38,
+        "refusal/proposal-of-another-chain",
+        &["refusal/another-chain-is-answered"],
+    ),
+    (ClosesOnOtherChain, V0_38, "refusal/another-chain-is-answered", &[]),
     (DiesOfVoteType, V0_38, "refusal/vote-of-unknown-type", &[]),
     (DiesOfBlockHash, V0_38, "refusal/block-hash-of-31-bytes", &[]),
     (DiesOfPartsHash, V0_38, "refusal/parts-hash-of-33-bytes", &[]),
@@ -385,6 +391,7 @@ pub const EXPECTED: &[Row] = &[
     (ForgetsBlockOnRestart, V0_38, "restart/conflict", &["restart/kill-in-mid-request"]),
     (ForgetsStepOnRestart, V0_38, "restart/regression", &["restart/conflict", "restart/kill-in-mid-request"]),
     (SavesAfterAnswering, V0_38, "restart/conflict", &["restart/regression"]),
+    (NeverFlushes, V0_38, "restart/synced", &[]),
     (BeginsAnewWithoutState, V0_38, "state/removed", &["situation/A4-state-wiped"]),
     (BeginsAnewWithHalfAState, V0_38, "state/truncated", &[]),
     (BeginsAnewWithEmptyState, V0_38, "state/emptied", &[]),

@@ -150,6 +150,7 @@ faults! {
     ForgetsBlockOnRestart,
     ForgetsStepOnRestart,
     SavesAfterAnswering,
+    NeverFlushes,
     BeginsAnewWithoutState,
     BeginsAnewWithHalfAState,
     BeginsAnewWithEmptyState,
@@ -157,6 +158,7 @@ faults! {
     // Under load.
     Slow,
     WrongAfterManySignatures,
+    ClosesOnOtherChain,
     // In situations.
     SulksAfterProposalConflict,
     SulksAfterManyRefusals,

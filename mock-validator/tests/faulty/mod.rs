@@ -29,11 +29,13 @@ pub struct Faulty {
     state: PathBuf,
     starts: u64,
     tasks: Vec<JoinHandle<()>>,
+    /// How often its state was flushed to the disk, as strace would count it.
+    flushes: Rc<Cell<u64>>,
 }
 
 impl Faulty {
     pub fn new(chain: &'static str, fault: Option<Fault>, places: Vec<Place>, state: PathBuf) -> Self {
-        Self { chain, fault, places, state, starts: 0, tasks: Vec::new() }
+        Self { chain, fault, places, state, starts: 0, tasks: Vec::new(), flushes: Rc::default() }
     }
 
     /// The consensus key.
@@ -47,7 +49,8 @@ impl Process for Faulty {
         self.kill();
         self.starts += 1;
         let (chain, fault, first) = (self.chain, self.fault, self.starts == 1);
-        let Some(rules) = Rules::load(chain, Self::key(), fault, self.state.clone(), first) else {
+        let (state, flushes) = (self.state.clone(), self.flushes.clone());
+        let Some(rules) = Rules::load(chain, Self::key(), fault, state, flushes, first) else {
             // It refuses to start, and says so in its log.
             return Ok(());
         };
@@ -76,5 +79,16 @@ impl Process for Faulty {
 
     fn state(&self) -> Option<&Path> {
         Some(&self.state)
+    }
+
+    fn start_counted(&mut self) -> io::Result<bool> {
+        self.flushes.set(0);
+        self.start()?;
+        Ok(true)
+    }
+
+    fn end_counted(&mut self) -> io::Result<Option<u64>> {
+        self.kill();
+        Ok(Some(self.flushes.get()))
     }
 }

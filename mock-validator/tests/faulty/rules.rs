@@ -1,7 +1,9 @@
 //! FilePV's rules, with a place for each fault.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use data_encoding::HEXLOWER;
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -61,6 +63,7 @@ pub struct Rules {
     out_of_step: bool,
     repeated: bool,
     starts_anew: bool,
+    flushes: Rc<Cell<u64>>,
 }
 
 impl Rules {
@@ -70,6 +73,7 @@ impl Rules {
         key: SigningKey,
         fault: Option<Fault>,
         file: PathBuf,
+        flushes: Rc<Cell<u64>>,
         first: bool,
     ) -> Option<Self> {
         let mut rules = Self {
@@ -90,6 +94,7 @@ impl Rules {
             out_of_step: false,
             repeated: false,
             starts_anew: !first,
+            flushes,
         };
         if first {
             rules.save();
@@ -124,6 +129,7 @@ impl Rules {
             );
         }
         let saved = fs::write(&self.file, text + "end\n");
+        self.flushes.set(self.flushes.get() + u64::from(!self.has(Fault::NeverFlushes)));
         self.unsaved = saved.is_err();
     }
 
@@ -170,6 +176,7 @@ impl Rules {
             }
             Message::PubKeyRequest(asked) => match self.fault {
                 Some(Fault::ShowsKeyToAnyChain) => Ok(self.public_key()),
+                Some(Fault::ClosesOnOtherChain) if !asked.chain_id.is(self.chain) => Err(Trouble::Closes),
                 _ if asked.chain_id.is(self.chain) => Ok(self.public_key()),
                 _ => Ok(Message::PubKeyResponse(PubKeyResponse::refused(error("wrong chain")))),
             },
@@ -258,6 +265,9 @@ impl Rules {
             Some(Fault::SignsProposalOfOtherChain) => !is_at && is_proposal,
             _ => false,
         };
+        if !own_chain && self.has(Fault::ClosesOnOtherChain) {
+            return Err(Trouble::Closes);
+        }
         if !own_chain && !takes_chain {
             return Err(Trouble::Refused("wrong chain"));
         }

@@ -14,57 +14,57 @@ use crate::node::{Answer, Blocks, Requests, Verifier};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::required(
+        Case::missed_blocks(
             "situation/C1-replay-of-a-height",
             "A node that was killed asks for its whole height again, oldest first, at new times: what is below is refused, the \
              last is repeated, and the next height is signed.",
             source::REPLAY,
             |bench| Box::pin(replay_of_a_height(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "situation/C2-signed-but-not-logged",
             "A node that died before it had logged its vote asks for it again at a new time.",
             source::REPLAY,
             |bench| Box::pin(signed_but_not_logged(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "situation/C3-honest-conflict",
             "A node that died after its proposal makes another block: that is refused, and the nil precommit of the round signed.",
-            "consensus/state.go, defaultDecideProposal",
+            source::PROPOSE,
             |bench| Box::pin(honest_conflict(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "situation/C4-stale-proposal",
             "A node that died after its proposal proposes the same block at a new time: there is no second signature of it.",
-            "consensus/state.go, defaultDecideProposal",
+            source::PROPOSE,
             |bench| Box::pin(stale_proposal(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "situation/C5-death-after-the-commit",
             "A node that died when its block was saved asks for nothing again, and the next height is signed.",
             source::REPLAY,
             |bench| Box::pin(death_after_the_commit(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "situation/C6-after-block-sync",
             "A node that caught up by block sync goes on far above, in any step.",
-            "blocksync/reactor.go, SwitchToConsensus",
+            "blocksync/reactor.go:507, SwitchToConsensus (v0.38.26)",
             |bench| Box::pin(after_block_sync(bench)),
         ),
-        Case::required(
+        Case::slashing(
             "situation/C7-lost-log",
             "A node that lost its log asks for many lower heights, and gets nothing until it is past the last signature.",
-            "consensus/wal.go, repairWalFile",
+            "consensus/state.go:2614, repairWalFile (v0.38.26)",
             |bench| Box::pin(lost_log(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "situation/C8-replay-with-another-extension",
             "A replayed precommit with another extension gets its old signature, and a signature of the new extension.",
             source::SIGN_VOTE,
             |bench| Box::pin(replay_with_another_extension(bench)),
         )
         .with_extensions(),
-        Case::required(
+        Case::missed_blocks(
             "situation/C9-socket-file-made-anew",
             "A node that was killed has its unix socket removed and made anew: the signer dials the new one.",
             "libs/net; the node does not remove the file itself",

@@ -15,58 +15,58 @@ use crate::node::{Answer, Blocks, Requests, Verifier};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::required(
+        Case::missed_blocks(
             "situation/L1-refusal-then-next-step",
             "A refusal is not asked again; the next step is, on the same connection, and is signed.",
             source::RETRY,
             |bench| Box::pin(refusal_then_next_step(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "situation/L2-fifty-tries",
             "The same bytes are asked up to 50 times in a row.",
             source::RETRY,
             |bench| Box::pin(fifty_tries(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "situation/L3-answer-lost",
             "A connection that closes with the answer is followed by the same bytes on the next one, some 200 ms later.",
             source::RETRY,
             |bench| Box::pin(answer_lost(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "situation/L4-asked-again-while-it-signs",
             "A request that took too long is asked again on a new connection while the old one may still be under way: \
              they must not race.",
             source::ENDPOINT,
             |bench| Box::pin(asked_again_while_it_signs(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "situation/L5-signer-restarted-between-heights",
             "A signer that was restarted gets the held request on its new connection, and signs it.",
             source::LISTENER,
             |bench| Box::pin(signer_restarted(bench)),
         )
         .needs(&[Need::Command]),
-        Case::required(
+        Case::missed_blocks(
             "situation/L6-out-of-step",
             "After an undecodable message nodes keep the connection until a ping fails, then ask on a new one.",
             source::ENDPOINT,
             |bench| Box::pin(out_of_step(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "situation/L7-left-in-the-backlog",
             "Nodes accept when they need a connection: a signer may wait in the queue, and is served then.",
             source::LISTENER,
             |bench| Box::pin(left_in_the_backlog(bench)),
         ),
-        Case::required(
+        Case::missed_blocks(
             "situation/L8-shape-of-answers",
             "A whole round with extensions on: an extension signature on the precommit for a block, and nowhere else.",
             source::SIGN_AND_CHECK,
             |bench| Box::pin(shape_of_answers(bench)),
         )
         .with_extensions(),
-        Case::required(
+        Case::missed_blocks(
             "situation/L9-noise",
             "A height is signed over noise://, where both ends know each other.",
             "privval/noise (v0.40)",

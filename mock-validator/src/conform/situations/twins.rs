@@ -14,28 +14,28 @@ use crate::node::probes::{conflict, nil};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::required(
+        Case::missed_blocks(
             "situation/A1-two-nodes-with-one-key",
             "Two nodes with one key ask for the same at different times, out of step with each other: one signature and one time.",
             source::ONLY_TIME,
             |bench| Box::pin(two_nodes(bench)),
         )
         .needs(&[Need::SecondValidator]),
-        Case::required(
+        Case::slashing(
             "situation/A2-partitioned-twins",
             "Twins that see different blocks ask for both, prevote and precommit: one of each is signed.",
             source::CHECK_HRS,
             |bench| Box::pin(partitioned_twins(bench)),
         )
         .needs(&[Need::SecondValidator]),
-        Case::required(
+        Case::slashing(
             "situation/A3-twin-on-an-old-state",
             "A twin that is behind is refused, height for height, while the other is served.",
             source::CHECK_HRS,
             |bench| Box::pin(twin_on_an_old_state(bench)),
         )
         .needs(&[Need::SecondValidator]),
-        Case::required(
+        Case::slashing(
             "situation/A4-state-wiped",
             "A signer whose state was wiped refuses to start, or to sign: it does not begin anew.",
             source::LOAD_STATE,

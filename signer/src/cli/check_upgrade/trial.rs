@@ -109,7 +109,7 @@ impl Trial {
             };
             Broken { case: finding.id, rule: finding.rule, reason }
         });
-        let [kept, ..] = summary.count(conform::Level::Required);
+        let [kept, ..] = summary.count_required();
         Self { chain: chain.id.to_string(), tried_as, kept, broken: broken.collect(), impossible: None }
     }
 }
