@@ -34,9 +34,7 @@ pub enum InvalidDialect {
     #[error("`{0}` is amino (tendermint v0.33 or older), which is not supported: v0.34 is the oldest")]
     Amino(String),
     /// No release's name.
-    #[error(
-        "`{0}` is no protocol version: use `auto`, or one of v0.34, v0.37, v0.38, v0.39, v0.40, v1.0, v2.0-rc"
-    )]
+    #[error("`{0}` is no protocol version: use one of v0.34, v0.37, v0.38, v0.39, v0.40, v1.0, v2.0-rc")]
     Unknown(String),
 }
 
@@ -211,19 +209,24 @@ impl fmt::Display for Recognised {
 impl FromStr for Dialect {
     type Err = InvalidDialect;
 
+    /// A release line or a release of it, with or without `v`: `v0.38`, `0.38`, `v0.38.17`.
     fn from_str(text: &str) -> Result<Self, InvalidDialect> {
-        Ok(match text {
-            "v0.34" => Self::V0_34,
-            "v0.37" => Self::V0_37,
-            "v0.38" => Self::V0_38,
-            "v0.39" => Self::V0_39,
-            "v0.40" => Self::V0_40,
-            "v1" | "v1.0" => Self::V1_0,
-            "v2" | "v2.0" | "v2.0-rc" | "v2.0-rc1" | "v2.0.0-rc1" => Self::V2_0,
-            "legacy" | "amino" | "v0.31" | "v0.32" | "v0.33" => {
-                return Err(InvalidDialect::Amino(text.into()));
-            }
-            other => return Err(InvalidDialect::Unknown(other.into())),
+        let numbers = text.strip_prefix('v').unwrap_or(text);
+        // What follows a hyphen names a candidate or a build of that release.
+        let mut parts = numbers.split_once('-').map_or(numbers, |(numbers, _)| numbers).split('.');
+        let mut next = || parts.next().map(|part| part.parse::<u16>().ok());
+        let line = (next(), next().unwrap_or(Some(0)), next().unwrap_or(Some(0)), next());
+        Ok(match line {
+            (Some(Some(0)), Some(34), Some(_), None) => Self::V0_34,
+            (Some(Some(0)), Some(37), Some(_), None) => Self::V0_37,
+            (Some(Some(0)), Some(38), Some(_), None) => Self::V0_38,
+            (Some(Some(0)), Some(39), Some(_), None) => Self::V0_39,
+            (Some(Some(0)), Some(40), Some(_), None) => Self::V0_40,
+            (Some(Some(1)), Some(0), Some(_), None) => Self::V1_0,
+            (Some(Some(2)), Some(0), Some(_), None) => Self::V2_0,
+            (Some(Some(0)), Some(1..=33), Some(_), None) => return Err(InvalidDialect::Amino(text.into())),
+            _ if matches!(text, "legacy" | "amino") => return Err(InvalidDialect::Amino(text.into())),
+            _ => return Err(InvalidDialect::Unknown(text.into())),
         })
     }
 }
@@ -259,5 +262,18 @@ mod tests {
             assert_eq!(dialect.to_string().parse(), Ok(dialect));
         }
         assert!(matches!("v0.33".parse::<Dialect>(), Err(InvalidDialect::Amino(_))));
+        for (name, dialect) in [
+            ("0.38", Dialect::V0_38),
+            ("v0.38.17", Dialect::V0_38),
+            ("1.0", Dialect::V1_0),
+            ("v1", Dialect::V1_0),
+            ("v1.0.1", Dialect::V1_0),
+            ("v2.0.0-rc1", Dialect::V2_0),
+        ] {
+            assert_eq!(name.parse(), Ok(dialect), "{name}");
+        }
+        for name in ["auto", "", "v", "v0.35", "v1.1", "v0.38.x", "v1.0.0.0", "v-1"] {
+            assert!(matches!(name.parse::<Dialect>(), Err(InvalidDialect::Unknown(_))), "{name}");
+        }
     }
 }

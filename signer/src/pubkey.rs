@@ -126,17 +126,24 @@ pub struct PublicKeyError;
 /// A prefix that bech32 does not allow.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "`{prefix}` is no bech32 prefix: use 1 to 40 lower-case letters and digits, as in `cosmosvalconspub`"
+    "`{prefix}` is no bech32 prefix: use 1 to 40 characters without blanks and upper case, as in `cosmosvalconspub`"
 )]
 pub struct PrefixError {
     prefix: String,
 }
 
+/// Whether addresses and keys can be shown under a prefix.
+///
+/// # Errors
+/// If `prefix` is no bech32 prefix.
+pub fn check_prefix(prefix: &str) -> Result<(), PrefixError> {
+    bech32(prefix, &[0; 37]).map(drop)
+}
+
 fn bech32(prefix: &str, data: &[u8]) -> Result<String, PrefixError> {
-    // Bech32 itself allows 83 characters, mixed with most of ASCII; no chain uses more than this, and a longer one
-    // would not leave room for a key within bech32's 90 characters anyway.
+    // Bech32 itself allows 83 characters; a longer one than this would not leave room for a key within bech32's 90.
     let ordinary = (1..=40).contains(&prefix.len())
-        && prefix.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        && prefix.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase());
     let error = || PrefixError { prefix: prefix.to_owned() };
     if !ordinary {
         return Err(error());

@@ -24,6 +24,7 @@ use crate::config::{ChainConfig, Config, KeyConfig, PinnedPeer, ThresholdConfig,
 use crate::link::{Link, LinkSettings, Protection};
 use crate::ops::private_file::{self, PrivateFileError};
 use crate::ops::secret_source::SecretError;
+use crate::ops::told::told;
 use crate::pubkey::PublicKey;
 use crate::record::{Opener, Record, RecordError};
 use crate::seams::Seams;
@@ -253,7 +254,8 @@ impl Signer {
         self.watch_chain(spawn_local(chain.run(queue)), &config.id);
         tracing::info!(%chain_id, %public_key, last_signed = %watermark, "serving chain {chain_id}, last signed h/r/s {watermark}");
         if let Err(waits_for) = ready {
-            tracing::warn!(%chain_id, "nothing is signed yet: {waits_for}");
+            let (what, hint) = told(&waits_for.to_string());
+            tracing::warn!(%chain_id, hint, "nothing is signed yet: {what}");
         }
         let key = vault.map_or(RunningKey::Device, RunningKey::Vault);
         self.chains.insert(config.id.clone(), RunningChain { handle, key, config: config.clone() });
@@ -334,7 +336,8 @@ impl Signer {
             if let Ended::Chain(id, why) = ended
                 && self.chains.remove(&id).is_some()
             {
-                tracing::error!(chain_id = %id, "chain {id} has stopped: {why}");
+                let (what, hint) = told(&why.0);
+                tracing::error!(chain_id = %id, hint, "chain {id} has stopped: {what}");
                 let (orphans, others) = self.links.drain(..).partition(|link| link.config.chain_id == id);
                 self.links = others;
                 self.stopped.insert(id);
@@ -371,7 +374,11 @@ impl Signer {
             report.push(format!("chain `{}`: another state_file, key or group needs a restart", new.id));
         }
         match running.handle.reload(new.rules) {
-            Ok(()) => running.config.rules = new.rules,
+            Ok(()) => {
+                let changed = running.config.rules.changes(new.rules);
+                report.extend(changed.into_iter().map(|change| format!("chain `{}`: {change}", new.id)));
+                running.config.rules = new.rules;
+            }
             Err(error) => report.push(format!("chain `{}` keeps its rules: {error}", new.id)),
         }
     }

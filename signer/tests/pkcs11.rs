@@ -129,7 +129,7 @@ fn signs_for_a_node_and_refuses_a_double_sign() {
         let public_key = HEXLOWER.encode(token.home.public_key(CHAIN).as_bytes());
         assert!(check.contains(&format!("key {public_key}")), "{check}");
         let signer = token.start();
-        signer.logs("key 0x0000 is there").await;
+        signer.logs("key label `consensus` and id `01` is there").await;
         let mut conversation = node.converse(CHAIN).await;
         assert_eq!(conversation.shows_key().await, token.home.public_key(CHAIN));
         for height in 1..10 {
@@ -155,7 +155,7 @@ fn a_worker_that_hangs_or_dies_is_replaced_and_ends_with_its_signer() {
         let token = Token::new(&node.addr());
         token.make_record();
         let mut signer = token.start();
-        let mut conversation = node.converse_once(CHAIN, &signer, "key 0x0000 is there").await;
+        let mut conversation = node.converse_once(CHAIN, &signer, "key label `consensus` and id `01` is there").await;
         let first = worker_of(&signer).await;
         // It has the PIN, so it keeps its memory out of swap as the signer does.
         let locked = |process: &str| {
@@ -195,7 +195,7 @@ fn a_token_taken_away_and_put_back_signs_again() {
         let token = Token::new(&node.addr());
         token.make_record();
         let signer = token.start();
-        let mut conversation = node.converse_once(CHAIN, &signer, "key 0x0000 is there").await;
+        let mut conversation = node.converse_once(CHAIN, &signer, "key label `consensus` and id `01` is there").await;
         let (there, away) = (token.home.path("tokens"), token.home.path("away"));
         fs::rename(&there, &away).expect("taken away");
         let request = conversation.request(2, 0, Step::Prevote);
@@ -243,18 +243,18 @@ fn a_key_deleted_under_a_running_signer_is_waited_for_and_nothing_is_recorded_fo
         let token = Token::new(&node.addr());
         token.make_record();
         let signer = token.start();
-        let mut conversation = node.converse_once(CHAIN, &signer, "key 0x0000 is there").await;
+        let mut conversation = node.converse_once(CHAIN, &signer, "key label `consensus` and id `01` is there").await;
         delete(&token, "consensus");
         let first = conversation.request(2, 0, Step::Prevote);
         let error = conversation.refuses(&first).await.description.to_string();
         assert!(error.contains("there is no Ed25519 key with label `consensus` and id `01`"), "{error}");
-        signer.logs("key 0x0000: there is no Ed25519 key").await;
+        signer.logs("key label `consensus` and id `01`: there is no Ed25519 key").await;
         assert_eq!(token.home.watermark(CHAIN), (2, 0, 2));
-        let words = "key 0x0000: there is no Ed25519 key with label `consensus`";
+        let words = "key label `consensus` and id `01`: there is no Ed25519 key with label `consensus`";
         conversation.records_nothing(&token.home, CHAIN, words).await;
         let file = format!("{CHAIN}.key");
         token.pkcs11(&["keys", "import", &file, "--label", "consensus"]).must_succeed();
-        signer.logs_again("key 0x0000 is there").await;
+        signer.logs_again("key label `consensus` and id `01` is there").await;
         conversation.signs(&first).await;
         conversation.signs_prevote(3).await;
     });
@@ -271,12 +271,12 @@ fn a_wrong_pin_is_tried_once() {
         let mut command = token.home.command(&["start", "-c", "monosign.toml", "--log-level", "trace"]);
         command.env("SOFTHSM2_CONF", token.conf());
         let signer = Signer::start(command, token.home.path("log"));
-        signer.logs("it refuses the password: it is asked nothing more").await;
+        signer.logs("the token refuses the PIN: it is asked nothing more").await;
         let mut conversation = node.converse(CHAIN).await;
         for height in 1..4 {
             let request = conversation.request(height, 0, Step::Prevote);
             let error = conversation.refuses(&request).await.description.to_string();
-            assert!(error.contains("refuses the password"), "{error}");
+            assert!(error.contains("refuses the PIN") && error.contains("hint: correct the PIN"), "{error}");
         }
         assert_eq!(token.asked_for("C_Login") - before, 1, "each attempt counts, whichever worker makes it");
         assert_eq!(signer.log().matches("ERROR device").count(), 1);
@@ -292,7 +292,7 @@ fn what_a_library_prints_and_reads_is_not_taken_for_its_worker_and_does_not_floo
         let token = Token::chatty(&node.addr());
         token.make_record();
         let signer = token.start();
-        let mut conversation = node.converse_once(CHAIN, &signer, "key 0x0000 is there").await;
+        let mut conversation = node.converse_once(CHAIN, &signer, "key label `consensus` and id `01` is there").await;
         for height in 2..30 {
             conversation.signs_prevote(height).await;
         }
@@ -450,7 +450,7 @@ fn signs_for_validators_of_every_release() {
         let token = Token::new(&node.addr());
         token.make_record();
         let signer = token.start();
-        signer.logs("key 0x0000 is there").await;
+        signer.logs("key label `consensus` and id `01` is there").await;
         node.is_served_in_every_dialect(CHAIN).await;
     });
 }

@@ -147,6 +147,7 @@ async fn state(record: &Record, vault: &Vault) -> String {
         sign_bytes: watermark.signed.as_ref().map(|signed| signed.sign_bytes.clone()),
         signature,
         block: None,
+        above: None,
     };
     state.write(StateDialect::CometBft).expect("a state")
 }

@@ -1,11 +1,14 @@
 //! `mock-validator compare`.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io};
 
 use anyhow::Context as _;
 use monosign_reports::Report;
+
+use super::unread::Unread;
 
 /// Arguments of `mock-validator compare`.
 #[derive(clap::Args)]
@@ -37,7 +40,12 @@ fn compare(args: &Compare) -> anyhow::Result<()> {
     let page = Report::side_by_side(&args.title, &reports);
     let written: io::Result<()> = fs::write(&args.output, page);
     written.with_context(|| format!("cannot write `{}`", args.output.display()))?;
-    println!("{} reports side by side: {}", reports.len(), args.output.display());
+    writeln!(
+        Unread::new(io::stdout()),
+        "{} reports side by side: {}",
+        reports.len(),
+        args.output.display()
+    )?;
     Ok(())
 }
 

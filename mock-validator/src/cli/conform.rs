@@ -19,6 +19,7 @@ use monosign_reports::{Report, Status, Suite};
 use super::identity::identity;
 use super::key_file;
 use super::table;
+use super::unread::Unread;
 use super::values::{public_key, random, seconds, wall_clock};
 
 /// Arguments of `mock-validator conform`.
@@ -98,7 +99,7 @@ pub(crate) fn run(args: Conform) -> ExitCode {
 }
 
 fn list(args: &Conform) -> anyhow::Result<bool> {
-    let mut out = io::stdout().lock();
+    let mut out = Unread::new(io::stdout().lock());
     for case in conform::cases().iter().filter(|case| case.is_for(args.dialect)) {
         let Case { id, rule, source, level, .. } = case;
         writeln!(out, "{id} ({})\n    {rule}\n    {source}", level.name())?;
@@ -115,7 +116,7 @@ impl Conform {
     fn run(self) -> anyhow::Result<bool> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let mut out = io::stdout().lock();
+            let mut out = Unread::new(io::stdout().lock());
             let mut doors: Vec<Box<dyn Door>> = Vec::new();
             let identity = identity(self.identity.as_deref())?;
             let mut addresses = Vec::new();

@@ -6,4 +6,5 @@ mod identity;
 mod key_file;
 pub(crate) mod run;
 mod table;
+mod unread;
 mod values;

@@ -10,6 +10,7 @@ use mock_validator::show::{Options, ShowError, show};
 use monosign_protocol::{ChainId, Dialect, Height};
 
 use super::identity::identity;
+use super::unread::Unread;
 use super::values::{public_key, random, seconds, wall_clock};
 
 /// Arguments of `mock-validator run`.
@@ -70,10 +71,11 @@ impl Run {
                 .await
                 .with_context(|| format!("listening on `{}`; is another process there?", self.listen))?;
             let options = self.options()?;
+            let mut out = Unread::new(io::stdout().lock());
             if matches!(Transport::from(listener.address()), Transport::Noise { .. }) {
-                println!("the signer has to dial {}", listener.address().as_dialed(&options.identity));
+                writeln!(out, "the signer has to dial {}", listener.address().as_dialed(&options.identity))?;
             }
-            show(&listener, options, &mut io::stdout().lock()).await?;
+            show(&listener, options, &mut out).await?;
             Ok(())
         })
     }

@@ -25,6 +25,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
+use monosign::ops::unread::Unread;
 use monosign_protocol::Dialect;
 
 use crate::jobs::{self, Runner};
@@ -90,7 +91,7 @@ impl Verdict {
 /// Runs the command line of this process and says how it ended.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli, &world::run, &mut std::io::stdout()) {
+    match run(cli, &world::run, &mut Unread::new(std::io::stdout())) {
         Ok(Verdict::Held) => ExitCode::SUCCESS,
         Ok(Verdict::Violated) => ExitCode::from(1),
         Err(error) => {

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use monosign_protocol::{ChainId, Hrs};
+use tracing::field::display;
 
 use super::SignError;
 use crate::guard::Refusal;
 use crate::ops::log_limit::SIGNED;
+use crate::ops::told::told;
 
 /// What was decided, made into text only after the answer is out.
 pub(super) struct Event {
@@ -105,12 +107,31 @@ fn log_refused(chain_id: &ChainId, peer: &str, subject: &Subject, error: &SignEr
             %chain_id, peer, height, round, step, kind, block_id, result, reason, latency_us,
             "attempted double sign {what}: refused, another message was signed there"
         ),
-        SignError::Refused(_) => tracing::warn!(
-            %chain_id, peer, height, round, step, kind, block_id, result, reason, latency_us, "refused {what}: {error}"
+        SignError::Refused(refusal) => tracing::warn!(
+            %chain_id, peer, height, round, step, kind, block_id, result, reason, latency_us, hint = hint_of(refusal).map(display),
+            "refused {what}: {error}"
         ),
-        _ => tracing::error!(
-            %chain_id, peer, height, round, step, kind, block_id, result, reason, latency_us, "failed to sign {what}: {error}"
+        _ => {
+            let (error, hint) = told(&error.to_string());
+            tracing::error!(
+                %chain_id, peer, height, round, step, kind, block_id, result, reason, latency_us, hint,
+                "failed to sign {what}: {error}"
+            );
+        }
+    }
+}
+
+/// The heights of a chain that has just begun, however many of them a validator has missed.
+const YOUNG: i64 = 100;
+
+/// What a refusal may mean that nobody thinks of who reads it.
+fn hint_of(refusal: &Refusal) -> Option<&'static str> {
+    match refusal {
+        Refusal::HeightRegression { asked, last } if asked.height.0 <= YOUNG && last.0 > YOUNG => Some(
+            "if the chain begins anew under its old id, its operators said so: see \"A chain that begins anew\" in the README. \
+             Otherwise the node has lost its blocks, and signs again when it has caught up",
         ),
+        _ => None,
     }
 }
 

@@ -62,6 +62,24 @@ pub struct Rules {
     pub raw: RawSigning,
 }
 
+impl Rules {
+    /// What is different in `new`, by the names of the settings.
+    pub fn changes(self, new: Self) -> Vec<String> {
+        let limit = |rules: Self| match rules.jump_limit {
+            JumpLimit::Off => "0, no limit".to_owned(),
+            JumpLimit::Heights(heights) => heights.to_string(),
+        };
+        let raw = |rules: Self| {
+            let RawSigning { sign_bytes, celestia_raw_bytes, non_rp_extensions } = rules.raw;
+            [sign_bytes, celestia_raw_bytes, non_rp_extensions].map(|on| on.to_string())
+        };
+        let settings = ["max_height_jump", "sign_bytes", "sign_raw_bytes", "sign_non_rp_extensions"];
+        let [before, now] = [self, new].map(|rules| std::iter::once(limit(rules)).chain(raw(rules)));
+        let changed = settings.into_iter().zip(before.zip(now)).filter(|(_, (before, now))| before != now);
+        changed.map(|(setting, (before, now))| format!("{setting} is {now} now, and was {before}")).collect()
+    }
+}
+
 /// The owner of one chain's guard, record and key.
 pub struct Chain {
     id: ChainId,

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use monosign_protocol::{Height, Round, Step};
 
 use super::Failure;
-use crate::backend::softsign::unlock::KeyFileError;
-use crate::chain::jump_allowance_path;
+use crate::backend::softsign::unlock::{KeyFileError, is_plain};
 use crate::config::ChainConfig;
 use crate::guard::Watermark;
 use crate::import::state::{ForeignState, StateDialect, StateError};
@@ -406,12 +405,20 @@ pub(super) fn something_to_import(chain: &ChainConfig, has_floor: bool) -> Optio
     Some(Failure::for_safety(format!("no record is made: {}\nhint: {hint}", lies_at(&path, &there))))
 }
 
-/// Leave to jump that is not used up, and where it lies.
-pub(super) fn allowed_jump(chain: &ChainConfig) -> Option<(PathBuf, i64)> {
-    let Lying::Record(_, watermark) = Lying::at(&chain.record) else { return None };
-    let path = jump_allowance_path(&chain.record);
-    let height: i64 = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
-    (height > watermark.height.0).then_some((path, height))
+/// What there is to say of a plain key that is allowed, or of leave that is of no use.
+pub(super) fn plaintext(chain: &ChainConfig) -> Option<String> {
+    let source = chain.key.softsign().filter(|source| source.allow_plaintext)?;
+    let path = source.path.display();
+    match is_plain(&source.path)? {
+        true => Some(format!(
+            "the key is not encrypted, and whoever reads {path} can sign\nhint: `monosign softsign import {0} --output {0}.age` encrypts \
+             it; then `path = \"{path}.age\"`",
+            shell(&source.path)
+        )),
+        false => Some(format!(
+            "allow_plaintext_key is set, and {path} is encrypted: the setting can go, and should: it would let a plain file in"
+        )),
+    }
 }
 
 /// Why a record is not signed from: the state that tmkms keeps in this directory is above it.
@@ -516,6 +523,22 @@ pub(super) fn to_import(chain: &ChainConfig) -> Result<PathBuf, Failure> {
                 shell(higher.0)
             )))
         }
+    }
+}
+
+/// A file that was named, and is no state that can be taken over.
+pub(super) fn of_state(chain: &ChainConfig, file: &Path, error: &StateError) -> Failure {
+    let path = file.display();
+    match error {
+        StateError::Ambiguous | StateError::OtherDialect { .. } | StateError::UnknownDialect { .. } => {
+            Failure::new(format!("`{path}`: {error}"))
+        }
+        _ => Failure::new(format!(
+            "`{path}`: {}\nhint: take it from the other signer again, unchanged; if that is lost too, `{} --height H` with a \
+             height that this validator has certainly not signed",
+            first_line(&error.to_string()),
+            command(chain, "state init")
+        )),
     }
 }
 

@@ -11,6 +11,7 @@ use clap::Args;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
+use super::leave::Leave;
 use super::yubihsm::options;
 use super::{ConfigArgs, Failure, advice, block_on, custody, unlock_env};
 use crate::backend::BackendError;
@@ -198,19 +199,14 @@ fn check_key(chain: &ChainConfig, chains: &[ChainConfig], report: &mut Report<'_
             check_lock(chain, &seams, report)?;
         }
     }
-    if let Some((path, height)) = advice::allowed_jump(chain) {
-        let path = advice::shell(&path);
-        let text = format!(
-            "chain {id}: requests may jump to height {height}, as was allowed: `rm {path}` takes it back"
-        );
-        report.line(Finding::Warning, text)?;
+    if let Some(leave) = Leave::of(chain) {
+        report.line(Finding::Warning, format!("chain {id}: {}", leave.told()))?;
     }
     if let Some(failure) = advice::something_above(chain) {
         report.line(Finding::Unsafe, format!("chain {id}: {}", failure.text()))?;
     }
-    if chain.key.softsign().is_some_and(|source| source.allow_plaintext) {
-        let text = format!("chain {id}: the key is not encrypted: `monosign softsign import` encrypts it");
-        report.line(Finding::Warning, text)?;
+    if let Some(told) = advice::plaintext(chain) {
+        report.line(Finding::Warning, format!("chain {id}: {told}"))?;
     }
     Ok(())
 }

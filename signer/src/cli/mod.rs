@@ -12,6 +12,7 @@ mod custody;
 mod demo;
 mod device_key;
 mod init;
+mod leave;
 mod man;
 mod pkcs11;
 mod pubkey;
@@ -20,7 +21,9 @@ pub mod softsign;
 mod start;
 mod state;
 mod threshold;
+mod tmkms;
 mod unlock;
+mod version;
 mod worker;
 mod yubihsm;
 
@@ -36,6 +39,7 @@ use tokio::runtime::LocalOptions;
 use crate::backend::softsign::unlock::UnlockEnv;
 use crate::config::{ChainConfig, Config, ConfigError, ThresholdConfig};
 use crate::ops::private_file::PrivateFileError;
+use crate::ops::unread::Unread;
 use crate::ops::{process, redact};
 use crate::record::RecordError;
 use crate::seams::StdDisk;
@@ -181,8 +185,9 @@ pub fn main() -> ExitCode {
         // As well as may be. Whether it is of use, `start` says: other commands end before long.
         let _ = (process::harden(), process::lock_memory());
     }
-    match output(&cli.command).map_err(Failure::from).and_then(|mut out| {
-        let done = run(cli, &mut *out);
+    match output(&cli.command).map_err(Failure::from).and_then(|out| {
+        let mut out = Unread::new(out);
+        let done = run(cli, &mut out);
         out.flush()?;
         done
     }) {
@@ -217,6 +222,10 @@ fn usage(error: &clap::Error) -> ExitCode {
         );
     } else {
         let _ = error.print();
+        let words: Vec<_> = std::env::args().skip(1).collect();
+        if let Some(way_on) = tmkms::way_on(error, &words) {
+            let _ = writeln!(std::io::stderr(), "hint: {way_on}");
+        }
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
@@ -236,7 +245,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Threshold(args) => threshold::run(&args, out),
         Command::Unlock(args) => unlock::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
-        Command::Version => Ok(writeln!(out, "monosign {}", env!("CARGO_PKG_VERSION"))?),
+        Command::Version => Ok(writeln!(out, "{}", version::text())?),
         Command::Completions(args) => completions::run(&args, out),
         Command::Man(args) => man::run(&args, out),
     }
@@ -245,22 +254,42 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
 /// Which configuration.
 #[derive(Debug, Args)]
 struct ConfigArgs {
-    /// The configuration: a monosign.toml or a tmkms.toml. Without it, the one of these names in this directory.
+    /// The configuration: a monosign.toml or a tmkms.toml. Without it, the one that TMKMS_CONFIG_FILE names, or else the one of these
+    /// names in this directory.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
+
+/// What tmkms looks into if no configuration is given.
+const VARIABLE: &str = "TMKMS_CONFIG_FILE";
+/// The names that a configuration may have here.
+const NAMES: [&str; 2] = ["monosign.toml", "tmkms.toml"];
+/// Where `monosign init` is told to make one.
+const USUAL: &str = "/etc/monosign/monosign.toml";
 
 impl ConfigArgs {
     fn load(&self) -> Result<Config, Failure> {
         let path = match &self.config {
             Some(path) => path.clone(),
-            None => ["monosign.toml", "tmkms.toml"]
-                .map(PathBuf::from)
-                .into_iter()
-                .find(|path| path.exists())
-                .ok_or_else(|| Failure::usage("no configuration here\nhint: name it with -c FILE"))?,
+            None => Self::found()?,
         };
         Ok(Config::load(&path)?)
+    }
+
+    /// The one that is not named on the command line.
+    fn found() -> Result<PathBuf, Failure> {
+        if let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
+            return Ok(path.into());
+        }
+        NAMES.map(PathBuf::from).into_iter().find(|path| path.exists()).ok_or_else(|| {
+            let here = std::env::current_dir().unwrap_or_default();
+            let [ours, tmkms] = NAMES;
+            let example = if std::path::Path::new(USUAL).exists() { USUAL } else { "FILE" };
+            Failure::usage(format!(
+                "no configuration: there is no {ours} and no {tmkms} in {}, and ${VARIABLE} is not set\nhint: name it with `-c {example}`",
+                here.display()
+            ))
+        })
     }
 }
 

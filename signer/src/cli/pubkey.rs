@@ -8,7 +8,7 @@ use monosign_protocol::{noise, secret_connection};
 use super::{ChainArgs, Failure, block_on, device_key, group_of, unlock_env};
 use crate::backend::softsign::unlock::{Loaded, load};
 use crate::config::{ChainConfig, KeyConfig, KeyFormat};
-use crate::pubkey::{PublicKey, valcons_prefix};
+use crate::pubkey::{PrefixError, PublicKey, valcons_prefix};
 use crate::record::Record;
 use crate::seams::Seams;
 use crate::start::{StartError, read_identity};
@@ -24,7 +24,8 @@ pub(super) struct PubkeyArgs {
     /// The bech32 prefix of the account, for instance `cosmos`; taken from `key_format` if that is bech32.
     #[arg(long)]
     prefix: Option<String>,
-    /// Show the peer ids of the signer's connection identities instead: what a node's noise:// address pins.
+    /// Show the signer's connection identities instead: the peer ids, of which a node's noise:// address pins one, and the public key in
+    /// hex, of which other nodes keep a list.
     #[arg(long, conflicts_with_all = ["format", "prefix"])]
     peer_id: bool,
 }
@@ -57,8 +58,10 @@ pub(super) fn run(args: &PubkeyArgs, out: &mut dyn Write) -> Result<(), Failure>
     };
     for form in forms {
         match (show(key, form, &chain, args.prefix.as_deref()), args.format) {
-            (Some(text), Some(_)) => writeln!(out, "{text}")?,
-            (Some(text), None) => writeln!(out, "{:<12}{text}", name(form))?,
+            (Some(Ok(text)), Some(_)) => writeln!(out, "{text}")?,
+            (Some(Ok(text)), None) => writeln!(out, "{:<12}{text}", name(form))?,
+            (Some(Err(error)), Some(_)) => return Err(Failure::usage(error)),
+            (Some(Err(error)), None) => writeln!(out, "{:<12}none: {error}", name(form))?,
             (None, Some(_)) => return Err(Failure::usage("which prefix?\nhint: --prefix cosmos")),
             (None, None) => {}
         }
@@ -90,7 +93,13 @@ fn recorded(chain: &ChainConfig) -> Result<PublicKey, Failure> {
     Ok(PublicKey::from_bytes(header.public_key))
 }
 
-fn show(key: PublicKey, form: Form, chain: &ChainConfig, prefix: Option<&str>) -> Option<String> {
+/// `None` if it takes a prefix, and there is none.
+fn show(
+    key: PublicKey,
+    form: Form,
+    chain: &ChainConfig,
+    prefix: Option<&str>,
+) -> Option<Result<String, PrefixError>> {
     let configured = match &chain.key_format {
         KeyFormat::Bech32 { consensus_key_prefix, .. } => Some(consensus_key_prefix.as_str()),
         _ => None,
@@ -101,12 +110,12 @@ fn show(key: PublicKey, form: Form, chain: &ChainConfig, prefix: Option<&str>) -
     let valconspub =
         prefix.map(|prefix| format!("{prefix}valconspub")).or_else(|| configured.map(str::to_owned));
     match form {
-        Form::Hex => Some(key.to_string()),
-        Form::Json => Some(key.to_cosmos_json()),
-        Form::Cometbft => Some(key.to_cometbft_json()),
-        Form::Address => Some(key.address().to_string()),
-        Form::Valcons => key.valcons(&valcons?).ok(),
-        Form::Valconspub => key.valconspub(&valconspub?).ok(),
+        Form::Hex => Some(Ok(key.to_string())),
+        Form::Json => Some(Ok(key.to_cosmos_json())),
+        Form::Cometbft => Some(Ok(key.to_cometbft_json())),
+        Form::Address => Some(Ok(key.address().to_string())),
+        Form::Valcons => Some(key.valcons(&valcons?)),
+        Form::Valconspub => Some(key.valconspub(&valconspub?)),
     }
 }
 
@@ -126,7 +135,8 @@ fn peer_ids(args: &PubkeyArgs, out: &mut dyn Write) -> Result<(), Failure> {
         let Some(path) = &validator.identity else { continue };
         let key = read_identity(path)?.verifying_key();
         let tcp = secret_connection::PeerIdentity::new(key).id();
-        writeln!(out, "{}  tcp {tcp}  noise {}", validator.addr, noise::PeerId::from(&key))?;
+        let hex = PublicKey::from_bytes(key.to_bytes());
+        writeln!(out, "{}  tcp {tcp}  noise {}  public key {hex}", validator.addr, noise::PeerId::from(&key))?;
     }
     Ok(())
 }

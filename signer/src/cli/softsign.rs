@@ -144,6 +144,8 @@ enum ImportFormat {
     Base64,
     /// base64 of a 64-byte expanded secret; needs --public-key.
     Base64Expanded,
+    /// 64 hex digits of a seed, or 128 of a seed and its public key.
+    Hex,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -177,14 +179,14 @@ pub fn run(args: &SoftsignArgs, out: &mut dyn Write) -> Result<(), SoftsignError
 /// Whether the key file `output` holds the key that `key` holds.
 pub(super) fn is_imported(key: &Path, output: &Path, out: &mut dyn Write) -> Result<bool, SoftsignError> {
     in_process(out, |surroundings| {
-        let (key, _) = read_import(&ImportArgs::new(key, output, false), surroundings)?;
-        Ok(open_key_file(output, None, surroundings)?.public_key() == key.public_key())
+        let read = read_import(&ImportArgs::new(key, output, false), surroundings)?;
+        Ok(open_key_file(output, None, surroundings)?.public_key() == read.key.public_key())
     })
 }
 
 /// A key in any form that `softsign import` reads.
 pub(super) fn read_key(path: &Path, out: &mut dyn Write) -> Result<ConsensusKey, SoftsignError> {
-    in_process(out, |surroundings| Ok(read_import(&ImportArgs::new(path, path, false), surroundings)?.0))
+    in_process(out, |surroundings| Ok(read_import(&ImportArgs::new(path, path, false), surroundings)?.key))
 }
 
 fn in_process<T>(out: &mut dyn Write, run: impl FnOnce(&mut Surroundings<'_>) -> T) -> T {
@@ -218,7 +220,7 @@ impl<'a> Surroundings<'a> {
 fn import(args: &ImportArgs, surroundings: &mut Surroundings<'_>) -> Result<(), SoftsignError> {
     // Before anything is asked or computed.
     args.target.check_free()?;
-    let (key, form) = read_import(args, surroundings)?;
+    let Read { key, form, unread } = read_import(args, surroundings)?;
     if let Some(expected) = args.public_key.filter(|expected| expected != key.public_key()) {
         return Err(SoftsignError::OtherPublicKey {
             path: args.key.clone(),
@@ -228,9 +230,9 @@ fn import(args: &ImportArgs, surroundings: &mut Surroundings<'_>) -> Result<(), 
     }
     let exposed = private_file::is_exposed(&args.key).unwrap_or(false);
     let written = write_key_file(&key, &args.target, surroundings)?;
-    report::imported(surroundings.out, &args.key, form, exposed)?;
+    report::imported(surroundings.out, &args.key, form, &unread, exposed)?;
     report::written(surroundings.out, &written, key.public_key(), &args.target.prefix.prefix)?;
-    report::next_steps(surroundings.out, &written, Some(&args.key))
+    report::next_steps(surroundings.out, &written, Some((&args.key, &unread)))
 }
 
 fn keygen(args: &KeygenArgs, surroundings: &mut Surroundings<'_>) -> Result<(), SoftsignError> {
@@ -251,26 +253,35 @@ fn show(args: &ShowArgs, surroundings: &mut Surroundings<'_>) -> Result<(), Soft
     report::public_key(surroundings.out, key.public_key(), &args.prefix.prefix)
 }
 
-/// The key, and the form of a plain one.
-fn read_import(
-    args: &ImportArgs,
-    surroundings: &mut Surroundings<'_>,
-) -> Result<(ConsensusKey, Option<KeyForm>), SoftsignError> {
+/// A key that was read.
+struct Read {
+    key: ConsensusKey,
+    /// The form of a plain one.
+    form: Option<KeyForm>,
+    /// What else the file has, by name.
+    unread: Vec<String>,
+}
+
+fn read_import(args: &ImportArgs, surroundings: &mut Surroundings<'_>) -> Result<Read, SoftsignError> {
     let content = private_file::read_wiping(&args.key)?;
     let is_key_file =
         matches!(key_file::recognise(&content), Ok(KeyFileForm::Identity | KeyFileForm::Passphrase));
     let parsed = match (args.format, args.public_key) {
-        (None, _) if is_key_file => return Ok((open_key_file(&args.key, None, surroundings)?, None)),
+        (None, _) if is_key_file => {
+            let key = open_key_file(&args.key, None, surroundings)?;
+            return Ok(Read { key, form: None, unread: Vec::new() });
+        }
         (Some(ImportFormat::Base64Expanded), Some(public_key)) => {
             key::parse_tmkms_base64_expanded(&content, &public_key)
         }
         (Some(ImportFormat::Base64Expanded), None) => return Err(SoftsignError::NeedsPublicKey),
+        (Some(ImportFormat::Hex), _) => key::parse_hex(&content),
         (Some(ImportFormat::Json), _) => key::parse_plain(&content, Some(PlainFormat::Json)),
         (Some(ImportFormat::Base64), _) => key::parse_plain(&content, Some(PlainFormat::Base64)),
         (None, _) => key::parse_plain(&content, None),
     };
     let parsed = parsed.map_err(|error| SoftsignError::Import { path: args.key.clone(), error })?;
-    Ok((parsed.key, Some(parsed.form)))
+    Ok(Read { key: parsed.key, form: Some(parsed.form), unread: parsed.unread })
 }
 
 fn open_key_file(

@@ -6,18 +6,21 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_local;
+use tokio::time::interval;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::admin_socket::{AdminSocket, CannotListen};
-use super::{ConfigArgs, Failure, advice, block_on, custody, threshold, unlock, unlock_env};
-use crate::config::Config;
+use super::leave::{self, Leave};
+use super::{ConfigArgs, Failure, advice, block_on, custody, threshold, unlock, unlock_env, version};
+use crate::config::{ChainConfig, Config};
 use crate::ops::access::{self, Changeable, Trust};
 use crate::ops::log_limit::LogLimit;
 use crate::ops::log_sink::LogSink;
 use crate::ops::process;
+use crate::ops::told::{one_line, told};
 use crate::seams::Seams;
 use crate::start::Signer;
 
@@ -55,8 +58,8 @@ pub(super) fn run(args: &StartArgs) -> Result<(), Failure> {
     let (hardened, locked) = (process::harden(), process::lock_memory());
     let config = args.config.load()?;
     let (sink, limit) = start_log(&args.log)?;
-    let (version, file) = (env!("CARGO_PKG_VERSION"), config.path.display());
-    tracing::info!(version, config = %file, "monosign {version} starts with {file}");
+    let (version, commit, file) = (version::RELEASE, version::COMMIT, config.path.display());
+    tracing::info!(version, commit, config = %file, "monosign {version} ({commit}) starts with {file}");
     if let Err(error) = hardened {
         tracing::warn!("core dumps could not be switched off: {error}");
     }
@@ -76,7 +79,8 @@ pub(super) fn run(args: &StartArgs) -> Result<(), Failure> {
 /// Told once, where the rest is told: standard error often ends in the same journal as the log.
 fn logged(failure: Failure) -> Failure {
     if let Some(message) = &failure.message {
-        tracing::error!("{message}");
+        let (what, hint) = told(message);
+        tracing::error!(hint, "{what}");
     }
     Failure { message: None, ..failure }
 }
@@ -92,12 +96,14 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     if signer.is_over() {
         return Err(Failure::new("nothing can be served: see the log above"));
     }
+    let mut look = interval(leave::LOOK);
     loop {
         tokio::select! {
             biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => reload(&mut signer, config, &mut sockets).await,
+            _ = look.tick() => config.chains.iter().for_each(end_leave),
             () = signer.wait() => return Err(Failure::new("nothing is left to serve: see the log above")),
         }
     }
@@ -108,10 +114,34 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Leave to jump that has ended goes.
+fn end_leave(chain: &ChainConfig) {
+    match Leave::end(chain) {
+        None => {}
+        Some(Ok(ended)) => tracing::info!(chain_id = %chain.id, "{ended}"),
+        Some(Err(error)) => {
+            tracing::warn!(chain_id = %chain.id, "leave of chain {} to jump has ended, and stays on the disk: {error}", chain.id);
+        }
+    }
+}
+
+/// What the operator should know of a chain that is about to be served.
+fn warn_of(chain: &ChainConfig) {
+    if let Some(leave) = Leave::of(chain) {
+        let (what, hint) = told(&leave.told());
+        tracing::warn!(chain_id = %chain.id, hint, "chain {}: {what}", chain.id);
+    }
+    // How it is encrypted, `check` says.
+    if let Some(text) = advice::plaintext(chain) {
+        tracing::warn!(chain_id = %chain.id, "chain {}: {}", chain.id, told(&text).0);
+    }
+}
+
 /// Starts what can be started: a chain that cannot does not take the others with it. If none can, that is the failure.
 async fn start(config: &Config) -> Result<Signer, Failure> {
     for warning in &config.warnings {
-        tracing::warn!("{}: {warning}", config.path.display());
+        let (what, hint) = told(warning);
+        tracing::warn!(hint, "{}: {what}", config.path.display());
     }
     // A cosigner may have no validator of its own.
     let serves_cosigners = config.chains.iter().any(|chain| chain.key.threshold().is_some());
@@ -123,20 +153,21 @@ async fn start(config: &Config) -> Result<Signer, Failure> {
     let mut signer = Signer::new(Seams::production());
     let mut failures = Vec::new();
     for chain in &config.chains {
-        if let Some(told) = access::told(&custody::of_chain(chain, Trust::Nobody)) {
-            tracing::error!(chain_id = %chain.id, "chain {} is not served: {told}", chain.id);
+        if let Some(text) = access::told(&custody::of_chain(chain, Trust::Nobody)) {
+            let (what, hint) = told(&text);
+            tracing::error!(chain_id = %chain.id, hint, "chain {} is not served: {what}", chain.id);
             failures.push(Failure { message: None, ..Failure::for_safety("") });
             continue;
         }
-        if let Some(source) = chain.key.softsign().filter(|source| source.allow_plaintext) {
-            tracing::warn!(chain_id = %chain.id, "allow_plaintext_key is set: whoever reads {} can sign", source.path.display());
-        }
+        end_leave(chain);
+        warn_of(chain);
         let started = match advice::something_above(chain) {
             Some(failure) => Err(failure),
             None => signer.start_chain(chain, &env).await.map_err(|e| advice::of_start(chain, e)),
         };
         if let Err(failure) = started {
-            tracing::error!(chain_id = %chain.id, "chain {} is not served: {}", chain.id, failure.text());
+            let (what, hint) = told(failure.text());
+            tracing::error!(chain_id = %chain.id, hint, "chain {} is not served: {what}", chain.id);
             failures.push(Failure { message: None, ..failure });
         }
     }
@@ -144,15 +175,17 @@ async fn start(config: &Config) -> Result<Signer, Failure> {
         return Err(gravest(failures, "the configuration has no [[chain]]"));
     }
     for validator in &config.validators {
-        if let Some(told) = access::told(&custody::of_validator(validator, Trust::Nobody)) {
+        if let Some(text) = access::told(&custody::of_validator(validator, Trust::Nobody)) {
             let (chain_id, peer) = (&validator.chain_id, &validator.addr);
-            tracing::error!(%chain_id, %peer, "validator {peer} is not served: {told}");
+            let (what, hint) = told(&text);
+            tracing::error!(%chain_id, %peer, hint, "validator {peer} is not served: {what}");
             failures.push(Failure { message: None, ..Failure::for_safety("") });
             continue;
         }
         if let Err(error) = signer.start_link(validator) {
             let (chain_id, peer) = (&validator.chain_id, &validator.addr);
-            tracing::error!(%chain_id, %peer, "validator {peer} is not served: {error}");
+            let (what, hint) = told(&error.to_string());
+            tracing::error!(%chain_id, %peer, hint, "validator {peer} is not served: {what}");
             failures.push(Failure { message: None, ..error.into() });
         }
     }
@@ -211,10 +244,11 @@ fn explain(config: &Config, what: &str, error: &CannotListen, ends: bool) {
     let file = config.path.display();
     let then =
         if ends { "start the signer anew".into() } else { format!("`kill -HUP {}`", std::process::id()) };
-    tracing::error!(
-        "{what}: {error}\nhint: in `{file}`, above the tables, set `admin_socket` to a path that no other signer has, in a directory \
-         that this user can write; then {then}"
+    let hint = format!(
+        "in `{file}`, above the tables, set `admin_socket` to a path that no other signer has, in a directory that this user can write; \
+         then {then}"
     );
+    tracing::error!(%hint, "{what}: {error}");
 }
 
 async fn reload(signer: &mut Signer, old: &Config, sockets: &mut Sockets) {
@@ -225,13 +259,18 @@ async fn reload(signer: &mut Signer, old: &Config, sockets: &mut Sockets) {
     });
     match read {
         Err(error) => {
-            let error = error.message.unwrap_or_default();
-            tracing::error!("SIGHUP: everything stays as it is: {error}");
+            let (what, hint) = told(error.text());
+            tracing::error!(hint, "SIGHUP: everything stays as it is: {what}");
         }
         Ok(config) => {
             tracing::info!("SIGHUP: reading {} again", config.path.display());
-            for line in config.warnings.iter().cloned().chain(signer.reload(&config).await) {
-                tracing::warn!("SIGHUP: {line}");
+            let changed = signer.reload(&config).await;
+            if changed.is_empty() {
+                tracing::info!("SIGHUP: nothing has changed");
+            }
+            for line in config.warnings.iter().cloned().chain(changed) {
+                let (what, hint) = told(&line);
+                tracing::warn!(hint, "SIGHUP: {what}");
             }
             sockets.open(&config, signer);
         }
@@ -249,9 +288,11 @@ fn start_log(args: &LogArgs) -> Result<(LogSink, LogLimit), Failure> {
             .with_target(false)
             .with_ansi(std::io::stdout().is_terminal())
             .fmt_fields(debug_fn(|out, field, value| match field.name() {
-                "message" => write!(out, "{value:?}"),
+                // A second line would be an event without time or level.
+                "message" => write!(out, "{}", one_line(&format!("{value:?}"))),
                 "chain_id" => write!(out, " chain_id={value:?}"),
                 "peer" => write!(out, " peer={value:?}"),
+                "hint" => write!(out, " hint: {value:?}"),
                 _ => Ok(()),
             }))
             .finish()

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::advice::{self, Lying};
 use super::bounds::{BoundArgs, Purpose, reached_in};
+use super::leave::Leave;
 use super::{ChainArgs, Failure, block_on, device_key, group_of, unlock_env};
 use crate::backend::softsign::unlock::{Loaded, load};
 use crate::chain::jump_allowance_path;
@@ -47,7 +48,7 @@ enum StateCommand {
     Export(ExportArgs),
     /// Raise the record. There is no way to lower it.
     Raise(RaiseArgs),
-    /// Let requests jump above the record, up to a height. Works while the signer runs.
+    /// Let requests jump above the record, up to a height, for a day. Works while the signer runs.
     AllowJump(AllowJumpArgs),
 }
 
@@ -219,7 +220,13 @@ fn show(chain: &ChainConfig, out: &mut dyn Write) -> Result<(), Failure> {
     header.is_of(&chain.record, &chain.id, None)?;
     // Without the key there is no signature: a floor is what a copy of this may be.
     let state = foreign(&watermark, None, StateDialect::CometBft);
-    Ok(writeln!(out, "{}", state.write(StateDialect::CometBft).map_err(Failure::new)?)?)
+    writeln!(out, "{}", state.write(StateDialect::CometBft).map_err(Failure::new)?)?;
+    if let Some(leave) = Leave::of(chain) {
+        // What is printed is a file's content, and this is not part of it.
+        out.flush()?;
+        let _ = writeln!(std::io::stderr(), "warning: {}", leave.told());
+    }
+    Ok(())
 }
 
 fn peek(chain: &ChainConfig, seams: &Seams) -> Result<(Header, Watermark), Failure> {
@@ -252,12 +259,15 @@ pub(super) fn import_into(
     })?;
     let state = ForeignState::parse(&content, dialect).map_err(|e| {
         let not_one = advice::not_a_state(chain, file, &e.to_string());
-        not_one.unwrap_or_else(|| Failure::new(format!("`{}`: {e}", file.display())))
+        not_one.unwrap_or_else(|| advice::of_state(chain, file, &e))
     })?;
     let public_key = public_key_of(chain, None)?;
     let watermark = watermark(&state, &chain.id, public_key)
         .map_err(|e| Failure::for_safety(format!("`{}`: {e}", file.display())))?;
     writeln!(out, "read {} state of {}: last signed h/r/s {watermark}", state.dialect, file.display())?;
+    if let Some(why) = state.above {
+        writeln!(out, "all of height {} is taken as signed: {why}", state.height.saturating_sub(1))?;
+    }
     if let Some(failure) = advice::rival(chain, file, &watermark, None) {
         return Err(failure);
     }
@@ -457,7 +467,11 @@ fn allow_jump(chain: &ChainConfig, args: &AllowJumpArgs, out: &mut dyn Write) ->
     let path = jump_allowance_path(&chain.record);
     let allowance = format!("{height}\n");
     block_on(durable_file::replace(&*seams.disk, &path, allowance.as_bytes()))?.map_err(Failure::new)?;
-    writeln!(out, "chain {} may jump from {watermark} to height {height} at the most", chain.id)?;
+    writeln!(
+        out,
+        "chain {} may jump from {watermark} to height {height} at the most, for a day or until the record is there",
+        chain.id
+    )?;
     Ok(())
 }
 
@@ -570,6 +584,7 @@ fn foreign(watermark: &Watermark, signature: Option<[u8; 64]>, dialect: StateDia
         sign_bytes,
         signature: signature.map(Vec::from),
         block,
+        above: None,
     }
 }
 

@@ -91,6 +91,14 @@ impl DeviceKey {
         }
     }
 
+    /// What people know the key by.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Yubihsm(key) => format!("{:#06x}", key.key),
+            Self::Pkcs11(key) => key.provider.keys[usize::from(key.number)].to_string(),
+        }
+    }
+
     /// The public key that the configuration names.
     pub fn public_key(&self) -> Option<PublicKey> {
         match self {
@@ -110,7 +118,7 @@ impl DeviceKey {
     fn place(&self) -> (String, String) {
         let key = match self {
             Self::Yubihsm(key) => format!("{} as {}", key.key, key.provider.auth_key),
-            Self::Pkcs11(key) => key.provider.keys[usize::from(key.number)].to_string(),
+            Self::Pkcs11(_) => self.name(),
         };
         (self.device(), key)
     }

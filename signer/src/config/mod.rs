@@ -29,6 +29,7 @@ use crate::import::key::PlainFormat;
 use crate::ops::private_file::{self, PrivateFileError};
 use crate::ops::redact::{self, FilePath};
 use crate::ops::secret_source::SecretSource;
+use crate::pubkey::check_prefix;
 pub use endpoint::{Addr, Endpoint, InvalidAddr, PinnedPeer};
 pub use key::{DeviceKey, KeyConfig, Pkcs11Key, Pkcs11Provider, YubihsmKey, YubihsmProvider};
 pub use schema::KeyFormat;
@@ -332,6 +333,16 @@ impl Resolver<'_> {
         if chain.state_hook.is_some() {
             self.warnings.push(format!("{table}: state_hook is not supported and is ignored"));
         }
+        if chain.sign_extensions == Some(false) {
+            self.warnings.push(format!(
+                "{table}: sign_extensions = false is ignored: vote extensions are signed whenever the node asks for them"
+            ));
+        }
+        if let Some(KeyFormat::Bech32 { consensus_key_prefix, .. }) = &chain.key_format
+            && let Err(error) = check_prefix(consensus_key_prefix)
+        {
+            self.warnings.push(format!("{table}: key_format: {error}"));
+        }
         if chain.sign_bytes && chain.sign_raw_bytes {
             let what = "sign_bytes (v1.0) and sign_raw_bytes (Celestia) share their wire fields: a chain has one or neither";
             return Err(Invalid::new(table, what));
@@ -377,7 +388,10 @@ impl Resolver<'_> {
         if !chains.iter().any(|chain| chain.id == chain_id) {
             return Err(invalid(format!("chain_id `{chain_id}` has no [[chain]]")));
         }
-        let addr: Addr = validator.addr.parse().map_err(|e| Invalid::new(&table, e))?;
+        let mut addr: Addr = validator.addr.parse().map_err(|e| Invalid::new(&table, e))?;
+        if let Endpoint::Unix(path) = &mut addr.endpoint {
+            *path = self.dir.join(&*path);
+        }
         let identity = validator.secret_key.map(|path| self.path(path));
         if identity.is_none() && !addr.endpoint.is_local() {
             return Err(invalid("secret_key is missing: tcp and noise connections need an identity\nhint: `monosign init DIR` makes one, DIR/secrets/secret_connection.key".into()));
@@ -396,7 +410,7 @@ impl Resolver<'_> {
             chain_id,
             addr,
             identity,
-            dialect: dialect(validator.protocol_version.as_deref()).map_err(|e| Invalid::new(&table, e))?,
+            dialect: dialect(validator.protocol_version.as_deref()).map_err(invalid)?,
             reconnect: validator.reconnect,
             timeout,
             max_height: max_height(validator.max_height).map_err(invalid)?,
@@ -467,10 +481,13 @@ fn check_no_twins(validators: &[ValidatorConfig]) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn dialect(setting: Option<&str>) -> Result<Option<Dialect>, InvalidDialect> {
+fn dialect(setting: Option<&str>) -> Result<Option<Dialect>, String> {
     match setting {
         None | Some("auto") => Ok(None),
-        Some(name) => name.parse().map(Some),
+        Some(name) => name.parse().map(Some).map_err(|error| match error {
+            InvalidDialect::Unknown(_) => format!("protocol_version: {error}; or `auto`"),
+            InvalidDialect::Amino(_) => format!("protocol_version: {error}"),
+        }),
     }
 }
 

@@ -54,8 +54,7 @@ pub(super) struct Chain {
     #[serde(default)]
     pub(super) sign_non_rp_extensions: bool,
     /// tmkms: without effect there, and here extensions are signed whenever a node asks.
-    #[serde(default, rename = "sign_extensions")]
-    pub(super) _sign_extensions: Option<bool>,
+    pub(super) sign_extensions: Option<bool>,
     /// tmkms: never worked there.
     pub(super) state_hook: Option<toml::Value>,
 }

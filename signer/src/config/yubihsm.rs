@@ -147,6 +147,12 @@ fn adapter(adapter: &schema::YubihsmAdapter) -> Result<(Adapter, Duration), Stri
 fn serial_number(text: &str) -> Result<String, String> {
     match text.parse::<u32>() {
         Ok(number) => Ok(format!("{number:010}")),
-        Err(_) => Err(format!("serial_number `{text}` is not up to ten digits")),
+        Err(_) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => Err(format!(
+            "serial_number `{text}` is above {}, the highest there can be: a placeholder? `monosign yubihsm detect` shows the device's own",
+            u32::MAX
+        )),
+        Err(_) => Err(format!(
+            "serial_number `{text}` is not up to ten digits: `monosign yubihsm detect` shows the device's own"
+        )),
     }
 }

@@ -1,16 +1,20 @@
 //! Consensus keys as CometBFT and tmkms keep them.
 //!
 //! CometBFT's `FilePV` recomputes address and public key from the private key on load and so hides a damaged or
-//! mixed-up file (CometBFT v0.38 `privval/file.go`, `loadFilePV`). Here every field must agree, and the error says
-//! which one does not.
+//! mixed-up file (CometBFT v0.38 `privval/file.go`, `loadFilePV`). Here every field that is there must agree, and the
+//! error says which one does not. What others have added to the file is left alone, and named.
 
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use serde::Deserialize;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::consensus_key::{ConsensusKey, ExpandedKeyError, seed_of_pair};
+use crate::ops::redact;
 use crate::pubkey::{Address, PublicKey};
+use json::Json;
+
+mod json;
 
 /// The encodings of a plain key file, by tmkms's names in `key_format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -51,6 +55,14 @@ pub struct ParsedKey {
     pub key: ConsensusKey,
     /// What it was read from.
     pub form: KeyForm,
+    /// The fields of the file that were not read, by their names: another key, for instance.
+    pub unread: Vec<String>,
+}
+
+impl ParsedKey {
+    fn new(key: ConsensusKey, form: KeyForm) -> Self {
+        Self { key, form, unread: Vec::new() }
+    }
 }
 
 /// The forms in which keys are found.
@@ -67,6 +79,8 @@ pub enum KeyForm {
     Expanded,
     /// 96 bytes in base64: what tmkms takes from a YubiHSM.
     YubiHsmExport,
+    /// 64 hex digits of a seed, or 128 of a seed and its public key.
+    Hex,
 }
 
 /// Reads a key in the encoding given, or in the one its content shows.
@@ -74,6 +88,9 @@ pub enum KeyForm {
 /// # Errors
 /// As [`parse_cometbft_json`] and [`parse_tmkms_base64`], and if the content is neither or is not what was given.
 pub fn parse_plain(content: &[u8], format: Option<PlainFormat>) -> Result<ParsedKey, ImportKeyError> {
+    if let Some(bytes) = hex_bytes(content).filter(|_| format != Some(PlainFormat::Json)) {
+        return parse_bare_hex(&bytes);
+    }
     let found = PlainFormat::recognise(content).ok_or(ImportKeyError::Unrecognised)?;
     match format {
         Some(given) if given != found => {
@@ -86,33 +103,109 @@ pub fn parse_plain(content: &[u8], format: Option<PlainFormat>) -> Result<Parsed
 
 /// Reads CometBFT's `priv_validator_key.json`.
 ///
+/// `address` and `pub_key` may be missing, as for CometBFT itself: the private key has its public key in it.
+///
 /// # Errors
 /// If it is not that file, if the key is of a type that this signer does not sign with, or if private key, public
 /// key and address do not belong together.
 pub fn parse_cometbft_json(content: &[u8]) -> Result<ParsedKey, ImportKeyError> {
-    let file: KeyJson<'_> = serde_json::from_slice(content)
-        .map_err(|error| ImportKeyError::BadJson { line: error.line(), column: error.column() })?;
-    check_type(file.priv_key.r#type, "PrivKey")?;
-    check_type(file.pub_key.r#type, "PubKey")?;
+    let file: Json<'_> = serde_json::from_slice(content).map_err(|error| ImportKeyError::bad_json(content, &error))?;
+    if !matches!(file, Json::Object(_)) {
+        return Err(ImportKeyError::BadField { field: "the file", what: "is no JSON object" });
+    }
+    if HORCRUX.iter().any(|name| file.field(name).is_some()) {
+        return Err(ImportKeyError::HorcruxShard);
+    }
+    let priv_key = required(&file, "priv_key")?;
+    let pub_key = file.field("pub_key");
+    check_type(typed(priv_key, &PRIV_KEY)?.0, "PrivKey")?;
+    if let Some(pub_key) = pub_key {
+        check_type(typed(pub_key, &PUB_KEY)?.0, "PubKey")?;
+    }
 
-    let pair = decode_base64(file.priv_key.value.as_bytes())
+    let pair = decode_base64(typed(priv_key, &PRIV_KEY)?.1.as_bytes())
         .ok_or(ImportKeyError::BadBase64 { field: "priv_key" })?;
     let pair: &[u8; 64] =
         pair.as_slice().try_into().map_err(|_| ImportKeyError::BadPrivateKeyLength { length: pair.len() })?;
-    let (seed, claimed) = pair.split_first_chunk::<32>().ok_or(ImportKeyError::SeedAndPublicKeyDisagree)?;
+    let seed = seed_of_pair(pair).ok_or(ImportKeyError::SeedAndPublicKeyDisagree)?;
     let key = ConsensusKey::from_seed(seed);
     let public_key = *key.public_key();
 
-    if claimed != public_key.as_bytes() {
-        return Err(ImportKeyError::SeedAndPublicKeyDisagree);
+    if let Some(pub_key) = pub_key {
+        let claimed = BASE64.decode(typed(pub_key, &PUB_KEY)?.1.as_bytes()).ok();
+        if claimed.as_deref() != Some(public_key.as_bytes()) {
+            return Err(ImportKeyError::PublicKeyDisagrees { belongs: public_key });
+        }
     }
-    if BASE64.decode(file.pub_key.value.as_bytes()).ok().as_deref() != Some(public_key.as_bytes()) {
-        return Err(ImportKeyError::PublicKeyDisagrees { belongs: public_key });
+    if let Some(address) = file.field("address") {
+        let address = address.text();
+        let address = address.ok_or(ImportKeyError::BadField { field: "`address`", what: "is no text" })?;
+        // CometBFT writes upper case, and reads both (v0.38 `libs/bytes/bytes.go`, `HexBytes`).
+        if !address.eq_ignore_ascii_case(&public_key.address().to_string()) {
+            return Err(ImportKeyError::AddressDisagrees { belongs: public_key.address() });
+        }
     }
-    if file.address != public_key.address().to_string() {
-        return Err(ImportKeyError::AddressDisagrees { belongs: public_key.address() });
+    let unread = file.names().filter(|name| !["address", "pub_key", "priv_key"].contains(name));
+    let unread = unread.map(|name| if redact::is_name(name) { name } else { "…" }.to_owned()).collect();
+    Ok(ParsedKey { key, form: KeyForm::CometBftJson, unread })
+}
+
+/// What only Horcrux's files have: shards of a key since v3 and before, and the keys of its own connections.
+const HORCRUX: [&str; 6] = ["privateShard", "secret_share", "rsaKey", "rsa_key", "eciesKey", "eciesPubs"];
+
+/// What a typed value of Amino's JSON is called in errors: itself, its type and its value.
+type Names = [&'static str; 3];
+const PRIV_KEY: Names = ["`priv_key`", "`priv_key.type`", "`priv_key.value`"];
+const PUB_KEY: Names = ["`pub_key`", "`pub_key.type`", "`pub_key.value`"];
+
+fn required<'j, 'a>(file: &'j Json<'a>, name: &'static str) -> Result<&'j Json<'a>, ImportKeyError> {
+    file.field(name).ok_or(ImportKeyError::NoPrivateKey)
+}
+
+/// Type and value.
+fn typed<'j>(value: &'j Json<'_>, names: &Names) -> Result<(&'j str, &'j str), ImportKeyError> {
+    if !matches!(value, Json::Object(_)) {
+        return Err(ImportKeyError::BadField { field: names[0], what: "is no object with `type` and `value`" });
     }
-    Ok(ParsedKey { key, form: KeyForm::CometBftJson })
+    let text = |name, field| match value.field(name) {
+        None => Err(ImportKeyError::BadField { field, what: "is missing" }),
+        Some(value) => value.text().ok_or(ImportKeyError::BadField { field, what: "is no text" }),
+    };
+    Ok((text("type", names[1])?, text("value", names[2])?))
+}
+
+/// Bytes in hexadecimal, if it is as many as seeds and pairs have. The same digits in base64 would be 48 bytes, which no key has, or 96.
+fn hex_bytes(content: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let text = content.trim_ascii();
+    if !matches!(text.len(), 64 | 128) {
+        return None;
+    }
+    HEXLOWER_PERMISSIVE.decode(text).ok().map(Zeroizing::new)
+}
+
+/// A pair shows that it is one. 32 bytes can as well be a public key, which makes a key that nobody knows.
+fn parse_bare_hex(bytes: &[u8]) -> Result<ParsedKey, ImportKeyError> {
+    match <&[u8; 64]>::try_from(bytes) {
+        Ok(pair) => key_of_pair(pair, KeyForm::Hex),
+        Err(_) => Err(ImportKeyError::LooksLikeHex),
+    }
+}
+
+fn key_of_pair(pair: &[u8; 64], form: KeyForm) -> Result<ParsedKey, ImportKeyError> {
+    let seed = seed_of_pair(pair).ok_or(ImportKeyError::AmbiguousExpanded)?;
+    Ok(ParsedKey::new(ConsensusKey::from_seed(seed), form))
+}
+
+/// Reads 64 hex digits as a seed, or 128 as a seed and its public key.
+///
+/// # Errors
+/// If it is not that, or the second half is not the public key of the first.
+pub fn parse_hex(content: &[u8]) -> Result<ParsedKey, ImportKeyError> {
+    let bytes = hex_bytes(content).ok_or(ImportKeyError::BadHex)?;
+    match <&[u8; 32]>::try_from(bytes.as_slice()) {
+        Ok(seed) => Ok(ParsedKey::new(ConsensusKey::from_seed(seed), KeyForm::Hex)),
+        Err(_) => parse_bare_hex(&bytes),
+    }
 }
 
 /// Reads tmkms's base64: a seed (32 bytes) or a YubiHSM export (96 bytes).
@@ -125,11 +218,10 @@ pub fn parse_cometbft_json(content: &[u8]) -> Result<ParsedKey, ImportKeyError> 
 pub fn parse_tmkms_base64(content: &[u8]) -> Result<ParsedKey, ImportKeyError> {
     let bytes = decode_base64(content.trim_ascii()).ok_or(ImportKeyError::BadBase64 { field: "file" })?;
     if let Ok(seed) = <&[u8; 32]>::try_from(bytes.as_slice()) {
-        return Ok(ParsedKey { key: ConsensusKey::from_seed(seed), form: KeyForm::Seed });
+        return Ok(ParsedKey::new(ConsensusKey::from_seed(seed), KeyForm::Seed));
     }
     if let Ok(pair) = <&[u8; 64]>::try_from(bytes.as_slice()) {
-        let seed = seed_of_pair(pair).ok_or(ImportKeyError::AmbiguousExpanded)?;
-        return Ok(ParsedKey { key: ConsensusKey::from_seed(seed), form: KeyForm::SeedAndPublicKey });
+        return key_of_pair(pair, KeyForm::SeedAndPublicKey);
     }
     if let Ok(export) = <&[u8; 96]>::try_from(bytes.as_slice()) {
         return parse_yubihsm_export(export);
@@ -137,7 +229,7 @@ pub fn parse_tmkms_base64(content: &[u8]) -> Result<ParsedKey, ImportKeyError> {
     Err(ImportKeyError::BadLength { length: bytes.len() })
 }
 
-/// Reads base64 of a 64-byte expanded secret (scalar, prefix) that must belong to `public_key`.
+/// Reads base64 of a 64-byte expanded secret (scalar, prefix) that must belong to `public_key`, or 128 hex digits of it.
 ///
 /// # Errors
 /// If it is not base64 of 64 bytes, belongs to another public key, or is a seed and its public key.
@@ -145,11 +237,12 @@ pub fn parse_tmkms_base64_expanded(
     content: &[u8],
     public_key: &PublicKey,
 ) -> Result<ParsedKey, ImportKeyError> {
-    let bytes = decode_base64(content.trim_ascii()).ok_or(ImportKeyError::BadBase64 { field: "file" })?;
+    let bytes = hex_bytes(content).or_else(|| decode_base64(content.trim_ascii()));
+    let bytes = bytes.ok_or(ImportKeyError::BadBase64 { field: "file" })?;
     let expanded: &[u8; 64] =
         bytes.as_slice().try_into().map_err(|_| ImportKeyError::BadLength { length: bytes.len() })?;
     let key = ConsensusKey::from_expanded(expanded, public_key)?;
-    Ok(ParsedKey { key, form: KeyForm::Expanded })
+    Ok(ParsedKey::new(key, KeyForm::Expanded))
 }
 
 /// Writes the plain form that tmkms reads: base64 of the seed, without a line end.
@@ -178,26 +271,7 @@ fn parse_yubihsm_export(export: &[u8; 96]) -> Result<ParsedKey, ImportKeyError> 
     expanded[..32].reverse();
     public_key.copy_from_slice(&export[64..]);
     let key = ConsensusKey::from_expanded(&expanded, &PublicKey::from_bytes(public_key))?;
-    Ok(ParsedKey { key, form: KeyForm::YubiHsmExport })
-}
-
-/// The file as CometBFT writes it. The values borrow from the caller's buffer, which is wiped: no copies of the
-/// secret are left behind in a parser.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeyJson<'a> {
-    address: &'a str,
-    #[serde(borrow)]
-    pub_key: TypedJson<'a>,
-    #[serde(borrow)]
-    priv_key: TypedJson<'a>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TypedJson<'a> {
-    r#type: &'a str,
-    value: &'a str,
+    Ok(ParsedKey::new(key, KeyForm::YubiHsmExport))
 }
 
 /// Key types are named `tendermint/PrivKeyEd25519`, `cometbft/PubKeyMlDsa65` and so on.
@@ -242,17 +316,44 @@ pub enum ImportKeyError {
         /// The format of the content.
         found: &'static str,
     },
-    /// JSON, but not CometBFT's key file. The parser's own text is withheld: it may quote the secret.
-    #[error(
-        "not a CometBFT key file: line {line}, column {column} is not as CometBFT writes it\n\
-         hint: the file holds `address`, `pub_key` and `priv_key`; take it unchanged from the node"
-    )]
+    /// No JSON. Nothing that the parser quotes is told: it may be the secret.
+    #[error("no JSON: {reason}\nhint: take the file unchanged from where it was written: it may have been cut off")]
     BadJson {
-        /// Line of the error, from 1.
-        line: usize,
-        /// Column of the error, from 1.
-        column: usize,
+        /// Where, and what the parser expected there.
+        reason: String,
     },
+    /// JSON without a private key.
+    #[error(
+        "`priv_key` is missing\nhint: the file with the key is the node's config/priv_validator_key.json, and not the state \
+         beside it, nor `show-validator`'s public key"
+    )]
+    NoPrivateKey,
+    /// A field that is not as CometBFT writes it.
+    #[error(
+        "{field} {what}\nhint: take priv_validator_key.json unchanged from the node: `priv_key` has `type` and `value` there"
+    )]
+    BadField {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A shard of Horcrux.
+    #[error(
+        "it is a file of Horcrux: a shard, which is no key by itself and which only Horcrux can use\n\
+         hint: give the priv_validator_key.json that the shards were made from (`monosign threshold split` makes shares of it for \
+         cosigners of ours); if that is lost, go on with Horcrux"
+    )]
+    HorcruxShard,
+    /// 64 hex digits, which may be a public key.
+    #[error(
+        "it looks like hex: 64 digits, which can be a private key or a public one\n\
+         hint: if it is the private key, `monosign softsign import` takes it with `--format hex`"
+    )]
+    LooksLikeHex,
+    /// Not as many hex digits as keys have.
+    #[error("it is no key in hex\nhint: 64 digits are expected, or 128 with the public key; leave out `--format` to have it recognised")]
+    BadHex,
     /// A value is not standard base64.
     #[error("`{field}` is not base64\nhint: take the key file unchanged from where it was written")]
     BadBase64 {
@@ -320,6 +421,17 @@ pub enum ImportKeyError {
     /// The expanded secret was not taken.
     #[error("{0}\nhint: {hint}", hint = expanded_hint(.0))]
     Expanded(#[from] ExpandedKeyError),
+}
+
+impl ImportKeyError {
+    fn bad_json(content: &[u8], error: &serde_json::Error) -> Self {
+        let reason = if error.to_string().starts_with(json::TWICE) {
+            format!("{} at line {} column {}", json::TWICE, error.line(), error.column())
+        } else {
+            redact::json(content, error)
+        };
+        Self::BadJson { reason }
+    }
 }
 
 fn expanded_hint(error: &ExpandedKeyError) -> &'static str {

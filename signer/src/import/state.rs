@@ -42,6 +42,8 @@ pub struct ForeignState {
     pub signature: Option<Vec<u8>>,
     /// What was voted on, if known. Only tmkms writes it; the sign bytes of the others hold it.
     pub block: Option<SignedBlock>,
+    /// Why the height below was taken as signed, all of it, if it was: what was signed there is not known.
+    pub above: Option<&'static str>,
 }
 
 /// What a proposal or vote was about.

@@ -8,4 +8,6 @@ pub mod private_file;
 pub mod process;
 pub mod redact;
 pub mod secret_source;
+pub mod told;
 pub mod turn;
+pub mod unread;

@@ -41,14 +41,45 @@ pub fn toml(text: &str, error: &toml::de::Error) -> String {
     format!("{}: {}", told.join(", "), without_values(error.message(), among_secrets))
 }
 
-/// Why a text is no JSON of the expected form, without what it holds.
-pub fn json(error: &serde_json::Error) -> String {
+/// Why a text is no JSON of the expected form: which field, and where; without what it holds.
+pub fn json(text: &[u8], error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     let at = format!(" at line {line} column {column}");
     let message = error.to_string();
     let message = message.strip_suffix(&at).unwrap_or(&message);
-    let told = if error.is_data() { without_values(message, false) } else { message.to_owned() };
-    format!("{told}{at}")
+    if !error.is_data() {
+        return format!("{message}{at}");
+    }
+    let path = json_path(text, line, column);
+    let shown: Vec<_> = path.iter().map(|name| if is_name(name) { name } else { "…" }).collect();
+    let within = if shown.is_empty() { String::new() } else { format!("`{}`: ", shown.join(".")) };
+    format!("{within}{}{at}", without_values(message, false))
+}
+
+/// The fields that a place in a JSON text is within, by their names. The text is well-formed up to there.
+fn json_path(text: &[u8], line: usize, column: usize) -> Vec<&str> {
+    let start: usize = text.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum();
+    let text = &text[..(start + column).min(text.len())];
+    // For each object that is open, the field that is being read; arrays have none.
+    let (mut open, mut word, mut string) = (Vec::new(), "", None);
+    let mut bytes = text.iter().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match (byte, string) {
+            (b'\\', Some(_)) => drop(bytes.next()),
+            (b'"', Some(from)) => {
+                word = std::str::from_utf8(&text[from..at]).unwrap_or("…");
+                string = None;
+            }
+            (_, Some(_)) => {}
+            (b'"', None) => string = Some(at + 1),
+            (b'{' | b'[', None) => open.push(None),
+            (b'}' | b']', None) => drop(open.pop()),
+            (b':', None) => open.iter_mut().next_back().into_iter().for_each(|field| *field = Some(word)),
+            (b',', None) => open.iter_mut().next_back().into_iter().for_each(|field| *field = None),
+            _ => {}
+        }
+    }
+    open.into_iter().flatten().collect()
 }
 
 /// Whether a text is a secret key by its form, which its place should not hold: age identities, and base64 or hexadecimal of as many bytes as
@@ -168,7 +199,8 @@ fn without_values(message: &str, among_secrets: bool) -> String {
 const KINDS: [&str; 9] =
     ["string", "integer", "floating point", "boolean", "character", "sequence", "map", "null", "unit value"];
 
-fn is_name(text: &str) -> bool {
+/// Whether a word has the form of a setting's name, and is short enough to be one.
+pub fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= LONGEST_NAME
         && text.chars().all(|c| c.is_ascii_alphabetic() || c == '_')
@@ -250,8 +282,16 @@ mod tests {
 
     #[test]
     fn json_is_told_by_place_and_kind() {
-        let error = |text| json(&serde_json::from_str::<Table>(text).expect_err("refused"));
-        assert_eq!(error("{\"key\": \"hunter2\"}"), "invalid type: string, expected u16 at line 1 column 17");
+        let error = |text: &str| json(text.as_bytes(), &serde_json::from_str::<Table>(text).expect_err("refused"));
+        assert_eq!(
+            error("{\"key\": \"hunter2\"}"),
+            "`key`: invalid type: string, expected u16 at line 1 column 17"
+        );
+        assert_eq!(
+            error("{\n\"key\": 1, \"auth\": {\"file\": [\"a\", {\"b\": 1}]}}"),
+            "`auth.file`: invalid type: sequence, expected a string at line 2 column 29"
+        );
+        assert_eq!(error("{\"key\": 1,\n \"auth\": {}}"), "`auth`: missing field `key` at line 2 column 11");
         assert_eq!(error("hunter2"), "expected value at line 1 column 1");
     }
 }

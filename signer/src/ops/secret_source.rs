@@ -15,7 +15,7 @@ use crate::backend::softsign::unlock::UnlockEnv;
 pub enum SecretSource {
     /// The configuration itself, as tmkms allows.
     Inline(SecretString),
-    /// A file that only its owner can read, or `/dev/fd/N`. A line end at its end is not part of the secret.
+    /// A file that only its owner can read, or `/dev/fd/N`. Blanks and line ends at its end are not part of the secret, as for tmkms.
     File(PathBuf),
     /// An environment variable.
     Env(String),
@@ -61,9 +61,7 @@ impl fmt::Debug for SecretSource {
 }
 
 fn line(path: &Path, content: &[u8]) -> Result<SecretString, SecretError> {
-    let text = std::str::from_utf8(content).ok();
-    let text = text.map(|text| text.strip_suffix('\n').unwrap_or(text));
-    let text = text.map(|text| text.strip_suffix('\r').unwrap_or(text));
+    let text = std::str::from_utf8(content).ok().map(str::trim_end);
     let text = text.filter(|text| !text.is_empty() && !text.contains('\n'));
     text.map(SecretString::from).ok_or_else(|| SecretError::NotALine(path.to_owned()))
 }
@@ -116,6 +114,11 @@ mod tests {
         create_private(&path, b"two words\n").unwrap();
         let source = SecretSource::File(path.clone());
         assert_eq!(source.read(&UnlockEnv::default()).unwrap().expose_secret(), "two words");
+        for (content, secret) in [(" a \t\r\n\n", Some(" a")), ("a\nb", None), (" \n", None)] {
+            std::fs::write(&path, content).unwrap();
+            let read = source.read(&UnlockEnv::default()).ok();
+            assert_eq!(read.as_ref().map(|read| read.expose_secret()), secret, "{content:?}");
+        }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(source.read(&UnlockEnv::default()).unwrap_err().is_for_safety());
     }

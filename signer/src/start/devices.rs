@@ -83,7 +83,7 @@ impl Devices {
             Some(device) => device.clone(),
             None => self.own(key, env)?,
         };
-        let key = device.key(key.number(), public_key);
+        let key = device.named_key(key.number(), key.name(), public_key);
         self.devices.insert(name, device);
         Ok(key)
     }

@@ -74,9 +74,12 @@ pub enum DeviceError {
     /// It gave no answer in time. What was asked may be done, or still be to be done.
     #[error("no answer in time")]
     Deadline,
-    /// The password or PIN is wrong. Devices lock after a few of these.
+    /// The password is wrong. Devices lock after a few of these.
     #[error("it refuses the password")]
     WrongPassword,
+    /// The token does not let us in with the PIN that we have, in its words. Tokens lock after a few wrong ones.
+    #[error("{0}")]
+    WrongPin(String),
     /// It has no place for another session.
     #[error("all its sessions are in use, those that are idle end within 30 s")]
     SessionsFull,
@@ -117,7 +120,7 @@ pub enum DeviceError {
 /// | [`TooLong`](DeviceError::TooLong), [`Refused`](DeviceError::Refused) | this request | |
 /// | [`Lost`](DeviceError::Lost), [`Deadline`](DeviceError::Deadline), [`SessionsFull`](DeviceError::SessionsFull), [`LogFull`](DeviceError::LogFull) | this device | it is over |
 /// | [`NoKey`](DeviceError::NoKey), and a key that is not the record's | this key on this device | it is there |
-/// | [`WrongPassword`](DeviceError::WrongPassword), and a signature that does not verify | this device | a restart |
+/// | [`WrongPassword`](DeviceError::WrongPassword), [`WrongPin`](DeviceError::WrongPin), and a signature that does not verify | this device | a restart |
 /// | [`Unwatched`](DeviceError::Unwatched) | its keys, on every device | it is over; after a failed write, a restart |
 /// | [`Alarm`](DeviceError::Alarm) | its keys, on every device | `monosign yubihsm unlock` |
 ///
@@ -146,7 +149,7 @@ impl DeviceError {
             Self::TooLong { .. } | Self::Refused(_) => About::Request,
             Self::Lost { .. } | Self::Deadline | Self::SessionsFull | Self::LogFull => About::Device,
             Self::NoKey { .. } => About::KeyOnDevice,
-            Self::WrongPassword => About::DeviceForGood,
+            Self::WrongPassword | Self::WrongPin(_) => About::DeviceForGood,
             Self::Unwatched(_) => About::Key,
             Self::Alarm(_) => About::KeyUntilUnlocked,
         }

@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::{DeviceError, Executor, Reply, Request};
 use crate::backend::BackendError;
 use crate::backend::locks::{Held, KeyLocks};
+use crate::ops::told::told;
 use crate::pubkey::PublicKey;
 
 /// How much a device is waited for, and what it takes.
@@ -93,6 +94,8 @@ enum State {
 }
 
 struct Key {
+    /// What it is called in what people read: its number, or its label.
+    name: String,
     expected: PublicKey,
     /// `None` once the device has shown that it has the key.
     missing: Option<String>,
@@ -163,8 +166,13 @@ impl Device {
 
     /// A key on it, which must be this one.
     pub fn key(&self, number: u16, expected: PublicKey) -> DeviceKey {
+        self.named_key(number, format!("{number:#06x}"), expected)
+    }
+
+    /// The same for a key that people know by another name than its number.
+    pub fn named_key(&self, number: u16, name: String, expected: PublicKey) -> DeviceKey {
         let missing = Some("it was not looked for yet".into());
-        self.shared.keys.borrow_mut().insert(number, Key { expected, missing });
+        self.shared.keys.borrow_mut().insert(number, Key { name, expected, missing });
         self.shared.tell_locks(expected);
         // If the queue is full, the device is at work, and looks when it is not.
         let _ = self.jobs.try_send(Job::Look);
@@ -194,9 +202,11 @@ impl DeviceKey {
         shared.locks.check(self.public_key)?;
         shared.refusal()?;
         let keys = shared.keys.borrow();
-        match keys.get(&self.number).and_then(|key| key.missing.as_deref()) {
-            Some(missing) => Err(shared.failed(format_args!("key {:#06x}: {missing}", self.number))),
-            None => Ok(()),
+        match keys.get(&self.number) {
+            Some(Key { name, missing: Some(missing), .. }) => {
+                Err(shared.failed(format_args!("key {name}: {missing}")))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -261,10 +271,9 @@ impl Shared {
             State::Ready => Ok(()),
             State::Waiting(what) => Err(self.failed(what)),
             State::Latched(why) => {
-                let hint = if why.contains("\nhint:") {
-                    ""
-                } else {
-                    "\nhint: find out why, then restart the signer"
+                let hint = match why.contains("\nhint:") {
+                    true => "",
+                    false => "\nhint: find out why, then restart the signer",
                 };
                 Err(self.failed(format_args!("it is asked nothing more: {why}{hint}")))
             }
@@ -272,7 +281,8 @@ impl Shared {
     }
 
     fn latch(&self, why: &str) {
-        tracing::error!(device = %self.name, "device {}: {why}: it is asked nothing more until a restart", self.name);
+        let (alone, hint) = told(why);
+        tracing::error!(device = %self.name, hint, "device {}: {alone}: it is asked nothing more until a restart", self.name);
         *self.state.borrow_mut() = State::Latched(why.to_owned());
         self.changed.notify_waiters();
     }
@@ -280,10 +290,10 @@ impl Shared {
     /// What the device's log tells of is about its keys. Whoever calls this has the locks kept before anybody is answered.
     fn lock(&self, alarm: &str) {
         // What can be done about it comes last.
-        let (alone, hint) = alarm.split_at(alarm.find("\nhint:").unwrap_or(alarm.len()));
+        let (alone, hint) = told(alarm);
         tracing::error!(
-            device = %self.name,
-            "device {}: {alone}: it is asked nothing more, and its keys are locked on every device{hint}",
+            device = %self.name, hint,
+            "device {}: {alone}: it is asked nothing more, and its keys are locked on every device",
             self.name
         );
         *self.state.borrow_mut() = State::Latched(alarm.to_owned());
@@ -306,10 +316,10 @@ impl Shared {
             return;
         }
         if let Held::Unwatched(what) = &why {
-            let (alone, hint) = what.split_at(what.find("\nhint:").unwrap_or(what.len()));
+            let (alone, hint) = told(what);
             tracing::error!(
-                device = %self.name,
-                "device {}: {alone}: nothing is signed with its keys on any device{hint}",
+                device = %self.name, hint,
+                "device {}: {alone}: nothing is signed with its keys on any device",
                 self.name
             );
         }
@@ -347,7 +357,8 @@ impl Shared {
         match &state {
             State::Ready => tracing::info!(device = %self.name, "device {}: ready", self.name),
             State::Waiting(what) => {
-                tracing::warn!(device = %self.name, "device {}: {what}: waiting for it", self.name);
+                let (alone, hint) = told(what);
+                tracing::warn!(device = %self.name, hint, "device {}: {alone}: waiting for it", self.name);
             }
             State::Latched(_) => {}
         }
@@ -358,10 +369,12 @@ impl Shared {
     fn set_missing(&self, number: u16, missing: Option<String>) {
         let mut keys = self.keys.borrow_mut();
         let Some(key) = keys.get_mut(&number).filter(|key| key.missing != missing) else { return };
+        let name = &key.name;
         match &missing {
-            None => tracing::info!(device = %self.name, "device {}: key {number:#06x} is there", self.name),
+            None => tracing::info!(device = %self.name, "device {}: key {name} is there", self.name),
             Some(what) => {
-                tracing::warn!(device = %self.name, "device {}: key {number:#06x}: {what}", self.name);
+                let (alone, hint) = told(what);
+                tracing::warn!(device = %self.name, hint, "device {}: key {name}: {alone}", self.name);
             }
         }
         key.missing = missing;
@@ -372,6 +385,17 @@ impl Shared {
         let keys = self.keys.borrow();
         keys.iter().filter(|(_, key)| key.missing.is_some()).map(|(number, _)| *number).collect()
     }
+}
+
+fn wrong_password() -> String {
+    "it refuses the password\nhint: give the configuration the one of this authentication key, then restart the signer".into()
+}
+
+fn wrong_pin(why: &str) -> String {
+    format!(
+        "{why}\nhint: correct the PIN that the configuration names, or have the token's unblocked, then restart the signer: it tries a PIN \
+         once"
+    )
 }
 
 impl Owner {
@@ -451,6 +475,7 @@ impl Owner {
             0 => String::new(),
             untold => format!(" ({untold} times more since this was told last)"),
         };
+        let (lost, _) = told(lost);
         tracing::warn!(device = %name, "device {name}: {lost}: it was asked once more, and has answered{more}");
         self.told = Some(Instant::now());
     }
@@ -503,7 +528,8 @@ impl Owner {
     /// What an error means for what comes.
     async fn note(&mut self, error: &DeviceError, key: Option<u16>) {
         match (error, key) {
-            (DeviceError::WrongPassword, _) => self.shared.latch("it refuses the password"),
+            (DeviceError::WrongPassword, _) => self.shared.latch(&wrong_password()),
+            (DeviceError::WrongPin(why), _) => self.shared.latch(&wrong_pin(why)),
             (DeviceError::Alarm(alarm), _) => {
                 self.shared.lock(alarm);
                 self.keep_locks().await;
@@ -586,7 +612,8 @@ impl Owner {
         }
         match self.look().await {
             Ok(()) => self.shared.set(State::Ready),
-            Err(DeviceError::WrongPassword) => self.shared.latch("it refuses the password"),
+            Err(DeviceError::WrongPassword) => self.shared.latch(&wrong_password()),
+            Err(DeviceError::WrongPin(why)) => self.shared.latch(&wrong_pin(&why)),
             Err(DeviceError::Alarm(alarm)) => {
                 self.shared.lock(&alarm);
                 self.keep_locks().await;

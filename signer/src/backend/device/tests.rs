@@ -357,6 +357,7 @@ fn every_error() -> Vec<DeviceError> {
         DeviceError::Lost { reason: "refused".into(), session_spent: false },
         DeviceError::Deadline,
         DeviceError::WrongPassword,
+        DeviceError::WrongPin("the token refuses the PIN".into()),
         DeviceError::SessionsFull,
         no_key(1),
         DeviceError::LogFull,
@@ -377,7 +378,7 @@ fn words_for(error: &DeviceError) -> &'static str {
         DeviceError::SessionsFull => "its sessions are all in use",
         DeviceError::LogFull => "its log is full",
         DeviceError::NoKey { .. } => "it has no such key",
-        DeviceError::WrongPassword => "it refuses the password or PIN",
+        DeviceError::WrongPassword | DeviceError::WrongPin(_) => "it refuses the password or PIN",
         DeviceError::Unwatched(_) => "its audit file is missing",
         DeviceError::Alarm(_) => "an alarm of the witness",
     }

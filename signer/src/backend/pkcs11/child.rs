@@ -106,7 +106,7 @@ impl ChildProcess {
             }
             Err(_) => return Err(lost(worker.process.ended().await)),
         };
-        if !matches!(reply, Err(DeviceError::Lost { .. } | DeviceError::WrongPassword)) {
+        if !matches!(reply, Err(DeviceError::Lost { .. } | DeviceError::WrongPin(_))) {
             *self.worker.borrow_mut() = Some(worker);
         }
         reply

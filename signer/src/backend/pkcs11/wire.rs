@@ -104,7 +104,10 @@ pub(super) fn reply(reply: &Result<Reply, DeviceError>) -> Vec<u8> {
         }
         Ok(Reply::LogHasRoom(room)) => body.extend_from_slice(&[2, u8::from(*room)]),
         Ok(Reply::Log(_) | Reply::Done) => body.extend_from_slice(&[2, 1]),
-        Err(DeviceError::WrongPassword) => body.push(3),
+        Err(DeviceError::WrongPin(why)) => {
+            body.push(3);
+            body.extend_from_slice(why.as_bytes());
+        }
         Err(DeviceError::NoKey { key, reason }) => {
             body.push(4);
             body.extend_from_slice(&key.to_le_bytes());
@@ -128,7 +131,7 @@ pub(super) fn read_reply(body: &[u8]) -> Option<Result<Reply, DeviceError>> {
         [0, key @ ..] => Ok(Reply::PublicKey(PublicKey::from_bytes(key.try_into().ok()?))),
         [1, signature @ ..] => Ok(Reply::Signature(Box::new(signature.try_into().ok()?))),
         [2, room] => Ok(Reply::LogHasRoom(*room == 1)),
-        [3] => Err(DeviceError::WrongPassword),
+        [3, why @ ..] => Err(DeviceError::WrongPin(text(why))),
         [4, low, high, reason @ ..] => {
             Err(DeviceError::NoKey { key: u16::from_le_bytes([*low, *high]), reason: text(reason) })
         }
@@ -159,7 +162,7 @@ mod tests {
             Ok(Reply::PublicKey(PublicKey::from_bytes([7; 32]))),
             Ok(Reply::Signature(Box::new([9; 64]))),
             Ok(Reply::LogHasRoom(true)),
-            Err(DeviceError::WrongPassword),
+            Err(DeviceError::WrongPin("the token refuses the PIN".into())),
             Err(DeviceError::NoKey { key: 7, reason: "it is gone".into() }),
             Err(DeviceError::Refused("no".into())),
             Err(lost),

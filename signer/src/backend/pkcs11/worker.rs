@@ -47,7 +47,7 @@ impl<T: Driver, O: FnMut(&Settings) -> Result<T, DeviceError>> Service<T, O> {
             None => (self.open)(settings),
         };
         let replied = opened.and_then(|opened| self.token.insert(opened).perform(&request));
-        let ends = matches!(replied, Err(DeviceError::Lost { .. } | DeviceError::WrongPassword));
+        let ends = matches!(replied, Err(DeviceError::Lost { .. } | DeviceError::WrongPin(_)));
         Ok(Answer { frame: wire::reply(&replied), ends })
     }
 }
@@ -72,7 +72,7 @@ pub fn run(mut input: impl Read, mut output: impl Write) -> io::Result<()> {
 fn open(settings: &Settings) -> Result<Token, DeviceError> {
     let Settings { module, token_label, pin, keys, .. } = settings;
     Token::open(module, token_label, pin, keys.clone()).map_err(|error| match error {
-        TokenError::Pin(_) => DeviceError::WrongPassword,
+        TokenError::Pin(why) => DeviceError::WrongPin(why.into()),
         other => DeviceError::Lost { reason: other.to_string(), session_spent: false },
     })
 }

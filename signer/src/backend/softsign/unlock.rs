@@ -105,6 +105,12 @@ pub fn load(source: &KeySource, env: &UnlockEnv) -> Result<Loaded, KeyFileError>
     }
 }
 
+/// Whether a key file is plain, by its content and whatever is allowed. `None` if that cannot be seen.
+pub fn is_plain(path: &Path) -> Option<bool> {
+    let content = private_file::read_wiping(path).ok()?;
+    Some(matches!(key_file::recognise(&content).ok()?, KeyFileForm::Plain(_)))
+}
+
 /// The place of the identity that belongs to a key file by default: its name with `.identity` appended.
 pub fn default_identity_path(key_path: &Path) -> PathBuf {
     let mut path = key_path.as_os_str().to_owned();

@@ -13,6 +13,7 @@ pub(super) fn imported(
     out: &mut dyn Write,
     path: &Path,
     form: Option<KeyForm>,
+    unread: &[String],
     exposed: bool,
 ) -> Result<(), SoftsignError> {
     let path = path.display();
@@ -26,7 +27,18 @@ pub(super) fn imported(
              expanded secret, that is as another key: compare the public key below with the one the chain knows\n"
         );
     }
+    if !unread.is_empty() {
+        text += &format!(
+            "warning: {path} also has {}, which this signer does not use: keep them for the node\n",
+            listed(unread)
+        );
+    }
     print(out, &text)
+}
+
+/// Names of fields, in backticks.
+fn listed(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// The file that was written, and the key in it.
@@ -82,20 +94,28 @@ pub(super) fn check_prefix(prefix: &str) -> Result<(), PrefixError> {
 pub(super) fn next_steps(
     out: &mut dyn Write,
     written: &Written,
-    imported: Option<&Path>,
+    imported: Option<(&Path, &[String])>,
 ) -> Result<(), SoftsignError> {
     let mut steps = Vec::new();
-    if let Some(old) = imported {
+    if let Some((old, unread)) = imported {
         let old = old.display();
         steps.push(
             "Never run two signers with this key: stop the validator node (or the old signer) and leave it stopped,\n\
              then bring over its last state with `monosign state import`."
                 .to_owned(),
         );
-        steps.push(format!(
-            "Once this signer signs, remove the old key and its backups from the validator's machine (`shred -u {old}`):\n\
-             a node that starts with it would sign a second time."
-        ));
+        steps.push(if unread.is_empty() {
+            format!(
+                "Once this signer signs, remove the old key and its backups from the validator's machine (`shred -u {old}`):\n\
+                 a node that starts with it would sign a second time."
+            )
+        } else {
+            format!(
+                "Once this signer signs, remove `priv_key` and its backups from the validator's machine: a node that starts with\n\
+                 it would sign a second time. Keep what else is in {old} ({}).",
+                listed(unread)
+            )
+        });
     }
     steps.extend(protection_steps(written));
     let allow =

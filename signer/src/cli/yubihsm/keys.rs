@@ -49,7 +49,7 @@ struct GenerateArgs {
     #[arg(value_parser = object_id)]
     id: u16,
     /// A name, 40 bytes at the most.
-    #[arg(long, default_value = "consensus", value_parser = label)]
+    #[arg(short, long, default_value = "consensus", value_parser = label)]
     label: String,
     /// Let the key be exported under a wrap key: whoever has the operator's password and wrap.key can then copy it.
     #[arg(long)]

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use yubihsm::Client;
 
 use super::Failure;
+use crate::backend::device::DeviceError;
 use crate::backend::yubihsm::{Adapter, Audit, Opened, Settings, TIMEOUT, YubihsmDriver};
 use crate::cli::{ConfigArgs, unlock_env};
 use crate::config::{ChainConfig, YubihsmProvider};
@@ -108,6 +109,11 @@ impl DeviceArgs {
         self.serial.as_ref().map(|serial| format!("{serial:0>10}"))
     }
 
+    /// Whether the authentication key or its password is named on the command line.
+    pub(super) fn names_a_key(&self) -> bool {
+        self.auth_key.is_some() || self.password_file.is_some()
+    }
+
     /// Whether a device is named on the command line.
     pub(super) fn names_one(&self) -> bool {
         self.connector.is_some() || self.usb || self.serial.is_some()
@@ -174,7 +180,15 @@ pub(super) fn open(
     };
     let name = settings.name();
     let opened = YubihsmDriver::open(Arc::new(settings));
-    let opened = opened.map_err(|error| Failure::new(format!("device {name}: {error}")))?;
+    let opened = opened.map_err(|error| {
+        let hint = match error {
+            DeviceError::WrongPassword => format!(
+                "\nhint: authentication key {auth_key:#06x} has another password: `--auth-key` and `--password-file` name another key or file"
+            ),
+            _ => String::new(),
+        };
+        Failure::new(format!("device {name}: {error}{hint}"))
+    })?;
     Ok(Session { opened })
 }
 

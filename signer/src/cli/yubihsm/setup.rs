@@ -18,6 +18,7 @@ use super::roles::{DOMAIN, EXPORTABLE, Role, WRAP_KEY, roles};
 use super::session::{DeviceArgs, Session, open, serial_is_typed, told};
 use super::{Failure, options, session};
 use crate::backend::yubihsm::Adapter;
+use crate::cli::advice::{first_line, shell};
 use crate::config::YubihsmProvider;
 use crate::ops::private_file::{self, create_private};
 use crate::seams::{Entropy as _, OsEntropy};
@@ -46,7 +47,7 @@ const RESET: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: &SetupArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let provider = args.device.provider()?;
-    let session = args.device.open_provider(&provider)?;
+    let session = args.device.open_provider(&provider).map_err(|failure| again(args, failure))?;
     confirm(&session, args.erase.as_deref(), out)?;
     // Before the device is touched: a crash must not leave it with passwords that nobody knows.
     let secrets = Secrets::in_directory(&args.secrets, out)?;
@@ -55,6 +56,20 @@ pub(super) fn run(args: &SetupArgs, out: &mut dyn Write) -> Result<(), Failure> 
     let admin = open(&provider, 1, secrets.password(&roles()[0])?)?;
     audit(&admin, args.force_audit)?;
     report(&admin, &provider, &secrets, out)
+}
+
+/// A device that does not know the factory's password any more was set up before, perhaps by us, with the same directory.
+fn again(args: &SetupArgs, failure: Failure) -> Failure {
+    let admin = args.secrets.join(format!("{}.password", roles()[0].name));
+    if args.device.names_a_key() || !failure.text().contains("refuses the password") || !admin.exists() {
+        return failure;
+    }
+    Failure::new(format!(
+        "{}: it is set up already\nhint: it can be used as it is. To erase it and set it up anew, the same command with \
+         `--auth-key 1 --password-file {}`",
+        first_line(failure.text()),
+        shell(&admin)
+    ))
 }
 
 /// Shows what is lost, and wants the serial number typed.

@@ -76,8 +76,78 @@ fn says_which_field_of_the_key_file_is_wrong() {
     assert_eq!(refusal(&seed), ImportKeyError::SeedAndPublicKeyDisagree);
     let short = good.replace(&BASE64.encode(&pair), &BASE64.encode(&SEED));
     assert_eq!(refusal(&short), ImportKeyError::BadPrivateKeyLength { length: 32 });
-    let lower = good.replace(&key.address().to_string(), &key.address().to_string().to_lowercase());
-    assert!(matches!(refusal(&lower), ImportKeyError::AddressDisagrees { .. }));
+}
+
+#[test]
+fn an_address_in_lower_case_and_fields_that_nodes_fill_in_themselves_are_no_fault() {
+    let (good, key) = (key_json(), *ConsensusKey::from_seed(&SEED).public_key());
+    let address = key.address().to_string();
+    let pub_key = format!(r#""pub_key":{},"#, key.to_cometbft_json());
+    for content in [
+        good.replace(&address, &address.to_lowercase()),
+        good.replace(&format!(r#""address":"{address}","#), ""),
+        good.replace(&pub_key, ""),
+        good.replace('/', "\\/"),
+    ] {
+        let parsed = parse_plain(content.as_bytes(), None).expect(&content);
+        assert_eq!((parsed.key.public_key(), parsed.unread.len()), (&key, 0), "{content}");
+    }
+}
+
+#[test]
+fn fields_of_others_are_named_and_left_alone() {
+    let content = key_json().replace("}}", r#"},"bls_priv_key":"a2s=","bls_pub_key":[1],"x y":null,"acc_address":"bbn1"}"#);
+    let parsed = parse_plain(content.as_bytes(), None).unwrap();
+    assert_eq!(parsed.unread, ["bls_priv_key", "bls_pub_key", "…", "acc_address"]);
+}
+
+#[test]
+fn says_which_field_is_missing_or_of_another_kind() {
+    let (good, key) = (key_json(), ConsensusKey::from_seed(&SEED));
+    let pair = BASE64.encode(&SigningKey::from_bytes(&SEED).to_keypair_bytes());
+    for (content, told) in [
+        (good.replace("\"priv_key\"", "\"private_key\""), "`priv_key` is missing"),
+        (good.replace("\"value\":", "\"values\":"), "`priv_key.value` is missing"),
+        (good.replace("\"type\":\"tendermint/PubKeyEd25519\",", ""), "`pub_key.type` is missing"),
+        (good.replace(&format!("\"{pair}\""), "7"), "`priv_key.value` is no text"),
+        (good.replace(&format!("\"{}\"", key.public_key().address()), "7"), "`address` is no text"),
+        (good.replace("\"address\"", "\"priv_key\""), "a field stands there twice at line 1 column"),
+        (format!("[{good}]").replace('[', "{\"a\":").replace(']', "}"), "`priv_key` is missing"),
+        (good[..good.len() - 1].to_owned(), "EOF while parsing an object at line 1"),
+    ] {
+        let error = refusal(&content).to_string();
+        assert!(error.contains(told) && error.contains("\nhint: "), "{content}: {error}");
+    }
+}
+
+#[test]
+fn shards_of_horcrux_are_named_with_what_to_do() {
+    for shard in [
+        r#"{"pubKey": "Qeoz", "privateShard": "3zWY", "id": 1}"#,
+        r#"{"pub_key":"Qeoz","secret_share":"3zWY","rsa_key":{},"id":1,"rsa_pubs":[]}"#,
+        r#"{"eciesKey":"3zWY","eciesPubs":[],"id":1}"#,
+    ] {
+        assert_eq!(refusal(shard), ImportKeyError::HorcruxShard);
+    }
+    let told = ImportKeyError::HorcruxShard.to_string();
+    assert!(told.contains("priv_validator_key.json") && told.contains("go on with Horcrux"), "{told}");
+}
+
+#[test]
+fn hex_is_read_where_it_proves_itself_and_otherwise_named() {
+    use data_encoding::{HEXLOWER, HEXUPPER};
+    let pair = SigningKey::from_bytes(&SEED).to_keypair_bytes();
+    for text in [HEXLOWER.encode(&pair), HEXUPPER.encode(&pair) + "\n"] {
+        for parsed in [parse_plain(text.as_bytes(), None), parse_hex(text.as_bytes())] {
+            let parsed = parsed.unwrap();
+            assert_eq!((parsed.key.expose_seed(), parsed.form), (Some(&SEED), KeyForm::Hex));
+        }
+    }
+    let seed = HEXLOWER.encode(&SEED);
+    assert_eq!(refusal(&seed), ImportKeyError::LooksLikeHex);
+    assert_eq!(parse_hex(seed.as_bytes()).unwrap().key.expose_seed(), Some(&SEED));
+    assert_eq!(refusal(&HEXLOWER.encode(&[7; 64])), ImportKeyError::AmbiguousExpanded);
+    assert_eq!(parse_hex(b"abc").unwrap_err(), ImportKeyError::BadHex);
 }
 
 #[test]

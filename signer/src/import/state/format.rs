@@ -1,9 +1,10 @@
 //! The three JSON layouts.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
-use data_encoding::{BASE64, HEXUPPER};
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE, HEXUPPER};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
 use crate::ops::redact;
 
@@ -11,7 +12,7 @@ use super::{ForeignState, SignedBlock, StateDialect, StateError, Step};
 
 pub(super) fn parse(content: &[u8], dialect: Option<StateDialect>) -> Result<ForeignState, StateError> {
     let file: StateJson = serde_json::from_slice(content)
-        .map_err(|error| StateError::Malformed { reason: redact::json(&error) })?;
+        .map_err(|error| StateError::Malformed { reason: redact::json(content, &error) })?;
     let dialect = match dialect {
         Some(dialect) => file.check(dialect)?,
         None => file.recognise()?,
@@ -53,26 +54,51 @@ struct StateJson {
 }
 
 /// CometBFT's JSON writes 64-bit integers as strings and smaller ones as numbers; tmkms writes both as strings.
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum Number {
     Text(String),
     Bare(i64),
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Numbers;
+        impl Visitor<'_> for Numbers {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number, in quotes or without")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Number, E> {
+                Ok(Number::Text(text.to_owned()))
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Number, E> {
+                Ok(Number::Bare(number))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Number, E> {
+                i64::try_from(number).map(Number::Bare).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+            }
+        }
+        deserializer.deserialize_any(Numbers)
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BlockIdJson {
     hash: String,
-    /// tmkms up to v0.12 called them otherwise.
+    /// tmkms up to v0.12 called them otherwise, and up to v0.9 had none in some states.
     #[serde(alias = "part_set_header")]
-    parts: PartsJson,
+    parts: Option<PartsJson>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PartsJson {
-    total: u32,
+    /// In quotes up to v0.9.
+    total: Number,
     hash: String,
 }
 
@@ -152,24 +178,18 @@ impl StateJson {
         let round =
             round.ok_or(StateError::BadValue { field: "round", expected: "a round from 0 to 2147483647" })?;
 
-        let block = self.block_id.flatten().map(BlockIdJson::into_block).transpose()?;
+        let block = self.block_id.flatten();
+        let has_parts = block.as_ref().is_none_or(|block| block.parts.is_some());
+        let block = block.map(BlockIdJson::into_block).transpose()?.flatten();
         let step = self.step.ok_or(StateError::Missing { field: "step" })?;
         let step = match dialect {
             // tmkms writes its starting state, in which nothing was signed, as a proposal at height 0.
             StateDialect::Tmkms if (height, round, step, block) == (0, 0, 0, None) => None,
             // What is not known of its last height is taken as signed, all of it.
-            StateDialect::Tmkms if is_old || (i8::try_from(step).is_ok() && tmkms_step(step).is_err()) => {
-                let height =
-                    height.checked_add(1).ok_or(StateError::BadValue { field: "height", expected })?;
-                return Ok(ForeignState {
-                    dialect,
-                    height,
-                    round: 0,
-                    step: None,
-                    sign_bytes: None,
-                    signature: None,
-                    block: None,
-                });
+            StateDialect::Tmkms if is_old => return above(height, dialect, OLD_NUMBERS),
+            StateDialect::Tmkms if !has_parts => return above(height, dialect, NO_PARTS),
+            StateDialect::Tmkms if i8::try_from(step).is_ok() && tmkms_step(step).is_err() => {
+                return above(height, dialect, ODD_STEP);
             }
             StateDialect::Tmkms => Some(tmkms_step(step)?),
             StateDialect::CometBft | StateDialect::Horcrux => cometbft_step(step)?,
@@ -183,22 +203,43 @@ impl StateJson {
             (StateDialect::Tmkms, Some(_)) => block.or(Some(SignedBlock::Nil)),
             _ => block,
         };
-        Ok(ForeignState { dialect, height, round, step, sign_bytes, signature, block })
+        Ok(ForeignState { dialect, height, round, step, sign_bytes, signature, block, above: None })
     }
 }
 
+/// Why a height is taken as signed, all of it.
+const OLD_NUMBERS: &str = "it has no quotes around its numbers, as tmkms up to v0.5 wrote it";
+const NO_PARTS: &str = "it does not say which block was signed, as tmkms up to v0.9 wrote it";
+const ODD_STEP: &str = "its step is none that tmkms signs, as in a floor that was set by hand";
+
+/// Nothing signed above a height, and that height taken as signed.
+fn above(height: i64, dialect: StateDialect, why: &'static str) -> Result<ForeignState, StateError> {
+    let next = height.checked_add(1);
+    let height = next.ok_or(StateError::BadValue { field: "height", expected: "one that another follows" })?;
+    let (sign_bytes, signature, block) = (None, None, None);
+    Ok(ForeignState { dialect, height, round: 0, step: None, sign_bytes, signature, block, above: Some(why) })
+}
+
 impl BlockIdJson {
-    fn into_block(self) -> Result<SignedBlock, StateError> {
-        if self.hash.is_empty() && self.parts.hash.is_empty() && self.parts.total == 0 {
-            return Ok(SignedBlock::Nil);
+    /// `None` if it does not say which.
+    fn into_block(self) -> Result<Option<SignedBlock>, StateError> {
+        let Some(parts) = self.parts else { return Ok(None) };
+        let total = match parts.total {
+            Number::Bare(total) => Some(total),
+            Number::Text(digits) => decimal(&digits),
+        };
+        let total = total.and_then(|total| u32::try_from(total).ok());
+        if self.hash.is_empty() && parts.hash.is_empty() && total == Some(0) {
+            return Ok(Some(SignedBlock::Nil));
         }
-        let hash32 =
-            |text: &str| HEXUPPER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
-        let expected = "a block id: two hashes of 64 upper-case hex digits and a part count, or all empty";
+        let hash32 = |text: &str| {
+            HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok())
+        };
+        let expected = "a block id: two hashes of 64 hex digits and a part count, or all empty";
         let bad = StateError::BadValue { field: "block_id", expected };
-        match (hash32(&self.hash), hash32(&self.parts.hash)) {
-            (Some(hash), Some(part_set_hash)) if self.parts.total > 0 => {
-                Ok(SignedBlock::Block { hash, part_set_total: self.parts.total, part_set_hash })
+        match (hash32(&self.hash), hash32(&parts.hash), total) {
+            (Some(hash), Some(part_set_hash), Some(part_set_total)) if part_set_total > 0 => {
+                Ok(Some(SignedBlock::Block { hash, part_set_total, part_set_hash }))
             }
             _ => Err(bad),
         }

@@ -208,6 +208,8 @@ fn of_an_old_or_made_up_tmkms_state_the_whole_height_is_taken_as_signed() {
             .replace("\"height\":\"20\"", "\"height\":\"1000\"")
             .replace("\"step\":2", "\"step\":-100"),
         TMKMS_BLOCK.replace("\"height\":\"20\"", "\"height\":\"1000\"").replace("\"step\":2", "\"step\":3"),
+        // Which block is not said, as tmkms up to v0.9 may have it.
+        r#"{"height":"1000","round":"0","step":2,"block_id":{"hash":"0A44","parts":null}}"#.to_owned(),
     ];
     for text in texts {
         let state = parse(&text).expect(&text);
@@ -215,6 +217,31 @@ fn of_an_old_or_made_up_tmkms_state_the_whole_height_is_taken_as_signed() {
             (state.dialect, state.height, state.round, state.step),
             (StateDialect::Tmkms, 1001, 0, None)
         );
+        assert!(state.above.is_some(), "{text}");
+    }
+}
+
+#[test]
+fn tmkms_up_to_v0_9_has_the_count_of_parts_in_quotes() {
+    for text in [
+        TMKMS_BLOCK.replace("\"total\":7", "\"total\":\"7\""),
+        TMKMS_BLOCK.replace("\"0A44A35A", "\"0a44a35a"),
+    ] {
+        assert_eq!(parse(&text).expect("a state"), parse(TMKMS_BLOCK).unwrap());
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_by_its_field() {
+    for (text, told) in [
+        (r#"{"height":"5","round":0,"step":"2"}"#, "`step`: invalid type: string, expected i64"),
+        (r#"{"height":"5","round":1.5,"step":2}"#, "`round`: invalid type: floating point, expected a whole number"),
+        (r#"{"height":"5","round":"0","step":2,"block_id":{"hash":"","parts":{"hash":""}}}"#, "missing field `total`"),
+        (r#"{"height":"5","round":0,"step":2,"chain_id":"x"}"#, "unknown field `chain_id`"),
+        (r#"{"height":"5","round":0"#, "EOF while parsing an object at line 1 column 23"),
+    ] {
+        let error = parse(text).expect_err(text).to_string();
+        assert!(error.contains(told), "{text}: {error}");
     }
 }
 
@@ -243,7 +270,7 @@ fn any_state() -> impl Strategy<Value = ForeignState> {
     (0..=i64::MAX, 0..=i32::MAX, step, signed, block).prop_map(|(height, round, step, signed, block)| {
         let (sign_bytes, signature) = signed.unzip();
         let (dialect, step, block) = (StateDialect::CometBft, Some(step), Some(block));
-        ForeignState { dialect, height, round, step, sign_bytes, signature, block }
+        ForeignState { dialect, height, round, step, sign_bytes, signature, block, above: None }
     })
 }
 
