@@ -5,7 +5,9 @@ use std::process::Command;
 
 fn main() {
     // Whatever goes into the program. What is committed later changes nothing in it, and builds nothing anew.
-    for source in ["build.rs", "Cargo.toml", "src", "../Cargo.lock", "../protocol/src", "../mock-validator/src"] {
+    for source in
+        ["build.rs", "Cargo.toml", "src", "../Cargo.lock", "../protocol/src", "../mock-validator/src"]
+    {
         println!("cargo:rerun-if-changed={source}");
     }
     println!("cargo:rerun-if-env-changed=MONOSIGN_COMMIT");

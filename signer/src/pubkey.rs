@@ -141,7 +141,8 @@ pub fn check_prefix(prefix: &str) -> Result<(), PrefixError> {
 }
 
 fn bech32(prefix: &str, data: &[u8]) -> Result<String, PrefixError> {
-    // Bech32 itself allows 83 characters; a longer one than this would not leave room for a key within bech32's 90.
+    // Bech32 itself allows 83 characters; a longer one than this would not leave room for a key within
+    // bech32's 90.
     let ordinary = (1..=40).contains(&prefix.len())
         && prefix.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase());
     let error = || PrefixError { prefix: prefix.to_owned() };

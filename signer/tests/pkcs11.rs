@@ -155,7 +155,8 @@ fn a_worker_that_hangs_or_dies_is_replaced_and_ends_with_its_signer() {
         let token = Token::new(&node.addr());
         token.make_record();
         let mut signer = token.start();
-        let mut conversation = node.converse_once(CHAIN, &signer, "key label `consensus` and id `01` is there").await;
+        let mut conversation =
+            node.converse_once(CHAIN, &signer, "key label `consensus` and id `01` is there").await;
         let first = worker_of(&signer).await;
         // It has the PIN, so it keeps its memory out of swap as the signer does.
         let locked = |process: &str| {
@@ -195,7 +196,8 @@ fn a_token_taken_away_and_put_back_signs_again() {
         let token = Token::new(&node.addr());
         token.make_record();
         let signer = token.start();
-        let mut conversation = node.converse_once(CHAIN, &signer, "key label `consensus` and id `01` is there").await;
+        let mut conversation =
+            node.converse_once(CHAIN, &signer, "key label `consensus` and id `01` is there").await;
         let (there, away) = (token.home.path("tokens"), token.home.path("away"));
         fs::rename(&there, &away).expect("taken away");
         let request = conversation.request(2, 0, Step::Prevote);
@@ -243,7 +245,8 @@ fn a_key_deleted_under_a_running_signer_is_waited_for_and_nothing_is_recorded_fo
         let token = Token::new(&node.addr());
         token.make_record();
         let signer = token.start();
-        let mut conversation = node.converse_once(CHAIN, &signer, "key label `consensus` and id `01` is there").await;
+        let mut conversation =
+            node.converse_once(CHAIN, &signer, "key label `consensus` and id `01` is there").await;
         delete(&token, "consensus");
         let first = conversation.request(2, 0, Step::Prevote);
         let error = conversation.refuses(&first).await.description.to_string();
@@ -285,6 +288,38 @@ fn a_wrong_pin_is_tried_once() {
     });
 }
 
+/// What is advised about a token, to the letter.
+#[test]
+fn what_is_advised_about_a_token_is_done_as_it_is_said() {
+    let token = Token::new("tcp://127.0.0.1:1");
+    token.make_record();
+    let check = || token.monosign(&["check", "--offline"]);
+    // A label that no token has.
+    token.home.edit_config("token_label = \"val\"", "token_label = \"other\"");
+    let text = check().stdout;
+    assert!(text.contains("no slot has a token with label `other`"), "{text}");
+    let advised =
+        text.split('`').find(|quoted| quoted.starts_with("monosign pkcs11 slots")).expect("a command");
+    let advised = advised.replace("LIBRARY", &token.module);
+    let words: Vec<_> = advised.split_whitespace().skip(1).collect();
+    let shown = token.monosign(&words).must_succeed().stdout;
+    assert!(shown.contains("token `val`"), "{shown}");
+    token.home.edit_config("token_label = \"other\"", "token_label = \"val\"");
+    // A key that is not there, by its label.
+    token.home.edit_config("label = \"consensus\"", "label = \"consensu\"");
+    let text = check().stdout;
+    assert!(text.contains("key label `consensu` and id `01`"), "{text}");
+    token.home.edit_config("label = \"consensu\"", "label = \"consensus\"");
+    // A wrong PIN: it is told of as a PIN.
+    token.home.write("pin", b"000000");
+    let text = check().stdout;
+    assert!(text.contains("the token refuses the PIN") && text.contains("hint: correct the PIN"), "{text}");
+    assert!(!text.contains("password") && !text.contains("0x0000"), "{text}");
+    token.home.write("pin", b"987654 \n");
+    let text = check().must_succeed().stdout;
+    assert!(text.contains("ok      chain test-chain-1: key "), "{text}");
+}
+
 #[test]
 fn what_a_library_prints_and_reads_is_not_taken_for_its_worker_and_does_not_flood_the_log() {
     run(async {
@@ -292,7 +327,8 @@ fn what_a_library_prints_and_reads_is_not_taken_for_its_worker_and_does_not_floo
         let token = Token::chatty(&node.addr());
         token.make_record();
         let signer = token.start();
-        let mut conversation = node.converse_once(CHAIN, &signer, "key label `consensus` and id `01` is there").await;
+        let mut conversation =
+            node.converse_once(CHAIN, &signer, "key label `consensus` and id `01` is there").await;
         for height in 2..30 {
             conversation.signs_prevote(height).await;
         }

@@ -40,12 +40,7 @@ fn compare(args: &Compare) -> anyhow::Result<()> {
     let page = Report::side_by_side(&args.title, &reports);
     let written: io::Result<()> = fs::write(&args.output, page);
     written.with_context(|| format!("cannot write `{}`", args.output.display()))?;
-    writeln!(
-        Unread::new(io::stdout()),
-        "{} reports side by side: {}",
-        reports.len(),
-        args.output.display()
-    )?;
+    writeln!(Unread::new(io::stdout()), "{} reports side by side: {}", reports.len(), args.output.display())?;
     Ok(())
 }
 

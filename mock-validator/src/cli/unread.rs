@@ -2,7 +2,8 @@
 
 use std::io::{self, ErrorKind, Write};
 
-/// Passes on what is written until nobody reads it any more, and then drops it: what a command does, and its exit code, do not hang on
+/// Passes on what is written until nobody reads it any more, and then drops it: what a command does, and its
+/// exit code, do not hang on
 /// who reads what it says.
 #[derive(Debug)]
 pub(crate) struct Unread<W> {

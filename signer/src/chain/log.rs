@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use monosign_protocol::{ChainId, Hrs};
-use tracing::field::display;
 
 use super::SignError;
 use crate::guard::Refusal;

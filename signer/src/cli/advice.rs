@@ -411,8 +411,8 @@ pub(super) fn plaintext(chain: &ChainConfig) -> Option<String> {
     let path = source.path.display();
     match is_plain(&source.path)? {
         true => Some(format!(
-            "the key is not encrypted, and whoever reads {path} can sign\nhint: `monosign softsign import {0} --output {0}.age` encrypts \
-             it; then `path = \"{path}.age\"`",
+            "the key is not encrypted, and whoever reads {path} can sign: `monosign softsign import {0} --output {0}.age` encrypts it; \
+             then `path = \"{path}.age\"`",
             shell(&source.path)
         )),
         false => Some(format!(
@@ -531,6 +531,13 @@ pub(super) fn of_state(chain: &ChainConfig, file: &Path, error: &StateError) -> 
     let path = file.display();
     match error {
         StateError::Ambiguous | StateError::OtherDialect { .. } | StateError::UnknownDialect { .. } => {
+            Failure::new(format!("`{path}`: {error}"))
+        }
+        _ if matches!(Lying::at(file), Lying::Newer) => Failure::for_safety(format!(
+            "`{path}` is a record of a newer version of monosign\nhint: use the version that made it"
+        )),
+        // What lies in the place of the record has a way on of its own.
+        _ if !matches!(Lying::at(&chain.record), Lying::Nothing | Lying::NoDirectory) => {
             Failure::new(format!("`{path}`: {error}"))
         }
         _ => Failure::new(format!(

@@ -1,7 +1,9 @@
 //! Leave to jump, as `monosign state allow-jump` gives it: who can see it, and how it ends.
 //!
-//! The signer's own part is to read it where a jump would be refused ([`jump_allowance_path`]). It ends once the record is there, a day
-//! after it was given, or when somebody takes it back: leave that is forgotten would let through what it was not meant for.
+//! The signer's own part is to read it where a jump would be refused ([`jump_allowance_path`]). It ends once
+//! the record is there, a day
+//! after it was given, or when somebody takes it back: leave that is forgotten would let through what it was
+//! not meant for.
 
 use std::fs;
 use std::io;
@@ -62,7 +64,7 @@ impl Leave {
         let Self { path, height, left, .. } = self;
         let hours = left.unwrap_or_default().as_secs().div_ceil(3600);
         format!(
-            "requests may jump to height {height}, as was allowed, for {hours} h more\nhint: `rm {}` takes it back",
+            "requests may jump to height {height}, as was allowed, for {hours} h more: `rm {}` takes it back",
             shell(path)
         )
     }

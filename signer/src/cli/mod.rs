@@ -254,7 +254,8 @@ fn run(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
 /// Which configuration.
 #[derive(Debug, Args)]
 struct ConfigArgs {
-    /// The configuration: a monosign.toml or a tmkms.toml. Without it, the one that TMKMS_CONFIG_FILE names, or else the one of these
+    /// The configuration: a monosign.toml or a tmkms.toml. Without it, the one that TMKMS_CONFIG_FILE names,
+    /// or else the one of these
     /// names in this directory.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,

@@ -24,7 +24,8 @@ pub(super) struct PubkeyArgs {
     /// The bech32 prefix of the account, for instance `cosmos`; taken from `key_format` if that is bech32.
     #[arg(long)]
     prefix: Option<String>,
-    /// Show the signer's connection identities instead: the peer ids, of which a node's noise:// address pins one, and the public key in
+    /// Show the signer's connection identities instead: the peer ids, of which a node's noise:// address pins
+    /// one, and the public key in
     /// hex, of which other nodes keep a list.
     #[arg(long, conflicts_with_all = ["format", "prefix"])]
     peer_id: bool,
@@ -136,7 +137,12 @@ fn peer_ids(args: &PubkeyArgs, out: &mut dyn Write) -> Result<(), Failure> {
         let key = read_identity(path)?.verifying_key();
         let tcp = secret_connection::PeerIdentity::new(key).id();
         let hex = PublicKey::from_bytes(key.to_bytes());
-        writeln!(out, "{}  tcp {tcp}  noise {}  public key {hex}", validator.addr, noise::PeerId::from(&key))?;
+        writeln!(
+            out,
+            "{}  tcp {tcp}  noise {}  public key {hex}",
+            validator.addr,
+            noise::PeerId::from(&key)
+        )?;
     }
     Ok(())
 }

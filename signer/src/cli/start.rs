@@ -128,12 +128,10 @@ fn end_leave(chain: &ChainConfig) {
 /// What the operator should know of a chain that is about to be served.
 fn warn_of(chain: &ChainConfig) {
     if let Some(leave) = Leave::of(chain) {
-        let (what, hint) = told(&leave.told());
-        tracing::warn!(chain_id = %chain.id, hint, "chain {}: {what}", chain.id);
+        tracing::warn!(chain_id = %chain.id, "chain {}: {}", chain.id, leave.told());
     }
-    // How it is encrypted, `check` says.
     if let Some(text) = advice::plaintext(chain) {
-        tracing::warn!(chain_id = %chain.id, "chain {}: {}", chain.id, told(&text).0);
+        tracing::warn!(chain_id = %chain.id, "chain {}: {text}", chain.id);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Consensus keys as CometBFT and tmkms keep them.
 //!
 //! CometBFT's `FilePV` recomputes address and public key from the private key on load and so hides a damaged or
-//! mixed-up file (CometBFT v0.38 `privval/file.go`, `loadFilePV`). Here every field that is there must agree, and the
+//! mixed-up file (CometBFT v0.38 `privval/file.go`, `loadFilePV`). Here every field that is there must agree,
+//! and the
 //! error says which one does not. What others have added to the file is left alone, and named.
 
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
@@ -109,7 +110,8 @@ pub fn parse_plain(content: &[u8], format: Option<PlainFormat>) -> Result<Parsed
 /// If it is not that file, if the key is of a type that this signer does not sign with, or if private key, public
 /// key and address do not belong together.
 pub fn parse_cometbft_json(content: &[u8]) -> Result<ParsedKey, ImportKeyError> {
-    let file: Json<'_> = serde_json::from_slice(content).map_err(|error| ImportKeyError::bad_json(content, &error))?;
+    let file: Json<'_> =
+        serde_json::from_slice(content).map_err(|error| ImportKeyError::bad_json(content, &error))?;
     if !matches!(file, Json::Object(_)) {
         return Err(ImportKeyError::BadField { field: "the file", what: "is no JSON object" });
     }
@@ -165,7 +167,10 @@ fn required<'j, 'a>(file: &'j Json<'a>, name: &'static str) -> Result<&'j Json<'
 /// Type and value.
 fn typed<'j>(value: &'j Json<'_>, names: &Names) -> Result<(&'j str, &'j str), ImportKeyError> {
     if !matches!(value, Json::Object(_)) {
-        return Err(ImportKeyError::BadField { field: names[0], what: "is no object with `type` and `value`" });
+        return Err(ImportKeyError::BadField {
+            field: names[0],
+            what: "is no object with `type` and `value`",
+        });
     }
     let text = |name, field| match value.field(name) {
         None => Err(ImportKeyError::BadField { field, what: "is missing" }),
@@ -174,7 +179,8 @@ fn typed<'j>(value: &'j Json<'_>, names: &Names) -> Result<(&'j str, &'j str), I
     Ok((text("type", names[1])?, text("value", names[2])?))
 }
 
-/// Bytes in hexadecimal, if it is as many as seeds and pairs have. The same digits in base64 would be 48 bytes, which no key has, or 96.
+/// Bytes in hexadecimal, if it is as many as seeds and pairs have. The same digits in base64 would be 48
+/// bytes, which no key has, or 96.
 fn hex_bytes(content: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let text = content.trim_ascii();
     if !matches!(text.len(), 64 | 128) {
@@ -229,7 +235,8 @@ pub fn parse_tmkms_base64(content: &[u8]) -> Result<ParsedKey, ImportKeyError> {
     Err(ImportKeyError::BadLength { length: bytes.len() })
 }
 
-/// Reads base64 of a 64-byte expanded secret (scalar, prefix) that must belong to `public_key`, or 128 hex digits of it.
+/// Reads base64 of a 64-byte expanded secret (scalar, prefix) that must belong to `public_key`, or 128 hex
+/// digits of it.
 ///
 /// # Errors
 /// If it is not base64 of 64 bytes, belongs to another public key, or is a seed and its public key.
@@ -317,7 +324,9 @@ pub enum ImportKeyError {
         found: &'static str,
     },
     /// No JSON. Nothing that the parser quotes is told: it may be the secret.
-    #[error("no JSON: {reason}\nhint: take the file unchanged from where it was written: it may have been cut off")]
+    #[error(
+        "no JSON: {reason}\nhint: take the file unchanged from where it was written: it may have been cut off"
+    )]
     BadJson {
         /// Where, and what the parser expected there.
         reason: String,
@@ -352,7 +361,9 @@ pub enum ImportKeyError {
     )]
     LooksLikeHex,
     /// Not as many hex digits as keys have.
-    #[error("it is no key in hex\nhint: 64 digits are expected, or 128 with the public key; leave out `--format` to have it recognised")]
+    #[error(
+        "it is no key in hex\nhint: 64 digits are expected, or 128 with the public key; leave out `--format` to have it recognised"
+    )]
     BadHex,
     /// A value is not standard base64.
     #[error("`{field}` is not base64\nhint: take the key file unchanged from where it was written")]

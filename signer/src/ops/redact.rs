@@ -58,7 +58,8 @@ pub fn json(text: &[u8], error: &serde_json::Error) -> String {
 
 /// The fields that a place in a JSON text is within, by their names. The text is well-formed up to there.
 fn json_path(text: &[u8], line: usize, column: usize) -> Vec<&str> {
-    let start: usize = text.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum();
+    let start: usize =
+        text.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum();
     let text = &text[..(start + column).min(text.len())];
     // For each object that is open, the field that is being read; arrays have none.
     let (mut open, mut word, mut string) = (Vec::new(), "", None);
@@ -282,7 +283,8 @@ mod tests {
 
     #[test]
     fn json_is_told_by_place_and_kind() {
-        let error = |text: &str| json(text.as_bytes(), &serde_json::from_str::<Table>(text).expect_err("refused"));
+        let error =
+            |text: &str| json(text.as_bytes(), &serde_json::from_str::<Table>(text).expect_err("refused"));
         assert_eq!(
             error("{\"key\": \"hunter2\"}"),
             "`key`: invalid type: string, expected u16 at line 1 column 17"

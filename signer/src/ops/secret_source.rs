@@ -15,7 +15,8 @@ use crate::backend::softsign::unlock::UnlockEnv;
 pub enum SecretSource {
     /// The configuration itself, as tmkms allows.
     Inline(SecretString),
-    /// A file that only its owner can read, or `/dev/fd/N`. Blanks and line ends at its end are not part of the secret, as for tmkms.
+    /// A file that only its owner can read, or `/dev/fd/N`. Blanks and line ends at its end are not part of
+    /// the secret, as for tmkms.
     File(PathBuf),
     /// An environment variable.
     Env(String),

@@ -235,7 +235,8 @@ impl Group {
     /// # Errors
     /// [`GroupError`].
     pub fn parse(text: &[u8]) -> Result<Self, GroupError> {
-        let file: File = serde_json::from_slice(text).map_err(|e| GroupError::Form(redact::json(text, &e)))?;
+        let file: File =
+            serde_json::from_slice(text).map_err(|e| GroupError::Form(redact::json(text, &e)))?;
         if file.monosign_group != 1 {
             return Err(GroupError::NewerVersion(file.monosign_group));
         }

@@ -57,7 +57,8 @@ fn a_state_that_cannot_be_read_is_told_by_its_field_and_how_to_go_on_without() {
 
 #[test]
 fn keys_are_read_wherever_one_is_named() {
-    for name in ["key-babylon.json", "key-lower-case-address.json", "key-without-address.json", "key-hex-pair.key"]
+    for name in
+        ["key-babylon.json", "key-lower-case-address.json", "key-without-address.json", "key-hex-pair.key"]
     {
         let desk = Desk::new("plain.toml");
         desk.home.write("given", &file(name));
@@ -69,7 +70,8 @@ fn keys_are_read_wherever_one_is_named() {
         assert!(!imported.contains("a2tra2tr") && !imported.contains("GbEk7"), "{imported}");
         desk.monosign("state init -c tmkms.toml").must_succeed();
         // The path that is printed is one that the configuration can have, wherever it lies.
-        let path = imported.split("path = \"").nth(1).and_then(|rest| rest.split('"').next()).expect("a path");
+        let path =
+            imported.split("path = \"").nth(1).and_then(|rest| rest.split('"').next()).expect("a path");
         for path in [path, "given"] {
             desk.configure(&String::from_utf8(file("plain.toml")).expect("text"));
             desk.edit("\"consensus.key\"", &format!("\"{path}\""));
@@ -136,7 +138,10 @@ fn a_setting_without_effect_is_said_to_have_none() {
     let desk = Desk::new("sign-extensions-false.toml");
     desk.monosign("state init -c tmkms.toml").must_succeed();
     let checked = desk.monosign("check --offline -c tmkms.toml").must_succeed().stdout;
-    assert!(checked.contains("warning") && checked.contains("sign_extensions = false is ignored"), "{checked}");
+    assert!(
+        checked.contains("warning") && checked.contains("sign_extensions = false is ignored"),
+        "{checked}"
+    );
     desk.edit("sign_extensions = false\n", "");
     let checked = desk.monosign("check --offline -c tmkms.toml").must_succeed().stdout;
     assert!(!checked.contains("sign_extensions"), "{checked}");
@@ -183,11 +188,16 @@ fn of_an_encrypted_key_it_is_not_said_that_it_is_plain() {
     let checked = desk.monosign("check --offline -c tmkms.toml").must_succeed();
     assert!(checked.stdout.contains("the key is not encrypted"), "{}", checked.stdout);
     // The hint, to the letter.
-    follow(&desk, &checked.stdout, "monosign softsign import").must_succeed();
-    let text = checked.stdout.split("then `").nth(1).and_then(|rest| rest.split('`').next()).expect("a setting");
+    let advised = checked.stdout.split('`').find(|quoted| quoted.starts_with("monosign softsign import"));
+    sh(&desk, advised.expect("a command")).must_succeed();
+    let text =
+        checked.stdout.split("then `").nth(1).and_then(|rest| rest.split('`').next()).expect("a setting");
     desk.edit("path = \"consensus.key\"", text);
     let checked = desk.monosign("check --offline -c tmkms.toml").must_succeed().stdout;
-    assert!(checked.contains("is encrypted: the setting can go") && !checked.contains("is not encrypted"), "{checked}");
+    assert!(
+        checked.contains("is encrypted: the setting can go") && !checked.contains("is not encrypted"),
+        "{checked}"
+    );
     desk.edit("allow_plaintext_key = true\n", "");
     let checked = desk.monosign("check --offline -c tmkms.toml").must_succeed().stdout;
     assert!(!checked.contains("allow_plaintext_key") && !checked.contains("encrypted"), "{checked}");

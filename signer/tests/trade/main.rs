@@ -1,6 +1,8 @@
-//! Files and words of the trade: what other signers and their operators have written, as it was found, and what becomes of it here.
+//! Files and words of the trade: what other signers and their operators have written, as it was found, and
+//! what becomes of it here.
 //!
-//! Each file in `files/` is read, or refused with words that tell the next step, and then the next step is done.
+//! Each file in `files/` is read, or refused with words that tell the next step, and then the next step is
+//! done.
 
 #[path = "../rig/mod.rs"]
 mod rig;
@@ -20,7 +22,8 @@ use rig::{Finished, Home};
 /// The public key of `files/consensus.key`.
 const PUBLIC_KEY: &str = "41ea338fe8bfe2da9e49108db8e96c702dea824c5e7642a72d7df75bf8775c38";
 
-/// A directory with a configuration of the trade, its keys, and a chain of its own: one process at a time signs for a chain and key.
+/// A directory with a configuration of the trade, its keys, and a chain of its own: one process at a time
+/// signs for a chain and key.
 struct Desk {
     home: Home,
     chain: String,

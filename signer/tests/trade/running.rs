@@ -8,7 +8,8 @@ use rustix::process::Signal;
 
 use super::*;
 
-/// Each line of a log is an event of its own: with a time and a level, or a JSON object; advice is a field of it.
+/// Each line of a log is an event of its own: with a time and a level, or a JSON object; advice is a field of
+/// it.
 #[tokio::test]
 async fn advice_is_a_field_of_its_event_and_no_second_line() {
     let home = Home::new();
@@ -26,7 +27,10 @@ async fn advice_is_a_field_of_its_event_and_no_second_line() {
     let event = events.iter().find(|event| event["message"].as_str().expect("text").contains("no record at"));
     let event = event.unwrap_or_else(|| panic!("{}", json.stdout));
     assert!(event["hint"].as_str().is_some_and(|hint| hint.contains("`monosign state init -c")), "{event}");
-    assert!(events.iter().all(|event| !event["message"].as_str().expect("text").contains('\n')), "{events:?}");
+    assert!(
+        events.iter().all(|event| !event["message"].as_str().expect("text").contains('\n')),
+        "{events:?}"
+    );
 }
 
 #[tokio::test]
@@ -62,7 +66,7 @@ async fn leave_to_jump_is_told_and_ends_by_itself() {
     serde_json::from_str::<serde_json::Value>(&shown.stdout).expect("a state, and nothing else");
     let mut signer = home.start();
     let line = signer.logs("requests may jump to height 150000").await;
-    assert!(line.contains("hint: `rm "), "{line}");
+    assert!(line.contains("`rm "), "{line}");
     signer.kill();
 
     // A day later it is over.
@@ -91,7 +95,8 @@ async fn leave_to_jump_is_told_and_ends_by_itself() {
 async fn a_chain_that_begins_anew_is_signed_for_as_the_readme_says() {
     let node = NodeSide::tcp().await;
     let home = Home::with_one_chain(&node.addr());
-    home.monosign(&["state", "raise", "-c", "monosign.toml", "--to-height", "4000000", "--yes"]).must_succeed();
+    home.monosign(&["state", "raise", "-c", "monosign.toml", "--to-height", "4000000", "--yes"])
+        .must_succeed();
     let mut signer = home.start();
     let mut talk = node.converse(CHAIN).await;
     let first = talk.request(1, 0, Step::Prevote);
@@ -103,7 +108,8 @@ async fn a_chain_that_begins_anew_is_signed_for_as_the_readme_says() {
     signer.kill();
 
     // What stands there, to the letter.
-    let commands = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("commands");
+    let commands =
+        section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("commands");
     let commands = commands
         .replace("/etc/monosign/monosign.toml", "monosign.toml")
         .replace("/etc/monosign/state/CHAIN-ID.record", &format!("{CHAIN}.record"));

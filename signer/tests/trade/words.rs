@@ -102,7 +102,8 @@ fn a_reader_that_goes_away_is_no_error() {
         assert_eq!((code, said.as_str()), (Some(0), ""), "{words}");
     }
     assert_eq!(desk.watermark(), ("1000".to_owned(), 0, 3));
-    for made in ["new.key", "new.key.identity", "fresh/monosign.toml", "fresh/secrets/secret_connection.key"] {
+    for made in ["new.key", "new.key.identity", "fresh/monosign.toml", "fresh/secrets/secret_connection.key"]
+    {
         assert!(desk.home.path(made).exists(), "{made}");
     }
 }

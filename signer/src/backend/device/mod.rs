@@ -77,7 +77,8 @@ pub enum DeviceError {
     /// The password is wrong. Devices lock after a few of these.
     #[error("it refuses the password")]
     WrongPassword,
-    /// The token does not let us in with the PIN that we have, in its words. Tokens lock after a few wrong ones.
+    /// The token does not let us in with the PIN that we have, in its words. Tokens lock after a few wrong
+    /// ones.
     #[error("{0}")]
     WrongPin(String),
     /// It has no place for another session.

@@ -30,6 +30,7 @@ fn state() -> ForeignState {
         sign_bytes: Some(sign_bytes),
         signature: Some(signature),
         block: None,
+        above: None,
     }
 }
 

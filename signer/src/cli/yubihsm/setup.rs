@@ -58,7 +58,8 @@ pub(super) fn run(args: &SetupArgs, out: &mut dyn Write) -> Result<(), Failure> 
     report(&admin, &provider, &secrets, out)
 }
 
-/// A device that does not know the factory's password any more was set up before, perhaps by us, with the same directory.
+/// A device that does not know the factory's password any more was set up before, perhaps by us, with the
+/// same directory.
 fn again(args: &SetupArgs, failure: Failure) -> Failure {
     let admin = args.secrets.join(format!("{}.password", roles()[0].name));
     if args.device.names_a_key() || !failure.text().contains("refuses the password") || !admin.exists() {

@@ -96,7 +96,8 @@ fn an_address_in_lower_case_and_fields_that_nodes_fill_in_themselves_are_no_faul
 
 #[test]
 fn fields_of_others_are_named_and_left_alone() {
-    let content = key_json().replace("}}", r#"},"bls_priv_key":"a2s=","bls_pub_key":[1],"x y":null,"acc_address":"bbn1"}"#);
+    let content = key_json()
+        .replace("}}", r#"},"bls_priv_key":"a2s=","bls_pub_key":[1],"x y":null,"acc_address":"bbn1"}"#);
     let parsed = parse_plain(content.as_bytes(), None).unwrap();
     assert_eq!(parsed.unread, ["bls_priv_key", "bls_pub_key", "…", "acc_address"]);
 }

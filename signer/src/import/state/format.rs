@@ -78,7 +78,9 @@ impl<'de> Deserialize<'de> for Number {
             }
 
             fn visit_u64<E: Error>(self, number: u64) -> Result<Number, E> {
-                i64::try_from(number).map(Number::Bare).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+                i64::try_from(number)
+                    .map(Number::Bare)
+                    .map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
             }
         }
         deserializer.deserialize_any(Numbers)
@@ -215,7 +217,8 @@ const ODD_STEP: &str = "its step is none that tmkms signs, as in a floor that wa
 /// Nothing signed above a height, and that height taken as signed.
 fn above(height: i64, dialect: StateDialect, why: &'static str) -> Result<ForeignState, StateError> {
     let next = height.checked_add(1);
-    let height = next.ok_or(StateError::BadValue { field: "height", expected: "one that another follows" })?;
+    let height =
+        next.ok_or(StateError::BadValue { field: "height", expected: "one that another follows" })?;
     let (sign_bytes, signature, block) = (None, None, None);
     Ok(ForeignState { dialect, height, round: 0, step: None, sign_bytes, signature, block, above: Some(why) })
 }

@@ -235,8 +235,14 @@ fn tmkms_up_to_v0_9_has_the_count_of_parts_in_quotes() {
 fn what_is_wrong_is_told_by_its_field() {
     for (text, told) in [
         (r#"{"height":"5","round":0,"step":"2"}"#, "`step`: invalid type: string, expected i64"),
-        (r#"{"height":"5","round":1.5,"step":2}"#, "`round`: invalid type: floating point, expected a whole number"),
-        (r#"{"height":"5","round":"0","step":2,"block_id":{"hash":"","parts":{"hash":""}}}"#, "missing field `total`"),
+        (
+            r#"{"height":"5","round":1.5,"step":2}"#,
+            "`round`: invalid type: floating point, expected a whole number",
+        ),
+        (
+            r#"{"height":"5","round":"0","step":2,"block_id":{"hash":"","parts":{"hash":""}}}"#,
+            "missing field `total`",
+        ),
         (r#"{"height":"5","round":0,"step":2,"chain_id":"x"}"#, "unknown field `chain_id`"),
         (r#"{"height":"5","round":0"#, "EOF while parsing an object at line 1 column 23"),
     ] {
