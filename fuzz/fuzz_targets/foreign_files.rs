@@ -53,7 +53,7 @@ fn state(content: &[u8], dialect: Option<StateDialect>) {
 
 /// The state, less what the dialect has no place for.
 fn expected(state: &ForeignState, dialect: StateDialect) -> ForeignState {
-    let mut state = ForeignState { dialect, ..state.clone() };
+    let mut state = ForeignState { dialect, above: None, ..state.clone() };
     if dialect != StateDialect::Tmkms {
         state.block = None;
         return state;

@@ -1,5 +1,6 @@
 //! `mock-validator run`.
 
+use std::io::Write as _;
 use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
