@@ -44,7 +44,7 @@ pub(super) fn start_copy(dir: &Path) -> Result<String, Failure> {
 /// What the log says of a refusal, without its fields.
 fn refusal(log: &str) -> String {
     let said = log.lines().find_map(|line| line.split_once(" ERROR ")).map_or("", |(_, said)| said);
-    let end = [" hint=", " chain_id="].iter().filter_map(|field| said.find(field)).min();
+    let end = [" hint: ", " hint=", " chain_id="].iter().filter_map(|field| said.find(field)).min();
     said[..end.unwrap_or(said.len())].to_owned()
 }
 
