@@ -291,7 +291,7 @@ mod tests {
         );
         assert_eq!(
             error("{\n\"key\": 1, \"auth\": {\"file\": [\"a\", {\"b\": 1}]}}"),
-            "`auth.file`: invalid type: sequence, expected a string at line 2 column 29"
+            "`auth.file`: invalid type: sequence, expected a string at line 2 column 27"
         );
         assert_eq!(error("{\"key\": 1,\n \"auth\": {}}"), "`auth`: missing field `key` at line 2 column 11");
         assert_eq!(error("hunter2"), "expected value at line 1 column 1");

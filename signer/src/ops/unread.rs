@@ -3,8 +3,7 @@
 use std::io::{self, ErrorKind, Write};
 
 /// Passes on what is written until nobody reads it any more, and then drops it: what a command does, and its
-/// exit code, do not hang on
-/// who reads what it says.
+/// exit code, do not hang on who reads what it says.
 #[derive(Debug)]
 pub struct Unread<W> {
     to: W,

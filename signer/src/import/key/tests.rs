@@ -160,7 +160,6 @@ fn refuses_garbage_without_quoting_it() {
         "{}".into(),
         "not a key".into(),
         format!("{good}x"),
-        good.replace("\"address\"", "\"adress\""),
         good.replace("{\"type\":\"tendermint/PrivKeyEd25519\",\"value\":", "").replace("\"}}", "\"}"),
         good.replace("tendermint/PrivKeyEd25519", &secret),
         good[..good.len() - 9].into(),
