@@ -1,7 +1,6 @@
 //! What is advised is done, to the letter, in the situation in which it is printed, and leads nowhere below what was signed.
 
 mod bounds;
-mod places;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod tmkms;
