@@ -81,9 +81,7 @@ pub enum ShowError {
     #[error("the signer refused to show its public key: {0}")]
     KeyRefused(RemoteSignerError),
     /// The signer refused what is safe to sign.
-    #[error(
-        "the signer refused `{hrs}`: {error}\nhint: if it has signed higher before, begin above that height"
-    )]
+    #[error("the signer refused `{hrs}`: {error}{}", hint_of(error))]
     Refused {
         /// What was to be signed.
         hrs: Hrs,
@@ -340,5 +338,15 @@ fn last_word(answer: Result<Message, NoAnswer>) -> Result<Option<Message>, NoAns
             Ok(answer.map(|answer| *answer))
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Only a place that was signed before is mended by another height.
+fn hint_of(error: &RemoteSignerError) -> &'static str {
+    let text = error.description.to_string();
+    let words = ["regression", "conflicting data", "double sign", "no SignBytes found"];
+    match words.iter().any(|word| text.contains(word)) {
+        true => "\nhint: it has signed there before: begin above that height, with `--height`",
+        false => "",
     }
 }
