@@ -96,7 +96,8 @@ impl Patch {
         self.name == name || self.name.split_once('-').is_some_and(|(_, words)| words == name)
     }
 
-    /// What is tried until it is caught: the scenarios that are named, and then the simulator's parts, cheapest first.
+    /// What is tried until it is caught: the scenarios that are named, and then the simulator's parts: those that are named before the
+    /// others, and each time the cheapest first.
     pub(super) fn stages(&self) -> Vec<Stage> {
         let is_other = |word: &str| OTHERS.iter().any(|(name, _)| *name == word);
         let is_part = |word: &str| PARTS.contains(&word) || is_other(word);
@@ -106,6 +107,8 @@ impl Patch {
         if self.seen_by.iter().all(|word| is_other(word)) {
             return others.collect();
         }
-        scenarios.chain([Stage::Sweep, Stage::Library, Stage::Explore]).chain(others).collect()
+        let mut parts = [("sweep", Stage::Sweep), ("run", Stage::Library), ("explore", Stage::Explore)];
+        parts.sort_by_key(|(name, _)| !self.seen_by.iter().any(|word| word == name));
+        scenarios.chain(parts.map(|(_, stage)| stage)).chain(others).collect()
     }
 }
