@@ -688,7 +688,7 @@ fn check_changes_nothing_on_the_disk_and_nothing_in_the_log() {
 }
 
 /// A second signer, with another key of the same device.
-async fn beside(rig: &Rig, chain: &str) -> (Home, NodeSide) {
+async fn beside(rig: &Rig, chain: &str, mode: &str) -> (Home, NodeSide) {
     let (home, node) = (Home::new(), NodeSide::tcp().await);
     let admin = rig.client(1, b"password");
     let (may, seed) = (Capability::SIGN_EDDSA, signing_key(chain).to_bytes().to_vec());
@@ -697,7 +697,7 @@ async fn beside(rig: &Rig, chain: &str) -> (Home, NodeSide) {
     let text = format!(
         "[[chain]]\nid = \"{chain}\"\nstate_file = \"{chain}.record\"\n[[providers.yubihsm]]\n\
          adapter = {{ type = \"http\", addr = \"tcp://{}\", timeout_ms = 500 }}\nserial_number = \"12345678\"\n\
-         auth = {{ key = 4, password_file = \"password\" }}\naudit = \"detect\"\n\
+         auth = {{ key = 4, password_file = \"password\" }}\naudit = \"{mode}\"\n\
          keys = [{{ chain_ids = [\"{chain}\"], key = 2 }}]\n{}",
         rig.device.address(),
         validator_table(chain, &node.addr(), "")
@@ -708,12 +708,12 @@ async fn beside(rig: &Rig, chain: &str) -> (Home, NodeSide) {
     (home, node)
 }
 
-#[test]
-fn two_signers_that_watch_one_device_leave_each_other_what_they_have_not_seen() {
+/// Two signers with a key each on one device, which they both watch, sign beside each other.
+fn two_on_one_device(mode: &str) {
     run(async {
-        let rig = Rig::new("detect").await;
+        let rig = Rig::new(mode).await;
         rig.init();
-        let (other_home, other_node) = beside(&rig, "second-1").await;
+        let (other_home, other_node) = beside(&rig, "second-1", mode).await;
         let (_signer, mut conversation) = rig.start().await;
         let other = other_home.start();
         other.logs("key 0x0002 is there").await;
@@ -730,4 +730,14 @@ fn two_signers_that_watch_one_device_leave_each_other_what_they_have_not_seen() 
         };
         tokio::join!(ours, theirs);
     });
+}
+
+#[test]
+fn two_signers_that_watch_one_device_leave_each_other_what_they_have_not_seen() {
+    two_on_one_device("detect");
+}
+
+#[test]
+fn two_signers_in_permit_mode_on_one_device_make_places_beside_each_other() {
+    two_on_one_device("permit");
 }

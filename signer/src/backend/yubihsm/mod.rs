@@ -94,4 +94,6 @@ impl fmt::Debug for Settings {
 }
 
 #[cfg(test)]
+mod stops;
+#[cfg(test)]
 mod tests;

@@ -131,15 +131,10 @@ pub enum Alarm {
         /// The key.
         key: u16,
     },
-    /// In permit mode, the place that we made was gone.
-    #[error("somebody else took the place in the log that was made for a signature{}", UNLOCK)]
-    PlaceTaken,
 }
 
 /// What ends an alarm.
 pub(super) const UNLOCK: &str = "\nhint: stop the signer and find out who signed; `monosign yubihsm unlock` shows the log, and goes on from there";
-const CREATE_SESSION: u8 = 0x03;
-const AUTHENTICATE_SESSION: u8 = 0x04;
 const PUT_KEY: u8 = 0x45;
 const GENERATE_KEY: u8 = 0x46;
 const IMPORT_WRAPPED: u8 = 0x4b;
@@ -185,15 +180,6 @@ impl LogEntry {
     /// Whether the device has made a key of its own for this number, which is nobody's copy.
     pub(super) fn makes(&self, key: u16) -> bool {
         self.command() == GENERATE_KEY && self.replaces(key)
-    }
-
-    /// Whether somebody in a session of this authentication key has had the device do it, or opened that session, and it was no signature.
-    pub(super) fn is_by_the_way(&self, auth_key: u16) -> bool {
-        match self.command() {
-            CREATE_SESSION | AUTHENTICATE_SESSION => self.target() == auth_key,
-            SIGN_EDDSA => false,
-            _ => self.u16_at(5) == auth_key,
-        }
     }
 
     fn follows(&self, digest: [u8; 16]) -> bool {

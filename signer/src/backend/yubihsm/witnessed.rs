@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::audit_file::{AuditFile, AuditFileError, MAX_ASKED, Noted};
-use super::witness::{Alarm, Asked, AuditLog, Cursor, LogEntry, UNLOCK, Watched};
+use super::witness::{Alarm, Asked, AuditLog, Cursor, UNLOCK, Watched};
 use crate::backend::device::{DeviceError, Executor, Reply, Request};
 use crate::pubkey::PublicKey;
 use crate::seams::{Disk, Local};
@@ -24,7 +24,7 @@ pub enum Audit {
     Detect,
     /// The same, and the log is kept full, so that each signature takes a place that was made for it: a second signer that did not
     /// make one is refused by the device. Needs force audit. In the moment between making the place and taking it another can
-    /// take it; then both stop.
+    /// take it. If it has signed with our key, that is an alarm; and if not, as a signer with another key, a place is made once more.
     Permit,
 }
 
@@ -73,8 +73,8 @@ pub const KEPT: usize = 15;
 /// The cursor is noted when it has moved so far since it was noted last, and nothing else has noted it: a start or a key that is waited for can
 /// last longer than the log holds.
 const NOTED_AFTER: u16 = 16;
-/// How often a place is made for a signature, where what the signer itself asks takes it.
-const PLACES: usize = 4;
+/// How often a place is made for a signature, where what the signer itself asks takes it, or others do who share the device.
+const PLACES: usize = 16;
 /// When a signature whose answer was lost will not be made any more. An abandoned call ends within a few of its timeouts, of at most
 /// 4 s each; what it has left on its way is refused by the device once the session has been idle for 30 s.
 const SETTLED_AFTER: Duration = Duration::from_secs(120);
@@ -207,7 +207,7 @@ impl Witnessed {
     }
 
     async fn sign(&self, state: &mut State, key: u16, message: Vec<u8>) -> Result<Reply, DeviceError> {
-        let mut log = self.look(state).await?;
+        let log = self.look(state).await?;
         self.settle(state);
         if self.mode == Audit::Permit {
             self.make_place(&log).await?;
@@ -217,13 +217,10 @@ impl Witnessed {
             if signed != Err(DeviceError::LogFull) {
                 break;
             }
-            // Others have filled it. Who marks as read what we have not seen leaves a gap, so it is for us to make room.
-            let now = self.look(state).await?;
-            if self.mode == Audit::Permit && !self.took_it_ourselves(&log, &now) {
-                return Err(alarm(Alarm::PlaceTaken));
-            }
-            self.make_room(state, &now).await?;
-            log = now;
+            // Others have filled it, and what they did is accounted for: no signature with our key is among it. Who marks as read what we
+            // have not seen leaves a gap, so it is for us to make room.
+            let log = self.look(state).await?;
+            self.make_room(state, &log).await?;
             signed = self.ask(state, key, &message).await;
         }
         if self.mode == Audit::Permit && signed == Err(DeviceError::LogFull) {
@@ -239,14 +236,6 @@ impl Witnessed {
             self.mark_read(state, &log).await?;
         }
         Ok(signed)
-    }
-
-    /// Whether the place that was made when the log was as `before` went to what this signer itself asks for, as that its log be read.
-    fn took_it_ourselves(&self, before: &AuditLog, now: &AuditLog) -> bool {
-        let last = before.entries.last().map(LogEntry::item);
-        let begin = now.entries.iter().position(|entry| Some(entry.item()) == last);
-        let news = begin.map_or(&[][..], |at| &now.entries[at + 1..]);
-        !news.is_empty() && news.iter().all(|entry| entry.is_by_the_way(self.watched.auth_key))
     }
 
     /// Asks for a signature, which is noted first.
@@ -423,7 +412,11 @@ impl Witnessed {
         }
         let is_logged = log.entries.iter().any(|entry| entry.command() == SET_LOG_INDEX);
         match log.entries.get(usize::from(is_logged)) {
-            Some(last) => self.inner.execute(Request::MarkRead(last.item())).await.map(drop),
+            Some(last) => match self.inner.execute(Request::MarkRead(last.item())).await {
+                // A signer of another key has made one meanwhile.
+                Err(DeviceError::Refused(_)) => Ok(()),
+                other => other.map(drop),
+            },
             None => Ok(()),
         }
     }
@@ -456,8 +449,8 @@ impl Executor for Witnessed {
 }
 
 const SET_LOG_INDEX: u8 = 0x67;
-const NO_PLACE: &str = "what the signer itself asks takes each place that is made in its log\nhint: `monosign yubihsm audit options --auth-key 1`, with \
-                        the administrator's password, sets what is audited";
+const NO_PLACE: &str = "each place that is made in its log is taken, by others on the device or by what the signer itself asks\nhint: `monosign yubihsm \
+                        audit options --auth-key 1`, with the administrator's password, sets what is audited";
 const CANNOT_ASK: &str = "somebody has signed with a key that is not known, and which one it is cannot be asked: its log is full, and it audits that\n\
                           hint: `monosign yubihsm unlock` makes room; then `monosign yubihsm audit options --auth-key 1`, with the administrator's \
                           password, sets what is audited";
