@@ -219,16 +219,23 @@ impl Signer {
         let (chain_id, public_key) = (&config.id, opened.group.public_key());
         let (me, profile) = (opened.share.id(), opened.group.shape().profile());
         let watermark = record.watermark().to_string();
+        // What the witness of a device finds is about the key, whoever holds it in whatever form.
+        self.devices.admit(public_key, &config.record).await;
+        let locks = self.devices.locks();
         let (cosigner, keeper, mesh) =
-            threshold::open::prepare(opened, record, share, config.rules, &self.seams).await?;
+            threshold::open::prepare(opened, record, share, config.rules, &self.seams, Rc::clone(locks))
+                .await?;
         let (group, running, owner) = threshold::run::start(cosigner, keeper, config.rules.raw, mesh);
         let (chain, handle, queue) =
-            Chain::of_group(chain_id.clone(), public_key, config.rules, group.clone())?;
+            Chain::of_group(chain_id.clone(), public_key, config.rules, group.clone(), Rc::clone(locks))?;
         self.watch_chain(owner, chain_id);
         self.watch_chain(spawn_local(chain.run(queue)), chain_id);
         tracing::info!(%chain_id, %public_key, cosigner = me.0, last_signed = %watermark,
             "cosigning chain {chain_id} as cosigner {me} on {}, last signed h/r/s {watermark}", share.listen);
         tracing::info!(%chain_id, "{profile}");
+        if let Err(locked) = self.devices.locks().check(public_key) {
+            tracing::error!(%chain_id, "nothing is signed, and no share is given: {locked}");
+        }
         let key = RunningKey::Cosigner(group, running);
         self.chains.insert(chain_id.clone(), RunningChain { handle, key, config: config.clone() });
         self.count();

@@ -14,17 +14,18 @@ impl Chain {
         match &self.signing {
             Signing::Sole(sole) => sole.ready(),
             // Whether there is a quorum shows when it is asked.
-            Signing::Group(_) => Ok(()),
+            Signing::Group(_, locks) => locks.check(self.public_key()),
         }
     }
 
     /// The whole path for one question: vote and extension in one round trip, both verified before either is released.
     pub(super) async fn sign_in_group(&mut self, question: &Question<'_>) -> Result<Released, SignError> {
+        self.ready()?;
         check_extensions(self.rules, question)?;
         if question.has_misplaced_extension() {
             return Err(Refusal::UnexpectedExtension { asked: question.hrs() }.into());
         }
-        let Signing::Group(group) = &self.signing else { return Err(no_group()) };
+        let Signing::Group(group, _) = &self.signing else { return Err(no_group()) };
         let message = question.sign_bytes();
         let Some(vote) = question.extended_vote() else {
             let answered = group.sign(Subject::Message(message)).await?;
@@ -56,11 +57,15 @@ impl Chain {
         Ok(Released { signature, timestamp, extension_signature, non_rp_extension_signature, replayed })
     }
 
-    /// What the cosigner has verified, if that is what was asked for.
+    /// What the cosigner has verified, if that is what was asked for, and the key was not locked meanwhile.
     pub(super) fn released(&self, bytes: &[u8], answered: &Answered) -> Result<[u8; 64], SignError> {
-        let public_key = || PublicKey::from_bytes(self.verifying_key.to_bytes());
+        self.ready()?;
         let signature = answered.signature.of(&self.verifying_key, bytes);
-        signature.ok_or_else(|| SignError::WrongSignature(public_key()))
+        signature.ok_or_else(|| SignError::WrongSignature(self.public_key()))
+    }
+
+    fn public_key(&self) -> PublicKey {
+        PublicKey::from_bytes(self.verifying_key.to_bytes())
     }
 }
 

@@ -29,6 +29,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::backend::locks::KeyLocks;
 use crate::backend::{Backend, BackendError};
 use crate::guard::{JumpLimit, Question, Refusal};
 use crate::ops::durable_file::DurableFileError;
@@ -106,7 +107,7 @@ enum Signing {
     /// This process alone.
     Sole(Box<Sole>),
     /// A group of cosigners, this process being one: guard, record and share are with the cosigner.
-    Group(GroupHandle),
+    Group(GroupHandle, Rc<KeyLocks>),
 }
 
 /// A way to ask a chain; cheap to clone, one for each connection.
@@ -189,7 +190,8 @@ impl Chain {
         Self::signed_by(id, public_key, rules, Signing::Sole(Box::new(Sole::new(record, backend, disk))))
     }
 
-    /// A chain that a group of cosigners signs for, and the handle to it. [`run`](Self::run) must be spawned.
+    /// A chain that a group of cosigners signs for, and the handle to it; nothing is released while the group's key is locked.
+    /// [`run`](Self::run) must be spawned.
     ///
     /// # Errors
     /// [`InvalidPublicKey`] if the group's public key is no point of the curve.
@@ -198,8 +200,9 @@ impl Chain {
         public_key: PublicKey,
         rules: Rules,
         group: GroupHandle,
+        locks: Rc<KeyLocks>,
     ) -> Result<(Self, ChainHandle, ChainQueue), InvalidPublicKey> {
-        Self::signed_by(id, public_key, rules, Signing::Group(group))
+        Self::signed_by(id, public_key, rules, Signing::Group(group, locks))
     }
 
     fn signed_by(
@@ -249,7 +252,7 @@ impl Chain {
                 }
                 Job::Reload(rules) => {
                     self.rules = rules;
-                    if let Signing::Group(group) = &self.signing {
+                    if let Signing::Group(group, _) = &self.signing {
                         group.set_rules(rules);
                     }
                 }
@@ -262,7 +265,7 @@ impl Chain {
     fn has_failed(&self) -> bool {
         match &self.signing {
             Signing::Sole(sole) => sole.has_failed(),
-            Signing::Group(_) => false,
+            Signing::Group(..) => false,
         }
     }
 
@@ -278,7 +281,7 @@ impl Chain {
     /// The whole path for one question.
     async fn sign(&mut self, question: &Question<'_>) -> Result<Released, SignError> {
         let (timestamp, signature, replayed) = match &mut self.signing {
-            Signing::Group(_) => return self.sign_in_group(question).await,
+            Signing::Group(..) => return self.sign_in_group(question).await,
             Signing::Sole(sole) => {
                 sole.ready()?;
                 check_extensions(self.rules, question)?;
@@ -316,7 +319,7 @@ impl Chain {
         let permit = subject.unguarded(&self.id, self.rules.raw)?;
         match &self.signing {
             Signing::Sole(sole) => sole.signed(&permit, &self.verifying_key).await,
-            Signing::Group(group) => self.released(permit.bytes(), &group.sign(subject).await?),
+            Signing::Group(group, _) => self.released(permit.bytes(), &group.sign(subject).await?),
         }
     }
 }

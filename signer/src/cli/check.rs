@@ -157,6 +157,7 @@ fn check_cosigner(
     report.line(Finding::Good, format!("chain {id}: cosigner {me} of key {key}"))?;
     let profile = opened.group.shape().profile();
     report.line(Finding::Good, format!("chain {id}: {profile}"))?;
+    check_lock(chain, &seams, report)?;
     let peeked = block_on(Record::peek(&*seams.disk, &chain.record))?;
     let checked = peeked.and_then(|(header, watermark)| {
         header.is_of(&chain.record, id, Some(key.as_bytes())).map(|()| watermark)
@@ -218,7 +219,7 @@ fn check_device(device: &YubihsmProvider, report: &mut Report<'_>) -> Result<(),
     told.iter().try_for_each(|told| report.line(finding, format!("device {}: {told}", device.name())))
 }
 
-/// Whether the key is locked, of a chain that was not opened.
+/// Whether the key is locked, of a chain whose key was not opened.
 fn check_lock(chain: &ChainConfig, seams: &Seams, report: &mut Report<'_>) -> Result<(), Failure> {
     let id = &chain.id;
     match block_on(lock_of(&*seams.disk, &chain.record))? {

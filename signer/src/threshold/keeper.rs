@@ -14,8 +14,10 @@ use super::frost::KeyPackage;
 use super::incarnation::{Lives, LivesError};
 use super::message::Place;
 use super::rounds::{self, SignedShare};
+use crate::backend::locks::KeyLocks;
 use crate::chain::{RawSigning, jump_allowance_path};
 use crate::guard::{Recorded, Watermark};
+use crate::pubkey::PublicKey;
 use crate::record::{Permit, Record, RecordError};
 use crate::seams::Disk;
 
@@ -25,13 +27,14 @@ pub struct Keeper {
     key: Rc<KeyPackage>,
     disk: Rc<dyn Disk>,
     lives: PathBuf,
+    locks: Rc<KeyLocks>,
 }
 
 impl Keeper {
-    /// A keeper of an open record.
-    pub fn new(record: Record, key: Rc<KeyPackage>, disk: Rc<dyn Disk>) -> Self {
+    /// A keeper of an open record. While the group's key is locked, it makes no share.
+    pub fn new(record: Record, key: Rc<KeyPackage>, disk: Rc<dyn Disk>, locks: Rc<KeyLocks>) -> Self {
         let lives = Lives::path(record.path());
-        Self { record, key, disk, lives }
+        Self { record, key, disk, lives, locks }
     }
 
     /// The chain whose record it is.
@@ -70,6 +73,7 @@ impl Keeper {
     /// [`ShareFailure`]; the nonces are gone all the same.
     pub fn share(&self, job: ShareJob, rules: RawSigning) -> Result<SignedShare, ShareFailure> {
         let ShareJob { subject, commitments, nonces, .. } = job;
+        self.locks.check(PublicKey::from_bytes(self.record.header().public_key))?;
         let permit = self.permit(&subject, rules)?;
         Ok(rounds::sign_share(&self.key, nonces, &commitments, &permit)?)
     }

@@ -16,6 +16,7 @@ use super::keeper::Keeper;
 use super::rounds::{MemberId, NonceMaker};
 use super::run::Mesh;
 use super::share::{Share, ShareError};
+use crate::backend::locks::KeyLocks;
 use crate::backend::softsign::unlock::{self, KeyFileError, UnlockEnv};
 use crate::chain::Rules;
 use crate::config::{Endpoint, ThresholdConfig};
@@ -217,7 +218,7 @@ pub async fn open_record(opened: &Opened, path: &Path, seams: &Seams) -> Result<
     Ok(record)
 }
 
-/// A cosigner in a new life, with its sockets: what [`run::start`](super::run::start) takes.
+/// A cosigner in a new life, with its sockets: what [`run::start`](super::run::start) takes. It gives no share while its key is locked.
 ///
 /// # Errors
 /// [`OpenError`].
@@ -227,6 +228,7 @@ pub async fn prepare(
     config: &ThresholdConfig,
     rules: Rules,
     seams: &Seams,
+    locks: Rc<KeyLocks>,
 ) -> Result<(Cosigner, Keeper, Mesh), OpenError> {
     let Opened { group, share, key } = opened;
     let me = share.id();
@@ -250,7 +252,7 @@ pub async fn prepare(
         rejoin: config.rejoin,
     };
     let nonces = NonceMaker::new(Rc::clone(&key), Rc::clone(&seams.entropy));
-    let keeper = Keeper::new(record, key, Rc::clone(&seams.disk));
+    let keeper = Keeper::new(record, key, Rc::clone(&seams.disk), locks);
     let cosigner =
         Cosigner::new(settings, nonces, Rc::clone(&seams.entropy), lives, keeper.recorded(), Instant::now());
     let endpoint = |(member, identity)| Some((member, config.peers.get(&member)?.clone(), identity));

@@ -151,7 +151,7 @@ async fn locked(
         .collect();
     let mut keys = BTreeSet::new();
     let mut found = Vec::new();
-    for chain in chains.iter().filter(|chain| chain.key.threshold().is_none()) {
+    for chain in chains {
         let is_alarmed = chain.key.on_devices().iter().any(|key| alarmed.contains(&key.device()));
         let lock = locks::lock_of(disk, &chain.record).await.map_err(|error| {
             Failure::new(format!("`{}` cannot be read: {error}", locks::lock_path(&chain.record).display()))

@@ -5,6 +5,7 @@ use std::fmt;
 use monosign_protocol::message::Timestamp;
 use monosign_protocol::{ChainId, Height};
 
+use crate::backend::BackendError;
 use crate::chain::RawSigning;
 use crate::guard::{JumpLimit, Refusal, Watermark};
 use crate::threshold::asked::Subject;
@@ -170,6 +171,9 @@ pub enum ShareFailure {
     /// The message cannot be read.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The key is locked.
+    #[error(transparent)]
+    Locked(#[from] BackendError),
     /// FROST refused.
     #[error(transparent)]
     Round(#[from] RoundError),

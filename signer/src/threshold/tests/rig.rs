@@ -333,7 +333,7 @@ impl Rig {
         };
         let entropy: Rc<dyn Entropy> = Rc::new(self.random.clone());
         let nonces = NonceMaker::new(Rc::clone(&key), Rc::clone(&entropy));
-        let keeper = Keeper::new(record, key, disk);
+        let keeper = Keeper::new(record, key, disk, Rc::default());
         let cosigner = Cosigner::new(settings, nonces, entropy, lives, keeper.recorded(), self.time);
         self.welcomed.retain(|(of, _), _| *of != node);
         self.nodes[node].life = Some((cosigner, keeper));
