@@ -101,6 +101,7 @@ async fn a_cosigner_that_is_killed_is_not_missed_and_comes_back() {
         }
         group.hosts[victim].start();
         group.hosts[victim].takes_part(2).await;
+        group.hosts[other].process().logs_again(&format!("cosigner {} is there", victim + 1)).await;
         nodes[victim] = group.hosts[victim].converse().await;
         for _ in 0..3 {
             nodes[victim].signs_prevote(height).await;
@@ -261,4 +262,43 @@ async fn the_states_of_a_horcrux_group_are_floors_and_the_highest_counts() {
     assert!(report.contains("nothing below height 13 is signed"), "{report}");
     split(&["1/state.json", "damaged.json"], "none").must_fail(1, &["`damaged.json`", "`round` is not"]);
     assert!(!dealer.path("none").exists(), "nothing is written");
+}
+
+#[tokio::test]
+async fn while_the_key_of_the_group_is_locked_no_cosigner_gives_a_share_or_a_signature() {
+    let mut group = Group::split(2, 3).await;
+    // What the witness of a device writes beside each record of a key.
+    let lock = |host: &rig::cosigners::Host| host.home.record(CHAIN).with_added_extension("locked");
+    for host in &group.hosts[..2] {
+        std::fs::write(lock(host), "device 1: somebody else signed\n").expect("written");
+        host.home.monosign(&["check", "--offline"]).must_fail(3, &["the key is locked: device 1: somebody else"]);
+    }
+    for host in &mut group.hosts {
+        host.start();
+    }
+    for host in &group.hosts {
+        host.takes_part(1).await;
+    }
+    let mut nodes = Vec::new();
+    for host in &group.hosts {
+        nodes.push(host.converse().await);
+    }
+    // Asked for itself, and by the one that knows of no lock.
+    for node in &mut nodes {
+        let request = node.request(FLOOR, 0, Step::Prevote);
+        node.refuses(&request).await;
+    }
+    let request = nodes[0].request(FLOOR, 0, Step::Prevote);
+    let refused = nodes[0].refuses(&request).await.description.to_string();
+    assert!(refused.contains("the key is locked") && refused.contains("somebody else signed"), "{refused}");
+    for host in &mut group.hosts[..2] {
+        host.kill();
+        let up_to = format!("{CHAIN}={}", FLOOR + 1);
+        host.home.monosign(&["yubihsm", "unlock", "--signed-up-to", &up_to]).must_succeed();
+        assert!(!lock(host).exists());
+        host.start();
+        host.takes_part(2).await;
+    }
+    let mut node = group.hosts[0].converse().await;
+    node.signs_prevote(FLOOR + 2).await;
 }

@@ -172,7 +172,8 @@ impl RecordError {
         if let Self::Moved { next_height, .. } = self {
             return format!(
                 "put back the very file that it wrote to; if that is gone, raise the one that is there by \
-                 `monosign state raise --to-height {next_height}`, and never start from an older copy"
+                 `monosign state raise -c FILE --to-height {next_height}`, with the configuration that `start` was given (and `--chain ID` if it \
+                 has several chains), and never start from an older copy"
             )
             .into();
         }

@@ -209,7 +209,10 @@ impl Runner {
                     Some(Event::Closed { conn })
                 }
                 Turn::Heard(conn, Some(Said::Request(request))) => Some(Event::Request { conn, request }),
-                Turn::Heard(conn, Some(Said::Reply(reply))) => Some(Event::Reply { conn, reply }),
+                Turn::Heard(conn, Some(Said::Reply(reply))) => {
+                    self.greet(conn, &reply);
+                    Some(Event::Reply { conn, reply })
+                }
                 Turn::Idle => {
                     self.cosigner.prepare(Instant::now());
                     self.carry_out_all().await;
@@ -426,6 +429,13 @@ impl Runner {
         Some(member)
     }
 
+    /// Who goes is told of where it is dialed again.
+    fn greet(&self, conn: ConnId, reply: &Reply) {
+        if let (Reply::Welcome(_), Some(Conn { member, .. })) = (reply, self.conns.get(&conn)) {
+            tracing::info!(chain_id = %self.chain_id, cosigner = member.0, "cosigner {member} is there");
+        }
+    }
+
     fn tell(&self, note: &Note) {
         let chain_id = self.chain_id.clone();
         let Some(member) = note.about() else {
@@ -445,5 +455,161 @@ impl Runner {
 
     fn warn_of(&self, member: MemberId, text: std::fmt::Arguments<'_>) {
         tracing::warn!(chain_id = %self.chain_id, cosigner = member.0, "{text}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+    use crate::seams::TokioNet;
+    use crate::threshold::inbox::{Sayer, inbox};
+    use crate::threshold::message::Request;
+    use crate::threshold::tests::started;
+
+    const PEER: MemberId = MemberId(2);
+
+    /// A runner, and what keeps its queues open.
+    struct Rig {
+        runner: Runner,
+        jobs: mpsc::Receiver<Job>,
+        opened: mpsc::Receiver<Opened>,
+        ask: mpsc::Sender<Job>,
+        open: mpsc::Sender<Opened>,
+        sayers: Vec<Sayer>,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let (mut cosigner, keeper) = started();
+            // What is due at a start has been done.
+            cosigner.handle(Instant::now(), Event::Time, keeper.recorded());
+            while cosigner.poll_effect().is_some() {}
+            assert!(cosigner.deadline() > Some(Instant::now()));
+            let (open, opened) = mpsc::channel(16);
+            let (stopped, stop) = watch::channel(false);
+            let net = Rc::new(TokioNet);
+            let transport = net.transport(&SigningKey::from_bytes(&[1; 32]), &[]).expect("a transport");
+            let connections = Connections::new(net, transport, open.clone(), stop, &[]);
+            let runner = Runner {
+                chain_id: keeper.chain_id().to_string(),
+                cosigner,
+                keeper,
+                raw: RawSigning::default(),
+                connections: Rc::new(connections),
+                conns: BTreeMap::new(),
+                turns: Turns::default(),
+                closed: VecDeque::new(),
+                answers: BTreeMap::new(),
+                next: 0,
+                stopped,
+                failed: None,
+            };
+            let (ask, jobs) = mpsc::channel(64);
+            Self { runner, jobs, opened, ask, open, sayers: Vec::new() }
+        }
+
+        async fn wait(&mut self, what: What) {
+            match what {
+                What::Own => {
+                    let (answer, _) = oneshot::channel();
+                    assert!(self.ask.send(Job::Status(answer)).await.is_ok());
+                }
+                What::Due => tokio::time::advance(Duration::from_secs(3600)).await,
+                What::Closed => self.runner.closed.push_back(ConnId(7)),
+                What::Opened => {
+                    let (_, inbox) = inbox(Instant::now());
+                    let opened = Opened {
+                        conn: ConnId(8),
+                        member: PEER,
+                        dialed: false,
+                        frames: mpsc::channel(1).0,
+                        inbox,
+                        wanted: oneshot::channel().0,
+                    };
+                    assert!(self.open.send(opened).await.is_ok());
+                }
+                What::Heard => {
+                    let (mut sayer, inbox) = inbox(Instant::now());
+                    assert!(sayer.say(Said::Request(Request::Ping(1)), 10).await);
+                    self.runner.turns.add(ConnId(9), inbox);
+                    self.sayers.push(sayer);
+                }
+            }
+        }
+
+        async fn turn(&mut self, own_first: bool) -> What {
+            match self.runner.turn(&mut self.jobs, &mut self.opened, own_first).await {
+                Turn::Own(_) => What::Own,
+                Turn::Due => What::Due,
+                Turn::Closed(_) => What::Closed,
+                Turn::Opened(_) => What::Opened,
+                Turn::Heard(..) => What::Heard,
+                Turn::Idle => panic!("there is something to do"),
+            }
+        }
+    }
+
+    /// What waits.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum What {
+        Own,
+        Due,
+        Closed,
+        Opened,
+        Heard,
+    }
+
+    const OTHERS: [What; 4] = [What::Due, What::Closed, What::Opened, What::Heard];
+
+    fn run(test: impl AsyncFnOnce()) {
+        crate::deadline::for_this_test();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), test());
+    }
+
+    #[test]
+    fn our_own_chain_goes_first_then_what_is_due_then_peers_whatever_waits() {
+        run(async || {
+            for (waits, own_first) in (1..32).flat_map(|waits| [(waits, true), (waits, false)]) {
+                let order: Vec<What> = match own_first {
+                    true => [What::Own].into_iter().chain(OTHERS).collect(),
+                    false => OTHERS.into_iter().chain([What::Own]).collect(),
+                };
+                let which = |what: &What| waits & (1 << *what as u8) != 0;
+                let mut rig = Rig::new();
+                // Those that come last wait for longest.
+                for what in order.iter().rev().copied().filter(which) {
+                    rig.wait(what).await;
+                }
+                let first = order.iter().copied().find(which).expect("something waits");
+                assert_eq!(rig.turn(own_first).await, first, "of {waits:05b}, own first: {own_first}");
+            }
+        });
+    }
+
+    #[test]
+    fn however_much_our_own_chain_asks_what_is_due_and_peers_have_their_turns() {
+        run(async || {
+            let mut rig = Rig::new();
+            for _ in 0..3 * OWN_IN_A_ROW {
+                rig.wait(What::Own).await;
+            }
+            rig.wait(What::Heard).await;
+            rig.wait(What::Opened).await;
+            let mut in_a_row = 0;
+            let mut seen = Vec::new();
+            for _ in 0..3 * OWN_IN_A_ROW {
+                let turn = rig.turn(in_a_row < OWN_IN_A_ROW).await;
+                in_a_row = if turn == What::Own { in_a_row + 1 } else { 0 };
+                seen.push(turn);
+            }
+            let own = usize::from(OWN_IN_A_ROW);
+            assert_eq!((seen[own], seen[2 * own + 1]), (What::Opened, What::Heard), "{seen:?}");
+            assert_eq!(seen.iter().filter(|turn| **turn == What::Own).count(), 3 * own - 2);
+        });
     }
 }

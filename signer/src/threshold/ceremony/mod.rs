@@ -34,6 +34,7 @@ pub mod repair;
 mod shares;
 pub mod succession;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -194,12 +195,24 @@ pub enum CeremonyError {
     #[error(transparent)]
     Lives(#[from] LivesError),
     /// The record.
-    #[error("{source}\nhint: {}", source.hint())]
+    #[error("{source}\nhint: {}", record_hint(source))]
     Record {
         /// What is wrong with it.
         #[from]
         source: RecordError,
     },
+}
+
+/// A ceremony needs the record that its cosigner signs with. What a single signer would be told to make is not that.
+fn record_hint(error: &RecordError) -> Cow<'static, str> {
+    match error {
+        RecordError::Missing { .. } | RecordError::Exists { .. } | RecordError::Damaged { .. } => {
+            "`state_file` has to be the record that this cosigner signs with: put it back, and never an older copy; if it is lost, this host \
+             has to leave the group and come to it anew"
+                .into()
+        }
+        other => other.hint(),
+    }
 }
 
 fn unequal(who: &str, what: Unequal) -> String {
