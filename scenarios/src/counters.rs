@@ -1,7 +1,7 @@
 //! What a run may come by. Each is hit somewhere in the whole set of scenarios, or the set does not test what it seems to.
 
 /// The names of all counters.
-pub const ALL: [&str; 113] = [
+pub const ALL: [&str; 114] = [
     "another device took over",
     "answered again",
     "answered again after a restart",
@@ -94,6 +94,7 @@ pub const ALL: [&str; 113] = [
     "request forwarded to a coordinator",
     "round skipped",
     "second process refused",
+    "second signature made and withheld",
     "share given",
     "share refused by a guard",
     "share refused for what cannot be read",

@@ -60,6 +60,8 @@ pub enum Clones {
     Never,
     /// Yes: each signer by itself never signs twice, and all of them together do.
     Expected,
+    /// Yes, and they share a device that tells: it signs twice, and nobody gets a second signature.
+    Withheld,
 }
 
 /// The heights that a signer has skipped.
@@ -246,7 +248,10 @@ impl Oracle {
         let Some(other) = others.iter().find(|other| other.sign_bytes != bytes) else { return };
         if self.clones != Clones::Never && other.by != by {
             self.double_signs += 1;
-            self.reach.hit("double sign by a clone");
+            self.reach.hit(match self.clones {
+                Clones::Withheld => "second signature made and withheld",
+                _ => "double sign by a clone",
+            });
             return;
         }
         let seen = format!("{} and {by} signed {hrs} with different bytes", other.by);

@@ -402,6 +402,10 @@ pub struct Expect {
     /// if it does not, so that the claim is an honest one. What each single signer promises is checked all the same.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub double_sign_by_clone: bool,
+    /// Set where two signers hold the state and share a device, which signs for both before either can know: what the later one
+    /// made must not leave it, and the scenario fails if the device did not sign twice.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub second_signature_withheld: bool,
     /// Set where more cosigners are copied, set back or malicious than the group bears: it does sign twice, and the scenario fails if it
     /// does not, so that the claim is an honest one. What each cosigner promises is checked all the same.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -124,6 +124,7 @@ impl<'a> World<'a> {
         let expect = &scenario.expect;
         let clones = match expect.double_sign_by_clone || expect.double_sign_by_group {
             true => Clones::Expected,
+            false if expect.second_signature_withheld => Clones::Withheld,
             false => Clones::Never,
         };
         let cast = cast(scenario, run.mode, &streams);
@@ -484,7 +485,7 @@ impl<'a> World<'a> {
             oracle.violated(Invariant::Expected, seen);
         }
         let expects_double_sign = expect.double_sign_by_clone || expect.double_sign_by_group;
-        if expects_double_sign && oracle.double_signs() == 0 {
+        if (expects_double_sign || expect.second_signature_withheld) && oracle.double_signs() == 0 {
             oracle.violated(
                 Invariant::Expected,
                 "the key was to sign twice, and did not: say what keeps it from it",

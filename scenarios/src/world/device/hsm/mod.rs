@@ -238,3 +238,6 @@ fn secret_of(password: &str) -> [u8; 32] {
         other => authentication_key(other.as_bytes()),
     }
 }
+
+#[cfg(test)]
+mod contract;
