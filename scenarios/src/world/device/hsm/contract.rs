@@ -286,12 +286,12 @@ fn a_device_that_is_gone_is_lost_until_it_is_back() {
         let executor = &*form.executor(PASSWORD);
         must_sign(executor, b"one").await;
         form.fails(Fails::IsGone, true);
-        must_be_lost(executor, sign(b"two")).await;
+        must_be_lost(executor, sign(b"the second")).await;
         must_be_lost(executor, Request::Log).await;
         form.fails(Fails::IsGone, false);
         // It has lost its power, and with it all sessions.
-        must_sign(executor, b"three").await;
-        assert_eq!(signed(executor, b"two").await, 0);
+        must_sign(executor, b"and the third").await;
+        assert_eq!(signed(executor, b"the second").await, 0);
     });
 }
 
@@ -313,7 +313,7 @@ fn two_processes_have_a_session_each() {
         let both = async {
             tokio::join!(must_sign(one, b"one"), must_sign(other, b"the other"));
             // One is gone in the middle of a request, and the other goes on.
-            let mut asked = one.execute(sign(b"abandoned"));
+            let mut asked = one.execute(sign(b"this one is abandoned"));
             let _ = poll_fn(|cx| Poll::Ready(asked.as_mut().poll(cx))).await;
         };
         both.await;
