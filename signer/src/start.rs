@@ -1,6 +1,7 @@
 //! A running signer: chains and links put together, reloaded and stopped.
 
 mod devices;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -32,6 +33,8 @@ use crate::threshold;
 use crate::threshold::open::OpenError;
 use crate::threshold::run::{GroupHandle, RunningGroup};
 pub use devices::{Devices, Hardware};
+use standing::LinkStanding;
+pub use standing::{ChainStands, ChainState, LinkStands, Standing, of_cosigner};
 
 /// Why a chain or a link cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +124,7 @@ pub struct Signer {
     stopped: BTreeSet<ChainId>,
     /// Whether sealed keys can be unlocked: false where nobody could give their passphrases.
     unlockable: bool,
+    standing: Rc<Standing>,
     ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
 }
 
@@ -165,6 +169,8 @@ struct RunningLink {
     task: JoinHandle<()>,
     /// Drops the link, and with it its connection.
     abort: AbortHandle,
+    /// Shown as long as it is held.
+    _standing: Rc<LinkStanding>,
 }
 
 /// How long a stop waits for requests that are being answered.
@@ -182,6 +188,7 @@ impl Signer {
             links: Vec::new(),
             stopped: BTreeSet::new(),
             unlockable: true,
+            standing: Rc::default(),
             ended: mpsc::unbounded_channel(),
         }
     }
@@ -236,6 +243,7 @@ impl Signer {
         if let Err(locked) = self.devices.locks().check(public_key) {
             tracing::error!(%chain_id, "nothing is signed, and no share is given: {locked}");
         }
+        self.standing.of_group(chain_id, &config.record, public_key, group.clone());
         let key = RunningKey::Cosigner(group, running);
         self.chains.insert(chain_id.clone(), RunningChain { handle, key, config: config.clone() });
         self.count();
@@ -257,7 +265,9 @@ impl Signer {
     ) -> Result<(), StartError> {
         let (chain_id, public_key, ready) = (&config.id, backend.public_key(), backend.ready());
         let watermark = record.watermark().to_string();
-        let (chain, handle, queue) = Chain::new(record, backend, config.rules, Rc::clone(&self.seams.disk))?;
+        let disk = Rc::clone(&self.seams.disk);
+        let (chain, handle, queue) = Chain::new(record, Rc::clone(&backend), config.rules, disk)?;
+        self.standing.of_key(chain_id, &config.record, backend);
         self.watch_chain(spawn_local(chain.run(queue)), &config.id);
         tracing::info!(%chain_id, %public_key, last_signed = %watermark, "serving chain {chain_id}, last signed h/r/s {watermark}");
         if let Err(waits_for) = ready {
@@ -287,10 +297,11 @@ impl Signer {
         let settings = link_settings(config)?;
         let (stop, stopped) = watch::channel(false);
         let link = Link::new(settings, chain, self.seams.clone(), stopped);
+        let standing = self.standing.of_link(&config.chain_id, &config.addr.to_string(), link.connected());
         let link = spawn_local(link.run());
         let abort = link.abort_handle();
         let task = self.watch_link(link);
-        self.links.push(RunningLink { config: config.clone(), stop, task, abort });
+        self.links.push(RunningLink { config: config.clone(), stop, task, abort, _standing: standing });
         self.count();
         Ok(())
     }
@@ -345,6 +356,7 @@ impl Signer {
             {
                 let (what, hint) = told(&why.0);
                 tracing::error!(chain_id = %id, hint, "chain {id} has stopped: {what}");
+                self.standing.stopped(&id, &why.0);
                 let (orphans, others) = self.links.drain(..).partition(|link| link.config.chain_id == id);
                 self.links = others;
                 self.stopped.insert(id);
@@ -435,6 +447,11 @@ impl Signer {
             RunningKey::Vault(_) | RunningKey::Device => None,
         };
         self.chains.iter().filter_map(cosigner).collect()
+    }
+
+    /// How it stands, for whoever asks while it runs.
+    pub fn standing(&self) -> Rc<Standing> {
+        Rc::clone(&self.standing)
     }
 
     /// Whether any chain is served.

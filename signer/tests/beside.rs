@@ -99,8 +99,8 @@ async fn a_copied_directory_is_no_second_signer_on_the_same_host() {
     for command in [&["state", "raise", "--to-height", "200"][..], &["state", "export"]] {
         home.monosign(&[command, &["-c", "second.toml"]].concat()).must_fail(3, &["locked", &named]);
     }
-    // Looking takes nothing.
-    home.monosign(&["check", "-c", "second.toml", "--offline"]).must_succeed();
+    // Looking takes nothing, and tells that a start is refused.
+    home.monosign(&["check", "-c", "second.toml", "--offline"]).must_fail(3, &[&named, "will not sign"]);
     home.monosign(&["state", "show", "-c", "second.toml"]).must_succeed();
     signer.kill();
     home.monosign(&["state", "raise", "-c", "second.toml", "--to-height", "200"]).must_succeed();

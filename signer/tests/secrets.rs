@@ -111,7 +111,7 @@ fn no_command_tells_the_password_of_a_configuration_with_a_mistake() {
     let mut bytes = good.into_bytes();
     bytes.push(0xff);
     home.write("monosign.toml", &bytes);
-    watch.sees_nothing(&home.monosign(&["check"]).must_fail(1, &["UTF-8"]).stderr, "bytes");
+    watch.sees_nothing(&home.monosign(&["check"]).must_fail(1, &["UTF-8"]).stdout, "bytes");
 }
 
 #[tokio::test]
@@ -393,7 +393,7 @@ async fn a_configuration_with_a_password_that_others_can_read_is_refused_until_t
         home.start_and_fail().await.must_fail(3, &["is open to other users", "a password stands in it"]);
         home.monosign(&["state", "show"]).must_fail(3, &["is open to other users"]);
         let told = home.monosign(&["check", "--offline"]).must_fail(3, &["hint: run `chmod 600 "]);
-        follow_hint(&home, &told.stderr);
+        follow_hint(&home, &told.stdout);
         home.monosign(&["check", "--offline"]).must_succeed();
     }
     // Without one, others may read it.

@@ -220,18 +220,80 @@ pub(super) fn connect(path: &Path, secret: Option<&Path>, hint: &str) -> Result<
     let at = path.display();
     let cannot = |e: io::Error| Failure::new(format!("cannot reach a signer at `{at}`: {e}\nhint: {hint}"));
     let stream = UnixStream::connect(path).map_err(cannot)?;
-    let server = peer(&stream)?;
-    let owner = secret.and_then(|file| fs::metadata(file).ok()).map(|file| Uid::from_raw(file.uid()));
-    let users: Vec<Uid> = [Some(geteuid()), owner].into_iter().flatten().collect();
-    if !is_trusted(server.uid, &users) {
+    if let Err(server) = is_ours(&stream, secret)? {
         return Err(Failure::for_safety(format!(
-            "{} listens on `{at}`, and it is none of ours: nothing was sent\n\
-             hint: find out whose it is; `admin_socket` belongs in a directory that only the signer's user can write",
-            described(server)
+            "{server} listens on `{at}`, and it is none of ours: nothing was sent\n\
+             hint: find out whose it is; `admin_socket` belongs in a directory that only the signer's user can write"
         )));
     }
     // A signer that is stopped must not hold the command for ever.
     stream.set_read_timeout(Some(ANSWER_TIME))?;
     stream.set_write_timeout(Some(REQUEST_TIME))?;
     Ok(stream)
+}
+
+/// Whether a process of this user, of root, or of the owner of `secret` is at the other end; if not, which one is.
+fn is_ours(stream: &UnixStream, secret: Option<&Path>) -> io::Result<Result<(), String>> {
+    let server = peer(stream)?;
+    let owner = secret.and_then(|file| fs::metadata(file).ok()).map(|file| Uid::from_raw(file.uid()));
+    let users: Vec<Uid> = [Some(geteuid()), owner].into_iter().flatten().collect();
+    Ok(if is_trusted(server.uid, &users) { Ok(()) } else { Err(described(server)) })
+}
+
+/// Why a signer is not asked.
+pub(super) enum NoSigner {
+    /// None listens there.
+    Gone,
+    /// One may run, and cannot be asked.
+    Other(String),
+}
+
+/// The same as [`connect`], for a look that must end: it waits for nothing longer than `patience`.
+pub(super) fn reach(path: &Path, secret: Option<&Path>, patience: Duration) -> Result<UnixStream, NoSigner> {
+    let at = path.display();
+    let other = |why: String| NoSigner::Other(format!("`{at}`: {why}"));
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => NoSigner::Gone,
+        // A queue that is full: whoever listens is busy, or hangs.
+        io::ErrorKind::WouldBlock => other("the signer there accepts nobody".into()),
+        _ => other(error.to_string()),
+    };
+    let connected = || -> io::Result<UnixStream> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        let stream = UnixStream::from(socket);
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(patience))?;
+        Ok(stream)
+    };
+    let stream = connected().map_err(failed)?;
+    match is_ours(&stream, secret) {
+        Ok(Ok(())) => Ok(stream),
+        Ok(Err(server)) => Err(other(format!("{server} listens there, and it is none of ours"))),
+        Err(error) => Err(other(error.to_string())),
+    }
+}
+
+/// What keeps a socket from being made at a path, as far as a look can tell.
+pub(super) fn obstacle(path: &Path) -> Option<String> {
+    if let Err(error) = SocketAddrUnix::new(path) {
+        return Some(format!("`{}`: {}", path.display(), io::Error::from(error)));
+    }
+    let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let may = rustix::fs::accessat(
+        rustix::fs::CWD,
+        directory,
+        rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+        rustix::fs::AtFlags::EACCESS,
+    );
+    if let Err(error) = may {
+        return Some(format!("`{}`: {}", directory.display(), io::Error::from(error)));
+    }
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            Some(format!("`{}`: something that is no socket is there", path.display()))
+        }
+        _ => None,
+    }
 }

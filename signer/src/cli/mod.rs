@@ -20,6 +20,7 @@ mod rpc;
 pub mod softsign;
 mod start;
 mod state;
+mod status_socket;
 mod threshold;
 mod tmkms;
 mod unlock;
@@ -66,7 +67,9 @@ enum Command {
     Init(init::InitArgs),
     /// Sign for the validators of a configuration, until SIGTERM.
     Start(start::StartArgs),
-    /// Check a configuration, its keys, records, disk and validators, and say what to do.
+    /// Say whether the signer will sign, and if not, why and what to do.
+    ///
+    /// Exit codes: 0 it will, perhaps with warnings, 1 it will not, 3 it will not for safety. Nothing is written, and a running signer is asked.
     Check(check::CheckArgs),
     /// Try whether this signer, as it is configured, will sign for another release of CometBFT, and say what has to change.
     ///

@@ -14,7 +14,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::admin_socket::{AdminSocket, CannotListen};
 use super::leave::{self, Leave};
-use super::{ConfigArgs, Failure, advice, block_on, custody, threshold, unlock, unlock_env, version};
+use super::{
+    ConfigArgs, Failure, advice, block_on, custody, status_socket, threshold, unlock, unlock_env, version,
+};
 use crate::config::{ChainConfig, Config};
 use crate::ops::access::{self, Changeable, Trust};
 use crate::ops::log_limit::LogLimit;
@@ -154,6 +156,7 @@ async fn start(config: &Config) -> Result<Signer, Failure> {
         if let Some(text) = access::told(&custody::of_chain(chain, Trust::Nobody)) {
             let (what, hint) = told(&text);
             tracing::error!(chain_id = %chain.id, hint, "chain {} is not served: {what}", chain.id);
+            signer.standing().not_served(&chain.id, &chain.record, &text);
             failures.push(Failure { message: None, ..Failure::for_safety("") });
             continue;
         }
@@ -166,6 +169,7 @@ async fn start(config: &Config) -> Result<Signer, Failure> {
         if let Err(failure) = started {
             let (what, hint) = told(failure.text());
             tracing::error!(chain_id = %chain.id, hint, "chain {} is not served: {what}", chain.id);
+            signer.standing().not_served(&chain.id, &chain.record, failure.text());
             failures.push(Failure { message: None, ..failure });
         }
     }
@@ -206,6 +210,7 @@ fn refuse(found: &[Changeable]) -> Result<(), Failure> {
 /// The sockets on which commands ask this process. Chains are signed for with or without them; but nobody can unlock a sealed key without.
 #[derive(Default)]
 struct Sockets {
+    status: Option<AdminSocket>,
     unlock: Option<AdminSocket>,
     cosigners: Option<AdminSocket>,
 }
@@ -214,6 +219,16 @@ impl Sockets {
     /// Makes those that are wanted and not there.
     fn open(&mut self, config: &Config, signer: &mut Signer) {
         let (sealed, cosigners) = (signer.sealed(), signer.cosigners());
+        if self.status.is_none() {
+            match status_socket::listen(config, signer.standing()) {
+                Ok(socket) => self.status = Some(socket),
+                Err(error) => tracing::warn!(
+                    "`monosign check` cannot ask this process how it stands: {error}\nhint: `admin_socket` in `{}`, above the tables, \
+                     names a path that no other signer has, in a directory that this user can write",
+                    config.path.display()
+                ),
+            }
+        }
         if self.cosigners.is_none() && !cosigners.is_empty() {
             match threshold::listen(&config.admin_socket, cosigners) {
                 Ok(socket) => self.cosigners = Some(socket),

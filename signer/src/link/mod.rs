@@ -10,6 +10,7 @@
 
 mod backoff;
 
+use std::cell::Cell;
 use std::io;
 use std::mem::{Discriminant, discriminant};
 use std::rc::Rc;
@@ -132,6 +133,8 @@ pub struct Link {
     served: Option<Instant>,
     /// Whether this session has waited for its validator for longer than a silent peer is waited for.
     stood_by: bool,
+    /// Whether the validator has asked for something in this session.
+    connected: Rc<Cell<bool>>,
 }
 
 impl Link {
@@ -142,8 +145,22 @@ impl Link {
         seams: Seams,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let recognised = Recognised::default();
-        Self { settings, chain, seams, stop, recognised, warned: false, served: None, stood_by: false }
+        Self {
+            settings,
+            chain,
+            seams,
+            stop,
+            recognised: Recognised::default(),
+            warned: false,
+            served: None,
+            stood_by: false,
+            connected: Rc::default(),
+        }
+    }
+
+    /// Whether its validator is connected, and has asked for something since.
+    pub fn connected(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.connected)
     }
 
     /// Serves session after session.
@@ -155,6 +172,7 @@ impl Link {
             self.served = None;
             self.stood_by = false;
             let ended = self.serve().await;
+            self.connected.set(false);
             let Err(error) = ended else { return };
             let good = self.served.is_some_and(|since| since.elapsed() >= GOOD_SESSION);
             if good {
@@ -267,6 +285,7 @@ impl Link {
             Event::Established(peer) => self.log_connected(&peer),
             Event::Request(request) => {
                 self.served.get_or_insert_with(Instant::now);
+                self.connected.set(true);
                 self.recognise(&request);
                 // The node has given up by then. Its next connection must not wait for what a disk or a device still has to do.
                 let response = timeout(PATIENCE, self.respond(request)).await;

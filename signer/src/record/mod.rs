@@ -456,6 +456,11 @@ impl Record {
         User(None).holder(disk, header).await.ok().flatten()
     }
 
+    /// The same for the cosigner that has this identity on connections.
+    pub async fn user_of_share(disk: &dyn Disk, header: &Header, identity: [u8; 32]) -> Option<Holder> {
+        User(Some(identity)).holder(disk, header).await.ok().flatten()
+    }
+
     /// Whom the record belongs to.
     pub fn header(&self) -> &Header {
         &self.header

@@ -20,7 +20,7 @@ use crate::pubkey::PublicKey;
 use crate::seams::Local;
 
 pub use failover::Failover;
-pub use owner::{Device, DeviceKey, Limits};
+pub use owner::{Device, DeviceKey, Lack, LackKind, Limits};
 pub use thread::OwnThread;
 
 /// What a device is asked.

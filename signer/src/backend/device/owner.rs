@@ -61,6 +61,26 @@ pub struct Device {
     jobs: mpsc::Sender<Job>,
 }
 
+/// What keeps a device from signing with a key, as it is known now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// What it is.
+    pub what: String,
+    /// What it is about.
+    pub kind: LackKind,
+}
+
+/// What a [`Lack`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LackKind {
+    /// The password or the PIN.
+    Password,
+    /// The device.
+    Device,
+    /// The key on it.
+    Key,
+}
+
 /// One key on a device.
 pub struct DeviceKey {
     device: Device,
@@ -90,7 +110,7 @@ enum State {
     /// Nothing, until this is over.
     Waiting(String),
     /// Nothing, ever.
-    Latched(String),
+    Latched(String, LackKind),
 }
 
 struct Key {
@@ -210,6 +230,19 @@ impl DeviceKey {
         }
     }
 
+    /// What is missing on this device, whatever is known of the key elsewhere.
+    pub fn lack(&self) -> Option<Lack> {
+        let shared = &self.device.shared;
+        match &*shared.state.borrow() {
+            State::Ready => {}
+            State::Waiting(what) => return Some(Lack { what: alone(what), kind: LackKind::Device }),
+            State::Latched(what, kind) => return Some(Lack { what: alone(what), kind: *kind }),
+        }
+        let keys = shared.keys.borrow();
+        let missing = keys.get(&self.number).and_then(|key| key.missing.clone());
+        missing.map(|what| Lack { what, kind: LackKind::Key })
+    }
+
     /// Waits until the device and the key are there, which may be never.
     pub async fn until_ready(&self) {
         let shared = &self.device.shared;
@@ -250,7 +283,7 @@ impl DeviceKey {
 
     /// The device gave a signature that does not verify: it is never asked again.
     pub fn distrust(&self) {
-        self.device.shared.latch("it gave a signature that does not verify");
+        self.device.shared.latch("it gave a signature that does not verify", LackKind::Device);
     }
 }
 
@@ -270,7 +303,7 @@ impl Shared {
         match &*self.state.borrow() {
             State::Ready => Ok(()),
             State::Waiting(what) => Err(self.failed(what)),
-            State::Latched(why) => {
+            State::Latched(why, _) => {
                 let hint = match why.contains("\nhint:") {
                     true => "",
                     false => "\nhint: find out why, then restart the signer",
@@ -280,10 +313,10 @@ impl Shared {
         }
     }
 
-    fn latch(&self, why: &str) {
+    fn latch(&self, why: &str, kind: LackKind) {
         let (alone, hint) = told(why);
         tracing::error!(device = %self.name, hint, "device {}: {alone}: it is asked nothing more until a restart", self.name);
-        *self.state.borrow_mut() = State::Latched(why.to_owned());
+        *self.state.borrow_mut() = State::Latched(why.to_owned(), kind);
         self.changed.notify_waiters();
     }
 
@@ -296,7 +329,7 @@ impl Shared {
             "device {}: {alone}: it is asked nothing more, and its keys are locked on every device",
             self.name
         );
-        *self.state.borrow_mut() = State::Latched(alarm.to_owned());
+        *self.state.borrow_mut() = State::Latched(alarm.to_owned(), LackKind::Device);
         *self.alarm.borrow_mut() = Some(alarm.to_owned());
         self.tell_locks_of_all();
         self.changed.notify_waiters();
@@ -305,7 +338,7 @@ impl Shared {
     /// What is waited for is in the log already.
     fn wait_for(&self, what: &str) {
         let mut state = self.state.borrow_mut();
-        if !matches!(*state, State::Latched(_)) {
+        if !matches!(*state, State::Latched(..)) {
             *state = State::Waiting(what.to_owned());
         }
     }
@@ -351,7 +384,7 @@ impl Shared {
     /// Notes a state and logs it, once.
     fn set(&self, state: State) {
         let mut current = self.state.borrow_mut();
-        if matches!(*current, State::Latched(_)) || *current == state {
+        if matches!(*current, State::Latched(..)) || *current == state {
             return;
         }
         match &state {
@@ -360,7 +393,7 @@ impl Shared {
                 let (alone, hint) = told(what);
                 tracing::warn!(device = %self.name, hint, "device {}: {alone}: waiting for it", self.name);
             }
-            State::Latched(_) => {}
+            State::Latched(..) => {}
         }
         *current = state;
         self.changed.notify_waiters();
@@ -385,6 +418,11 @@ impl Shared {
         let keys = self.keys.borrow();
         keys.iter().filter(|(_, key)| key.missing.is_some()).map(|(number, _)| *number).collect()
     }
+}
+
+/// Without what can be done about it.
+fn alone(what: &str) -> String {
+    told(what).0
 }
 
 fn wrong_password() -> String {
@@ -528,8 +566,8 @@ impl Owner {
     /// What an error means for what comes.
     async fn note(&mut self, error: &DeviceError, key: Option<u16>) {
         match (error, key) {
-            (DeviceError::WrongPassword, _) => self.shared.latch(&wrong_password()),
-            (DeviceError::WrongPin(why), _) => self.shared.latch(&wrong_pin(why)),
+            (DeviceError::WrongPassword, _) => self.shared.latch(&wrong_password(), LackKind::Password),
+            (DeviceError::WrongPin(why), _) => self.shared.latch(&wrong_pin(why), LackKind::Password),
             (DeviceError::Alarm(alarm), _) => {
                 self.shared.lock(alarm);
                 self.keep_locks().await;
@@ -593,7 +631,7 @@ impl Owner {
     /// Whether the device or a key of it is waited for.
     fn wants_probe(&self) -> bool {
         match *self.shared.state.borrow() {
-            State::Latched(_) => false,
+            State::Latched(..) => false,
             State::Waiting(_) => true,
             State::Ready => !self.shared.missing_keys().is_empty(),
         }
@@ -612,8 +650,8 @@ impl Owner {
         }
         match self.look().await {
             Ok(()) => self.shared.set(State::Ready),
-            Err(DeviceError::WrongPassword) => self.shared.latch(&wrong_password()),
-            Err(DeviceError::WrongPin(why)) => self.shared.latch(&wrong_pin(&why)),
+            Err(DeviceError::WrongPassword) => self.shared.latch(&wrong_password(), LackKind::Password),
+            Err(DeviceError::WrongPin(why)) => self.shared.latch(&wrong_pin(&why), LackKind::Password),
             Err(DeviceError::Alarm(alarm)) => {
                 self.shared.lock(&alarm);
                 self.keep_locks().await;

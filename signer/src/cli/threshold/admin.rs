@@ -1,7 +1,7 @@
 //! `monosign threshold status` and `drill`, and the socket on which a running cosigner answers them.
 //!
 //! It is a unix socket of mode 0600. A request is one line, `status CHAIN` or `drill CHAIN`; the answer is text up to the end, and its
-//! first line is `ok` or what is wrong.
+//! first line is `ok`, `cannot sign` or what is wrong.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::cli::admin_socket::{self, AdminSocket, CannotListen};
 use crate::cli::{ChainArgs, Failure, group_of};
 use crate::seams::{Entropy as _, OsEntropy};
+use crate::start::{ChainState, of_cosigner};
 use crate::threshold::asked::Subject;
 use crate::threshold::cosigner::Status;
 use crate::threshold::deal::subsets;
@@ -40,8 +41,18 @@ const MAX_REQUEST: u64 = 256;
 /// How many are answered at once.
 const AT_ONCE: usize = 8;
 
+/// What is said of a group that would not sign.
+const CANNOT_SIGN: &str = "cannot sign";
+
 pub(super) fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    ask("status", &args.chain, out)
+    let chain = args.chain.load()?;
+    if chain.key.threshold().is_none() {
+        return Err(not_shared(&chain.id));
+    }
+    let Said { signs, text } = say(&format!("status {}", chain.id), &args.chain)?;
+    write!(out, "{text}")?;
+    // What is wrong is the last line of that.
+    if signs { Ok(()) } else { Err(Failure { message: None, code: 1 }) }
 }
 
 pub(super) fn drill(args: &DrillArgs, out: &mut dyn Write) -> Result<(), Failure> {
@@ -54,7 +65,7 @@ pub(super) fn drill(args: &DrillArgs, out: &mut dyn Write) -> Result<(), Failure
     for set in &sets {
         let signers = set.iter().map(MemberId::to_string).collect::<Vec<_>>().join(",");
         match say(&format!("drill {} {signers}", chain.id), &args.chain) {
-            Ok(text) => write!(out, "ok      cosigners {signers}: {text}")?,
+            Ok(Said { text, .. }) => write!(out, "ok      cosigners {signers}: {text}")?,
             Err(error) => {
                 failed += 1;
                 let why = error.message.unwrap_or_default();
@@ -72,16 +83,15 @@ pub(super) fn not_shared(id: &ChainId) -> Failure {
     Failure::usage(format!("the key of chain `{id}` is not shared\nhint: it has no [[providers.threshold]]"))
 }
 
-fn ask(what: &str, args: &ChainArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let chain = args.load()?;
-    if chain.key.threshold().is_none() {
-        return Err(not_shared(&chain.id));
-    }
-    Ok(write!(out, "{}", say(&format!("{what} {}", chain.id), args)?)?)
+/// What a running cosigner answers.
+struct Said {
+    /// Whether the group would sign.
+    signs: bool,
+    text: String,
 }
 
 /// Says one line to the running cosigner. Returns what it answers.
-fn say(request: &str, args: &ChainArgs) -> Result<String, Failure> {
+fn say(request: &str, args: &ChainArgs) -> Result<Said, Failure> {
     let path = socket_path(&args.config.load()?.admin_socket);
     let mut stream =
         admin_socket::connect(&path, None, "a cosigner listens there while `monosign start` runs")?;
@@ -91,7 +101,8 @@ fn say(request: &str, args: &ChainArgs) -> Result<String, Failure> {
     answer.read_line(&mut verdict)?;
     answer.read_to_string(&mut text)?;
     match verdict.trim_end() {
-        "ok" => Ok(text),
+        "ok" => Ok(Said { signs: true, text }),
+        CANNOT_SIGN => Ok(Said { signs: false, text }),
         other => Err(Failure::new(other)),
     }
 }
@@ -118,20 +129,26 @@ async fn answer(
     let mut lines = tokio::io::BufReader::new(read.take(MAX_REQUEST));
     admin_socket::heard(lines.read_line(&mut line)).await?;
     let answer = match carry_out(line.trim_end(), &cosigners).await {
-        Ok(text) => format!("ok\n{text}"),
+        Ok(Said { signs: true, text }) => format!("ok\n{text}"),
+        Ok(Said { signs: false, text }) => format!("{CANNOT_SIGN}\n{text}"),
         Err(error) => format!("{}\n", error.replace('\n', "; ")),
     };
     write.write_all(answer.as_bytes()).await
 }
 
-async fn carry_out(line: &str, cosigners: &[(ChainId, GroupHandle)]) -> Result<String, String> {
+async fn carry_out(line: &str, cosigners: &[(ChainId, GroupHandle)]) -> Result<Said, String> {
     let mut words = line.split(' ');
     let (what, chain) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let found = cosigners.iter().find(|(id, _)| id.as_str() == chain);
     let (id, group) = found.ok_or_else(|| format!("chain `{chain}` is not cosigned here"))?;
     match (what, words.next()) {
         ("status", None) => match group.status().await {
-            Some(status) => Ok(describe(id, &status)),
+            Some(status) => {
+                let (state, there) = of_cosigner(&status);
+                let (signs, why) = (state == ChainState::Ready, there.unwrap_or_default());
+                let verdict = if signs { "can sign" } else { "CANNOT SIGN" };
+                Ok(Said { signs, text: describe(id, &status) + &format!("{verdict}: {why}\n") })
+            }
             None => Err("the cosigner has ended after an internal error: restart it".into()),
         },
         ("drill", Some(signers)) => {
@@ -141,7 +158,8 @@ async fn carry_out(line: &str, cosigners: &[(ChainId, GroupHandle)]) -> Result<S
             OsEntropy.fill(&mut number);
             let start = Instant::now();
             group.sign_with(Subject::Drill(number), Some(signers)).await.map_err(|e| e.to_string())?;
-            Ok(format!("signed in {:.1} ms\n", start.elapsed().as_secs_f64() * 1000.0))
+            let text = format!("signed in {:.1} ms\n", start.elapsed().as_secs_f64() * 1000.0);
+            Ok(Said { signs: true, text })
         }
         _ => Err(format!("`{line}` is no request")),
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use yubihsm::Client;
+use yubihsm::{Capability, Client};
 use yubihsm::audit::AuditOption;
 use yubihsm::client::Error;
 use yubihsm::command::Code;
@@ -12,8 +12,9 @@ use yubihsm::object::{Filter, Type};
 use super::Failure;
 use super::session::open;
 use crate::backend::device::DeviceError;
-use crate::backend::yubihsm::read_log;
+use crate::backend::yubihsm::{Audit, read_log};
 use crate::backend::yubihsm::witness::LogEntry;
+use crate::cli::advice::first_line;
 use crate::cli::unlock_env;
 use crate::config::YubihsmProvider;
 use crate::start::StartError;
@@ -166,14 +167,83 @@ fn by_log(client: &Client, auth_key: u16, key: u16) -> Result<Wrong, DeviceError
 const SESSION: [u8; 2] = [Code::CreateSession as u8, Code::AuthenticateSession as u8];
 const PUBLIC_KEY: u8 = Code::GetPublicKey as u8;
 
-/// What is wrong with a device whose log is watched, and whether its signatures cannot be watched at all.
-///
-/// # Errors
-/// If there is no session.
-pub(in crate::cli) fn findings(provider: &YubihsmProvider) -> Result<(bool, Vec<String>), Failure> {
-    let password = provider.password.read(&unlock_env()).map_err(StartError::from)?;
-    let session = open(provider, provider.auth_key, password)?;
-    findings_of(session.client(), provider.auth_key, provider)
+/// What a look at a device has found that its keys' owner does not see.
+pub(in crate::cli) struct Examined {
+    /// Why nothing is signed, by key.
+    refuses: BTreeMap<u16, String>,
+    /// Why the first signature would be the last.
+    pub(in crate::cli) bad: Vec<String>,
+    /// What a person should know.
+    pub(in crate::cli) warnings: Vec<String>,
+}
+
+impl Examined {
+    /// Why nothing is signed with a key.
+    pub(in crate::cli) fn cannot_sign(&self, key: u16) -> Option<String> {
+        self.refuses.get(&key).cloned()
+    }
+}
+
+/// Looks at a device that can be reached: whether its log is written as the witness needs it, and whether it would sign for us.
+pub(in crate::cli) fn examine(provider: &YubihsmProvider) -> Examined {
+    let mut found = Examined { refuses: BTreeMap::new(), bad: Vec::new(), warnings: Vec::new() };
+    let password = provider.password.read(&unlock_env()).map_err(StartError::from);
+    let session = password.map_err(Failure::from).and_then(|password| open(provider, provider.auth_key, password));
+    let session = match session {
+        Ok(session) => session,
+        Err(failure) => {
+            found.warnings.push(format!(
+                "what it lets us do was not looked at: {}\nhint: sessions that are left open end within 30 s: look again",
+                first_line(failure.text())
+            ));
+            return found;
+        }
+    };
+    if provider.audit != Audit::Off {
+        // First, since it tells by the end of the log who has opened this session.
+        match findings_of(session.client(), provider.auth_key, provider) {
+            Ok((true, told)) => found.bad = told,
+            Ok((false, told)) => found.warnings = told,
+            Err(_) => {}
+        }
+    }
+    for key in &provider.keys {
+        if let Some(why) = refuses(session.client(), provider.auth_key, *key) {
+            found.refuses.insert(*key, why);
+        }
+    }
+    if provider.audit == Audit::Off && is_full(session.client()) {
+        let why = "its audit log is full, and with force audit it signs nothing then\nhint: `audit = \"detect\"` in [[providers.yubihsm]] and \
+                   `monosign yubihsm audit init` have the signer read it; or read it by yubihsm-shell (`audit get`, `audit set`)";
+        found.refuses.extend(provider.keys.iter().map(|key| (*key, why.to_owned())));
+    }
+    found
+}
+
+/// Why a signature would be refused, by what the device tells of our authentication key and of the key. What it does not tell is left to the signature.
+fn refuses(client: &Client, auth_key: u16, key: u16) -> Option<String> {
+    let may = |id, kind| {
+        let info = client.get_object_info(id, kind).ok()?;
+        Some(info.capabilities.contains(Capability::SIGN_EDDSA))
+    };
+    if may(auth_key, Type::AuthenticationKey) == Some(false) {
+        return Some(format!(
+            "authentication key {auth_key:#06x} may not sign\nhint: name one that may in `auth`: `monosign yubihsm setup` makes it as number 4, \
+             the validator's"
+        ));
+    }
+    (may(key, Type::AsymmetricKey) == Some(false)).then(|| {
+        format!(
+            "key {key:#06x} may not sign\nhint: it lacks the capability `sign-eddsa`, which cannot be added: `monosign yubihsm keys import` \
+             puts the key there anew, under another number"
+        )
+    })
+}
+
+/// Whether nothing is signed until the log is read.
+fn is_full(client: &Client) -> bool {
+    let full = client.device_info().is_ok_and(|info| info.log_store_used >= info.log_store_capacity);
+    full && client.get_force_audit_option().is_ok_and(|forced| forced != AuditOption::Off)
 }
 
 /// The same in a session of `auth_key`.
