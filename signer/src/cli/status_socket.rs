@@ -66,7 +66,8 @@ async fn answer(
     }
 }
 
-/// Asks the signer that runs with a configuration. `None` if none does; the error is why one that may run could not be asked.
+/// Asks the signer that runs with a configuration. `None` if none does; the error is why one that may run
+/// could not be asked.
 pub(super) fn ask(config: &Config) -> Result<Option<Answer>, String> {
     let path = socket_path(&config.admin_socket);
     // A signer of another user is one that root looks after.

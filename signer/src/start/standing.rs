@@ -181,7 +181,9 @@ impl By {
             },
             Self::Group(group) => match timeout(PATIENCE, group.status()).await {
                 Ok(Some(status)) => of_cosigner(&status),
-                Ok(None) => (ChainState::Stopped, Some("its cosigner has ended: start the signer anew".into())),
+                Ok(None) => {
+                    (ChainState::Stopped, Some("its cosigner has ended: start the signer anew".into()))
+                }
                 Err(_) => {
                     (ChainState::Unknown, Some(format!("its cosigner gave no answer within {PATIENCE:?}")))
                 }
@@ -194,7 +196,8 @@ impl By {
 pub fn of_cosigner(status: &Status) -> (ChainState, Option<String>) {
     let needed = usize::from(status.shape.threshold());
     let others = status.peers.iter().filter(|peer| peer.up && peer.active).count();
-    let there = format!("{} of {needed} cosigners that have to sign are there", others + 1);
+    let members = status.shape.members();
+    let there = format!("{needed} of {members} must sign, and {} are there with this one", others + 1);
     match status.state.as_str() {
         "active" if others + 1 >= needed => (ChainState::Ready, Some(there)),
         "active" => (ChainState::NoQuorum, Some(there)),

@@ -1,4 +1,5 @@
-//! A chain whose key is shared: the share, the group and the record of this cosigner, and whether enough others are there.
+//! A chain whose key is shared: the share, the group and the record of this cosigner, and whether enough
+//! others are there.
 
 use std::net::ToSocketAddrs as _;
 use std::time::Duration;
@@ -102,7 +103,8 @@ pub(super) struct Cosigner {
 }
 
 impl Cosigner {
-    /// Whether it could listen, unless it does already, and whether enough of the others are there for it to take part.
+    /// Whether it could listen, unless it does already, and whether enough of the others are there for it to
+    /// take part.
     pub(super) fn look_around(
         &self,
         chain: &ChainConfig,
@@ -115,8 +117,9 @@ impl Cosigner {
         let mut findings: Vec<_> = obstacle
             .map(|why| {
                 let text = format!("cannot listen on `{}`: {why}", share.listen);
-                Finding::of_chain(Level::Bad, id, text)
-                    .next("stop the process that listens there, or name a free address of this host in `listen`")
+                Finding::of_chain(Level::Bad, id, text).next(
+                    "stop the process that listens there, or name a free address of this host in `listen`",
+                )
             })
             .into_iter()
             .collect();
@@ -141,7 +144,8 @@ impl Cosigner {
                 Err(why) => {
                     absent.push(member.to_string());
                     Finding::at(Level::Warning, place, why).about(id).next(
-                        "`monosign start` on its host; if it runs, see that `addr` here is where it listens, and that nothing is between",
+                        "`monosign start` on its host; if it runs, see that `addr` here is where it listens, and \
+                         that nothing is between",
                     )
                 }
             });
@@ -165,7 +169,8 @@ impl Cosigner {
             } else {
                 "its disk is new or was found to be old, and too few have answered since"
             };
-            let text = format!("it takes part once {rejoin} others have answered, and {there} are there: {why}");
+            let text =
+                format!("it takes part once {rejoin} others have answered, and {there} are there: {why}");
             findings.push(Finding::of_chain(Level::Bad, id, text).next(start));
         }
         Ok(findings)
@@ -224,9 +229,7 @@ fn cannot_listen(endpoint: &Endpoint) -> Option<String> {
         Ok(addresses) => addresses.collect(),
         Err(error) => return Some(error.to_string()),
     };
-    let of_this_host = |address: &&std::net::SocketAddr| {
-        std::net::UdpSocket::bind((address.ip(), 0)).is_ok()
-    };
+    let of_this_host = |address: &&std::net::SocketAddr| std::net::UdpSocket::bind((address.ip(), 0)).is_ok();
     let Some(address) = addresses.iter().find(of_this_host) else {
         return Some("it is no address of this host".into());
     };

@@ -32,7 +32,8 @@ pub(super) struct KeyState {
     pub(super) lacks: Vec<Option<Lack>>,
 }
 
-/// Looks at a chain's key on its devices, and takes nothing. Others with the same key are looked at as well: what is found there stops this one.
+/// Looks at a chain's key on its devices, and takes nothing. Others with the same key are looked at as well:
+/// what is found there stops this one.
 pub(super) async fn look(
     chain: &ChainConfig,
     chains: &[ChainConfig],
@@ -132,7 +133,8 @@ pub(super) fn findings(
 fn way_on(key: &DeviceKey, kind: LackKind) -> String {
     match (key, kind) {
         (DeviceKey::Yubihsm(key), LackKind::Password) => format!(
-            "put the password of authentication key {:#06x} where `auth` in [[providers.yubihsm]] says; a device locks a key out after some wrong ones",
+            "put the password of authentication key {:#06x} where `auth` in [[providers.yubihsm]] says; a \
+             device locks a key out after some wrong ones",
             key.provider.auth_key
         ),
         (DeviceKey::Pkcs11(_), LackKind::Password) => {

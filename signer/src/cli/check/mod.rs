@@ -1,8 +1,8 @@
 //! `monosign check`: whether the signer will sign, and if not, why and what to do.
 //!
-//! It looks at all that a start would look at, in the same order, and takes and writes nothing. A signer that runs is asked what it knows, which
-//! a look from outside does not show. What would keep a start from signing counts also while the running signer still signs: it is what
-//! the next start will meet.
+//! It looks at all that a start would look at, in the same order, and takes and writes nothing. A signer that
+//! runs is asked what it knows, which a look from outside does not show. What would keep a start from signing
+//! counts also while the running signer still signs: it is what the next start will meet.
 
 mod cosigner;
 mod device;
@@ -72,7 +72,10 @@ pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> Result<(), Failure> 
     let trust = whom_to_trust(&config, &mut report)?;
     told.tell("configuration", None, custody::of_config(&config, trust), &mut report)?;
     if config.chains.is_empty() {
-        report.add(Finding::at(Level::Bad, "configuration", "it has no [[chain]]").next("`monosign init NEWDIR` makes one that has"))?;
+        report.add(
+            Finding::at(Level::Bad, "configuration", "it has no [[chain]]")
+                .next("`monosign init NEWDIR` makes one that has"),
+        )?;
     }
     let mut watermarks = BTreeMap::new();
     let mut examined = BTreeMap::new();
@@ -144,7 +147,8 @@ fn of_config(config: &Config, report: &mut Report<'_>) -> Result<Running, Failur
             }
         }
         Err(why) => {
-            let text = format!("a signer may run with this configuration, and cannot be asked how it stands: {why}");
+            let text =
+                format!("a signer may run with this configuration, and cannot be asked how it stands: {why}");
             let next = "its log says more; what follows is what a look from outside shows";
             report.add(Finding::at(Level::Warning, "signer", text).next(next))?;
         }
@@ -154,7 +158,8 @@ fn of_config(config: &Config, report: &mut Report<'_>) -> Result<Running, Failur
 
 fn own_socket(config: &Config) -> String {
     format!(
-        "in {}, above the tables, set `admin_socket` to a path that no other signer has, in a directory that the signer's user can write",
+        "in {}, above the tables, set `admin_socket` to a path that no other signer has, in a \
+         directory that the signer's user can write",
         shell(&config.path)
     )
 }
@@ -165,7 +170,8 @@ fn whom_to_trust(config: &Config, report: &mut Report<'_>) -> Result<Trust, Fail
     let owners: BTreeSet<_> = config.chains.iter().filter_map(owner).collect();
     match (rustix::process::geteuid().is_root(), owners.first()) {
         (true, Some(user)) if owners.len() == 1 && *user != 0 => {
-            let text = format!("the records are of user {user}: the signer has to run as that user, not as root");
+            let text =
+                format!("the records are of user {user}: the signer has to run as that user, not as root");
             let next = format!("`User={user}` in its unit");
             report.add(Finding::at(Level::Warning, "records", text).next(next))?;
             Ok(Trust::User(*user))
@@ -210,7 +216,10 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn look(&self, examined: &mut BTreeMap<String, super::yubihsm::options::Examined>) -> Result<Looked, Failure> {
+    fn look(
+        &self,
+        examined: &mut BTreeMap<String, super::yubihsm::options::Examined>,
+    ) -> Result<Looked, Failure> {
         let Self { chain, .. } = self;
         let id = &chain.id;
         let stands = self.running.chain(chain);
@@ -289,7 +298,8 @@ impl Look<'_> {
         let id = &chain.id;
         let Sealed { start, unlock } = device::sealed(chain);
         if signs_now {
-            let text = format!("the key is unlocked in the running signer; after each start it takes `{unlock}`");
+            let text =
+                format!("the key is unlocked in the running signer; after each start it takes `{unlock}`");
             return vec![Finding::of_chain(Level::Good, id, text)];
         }
         if running.chain(chain).is_some_and(|stands| stands.state == ChainState::Sealed) {
@@ -310,7 +320,8 @@ impl Look<'_> {
         findings
     }
 
-    /// Another process that has the chain and key keeps a start away. One that runs with this configuration is asked.
+    /// Another process that has the chain and key keeps a start away. One that runs with this configuration is
+    /// asked.
     fn of_user(&self, user: Option<Holder>) -> Option<Finding> {
         let Self { chain, running, .. } = self;
         let (id, user) = (&chain.id, user?);
@@ -327,7 +338,8 @@ impl Look<'_> {
         Some(match has_record {
             Some(false) => {
                 let with = runs_with.map(|other| format!(" and runs with {}", other.config.display()));
-                let text = format!("{user} signs with this key{}: a start is refused", with.unwrap_or_default());
+                let text =
+                    format!("{user} signs with this key{}: a start is refused", with.unwrap_or_default());
                 let next = "stop that process first: on one host, one process at a time uses the records of a chain and key";
                 Finding::of_chain(Level::Unsafe, id, text).next(next)
             }
@@ -337,7 +349,8 @@ impl Look<'_> {
             }
             None => {
                 let text = format!("a signer runs with this key: {user}; which one, this user cannot see");
-                Finding::of_chain(Level::Warning, id, text).next("run `monosign check` as the user of that process")
+                Finding::of_chain(Level::Warning, id, text)
+                    .next("run `monosign check` as the user of that process")
             }
         })
     }
@@ -351,7 +364,11 @@ impl Look<'_> {
         let told = |level, text: String, next: &str| Some(Finding::of_chain(level, id, text).next(next));
         let restart = "start the signer anew: its log says more";
         let Some(stands) = running.chain(chain) else {
-            return told(Level::Bad, format!("the running signer (process {process}) does not have it"), restart);
+            return told(
+                Level::Bad,
+                format!("the running signer (process {process}) does not have it"),
+                restart,
+            );
         };
         let why = stands.why.as_deref().unwrap_or("its log says more");
         let Sealed { unlock, .. } = device::sealed(chain);
@@ -368,7 +385,9 @@ impl Look<'_> {
                 let next = format!("find out why, then `{}`", advice::command(chain, "yubihsm unlock"));
                 told(Level::Unsafe, format!("the running signer signs nothing with its key: {why}"), &next)
             }
-            ChainState::NoDevice => told(Level::Bad, format!("the running signer does not sign: {why}"), restart),
+            ChainState::NoDevice => {
+                told(Level::Bad, format!("the running signer does not sign: {why}"), restart)
+            }
             ChainState::Joining | ChainState::NoQuorum => {
                 let status = device::command(chain, "threshold status");
                 let next = format!("`{status}` names them: start those that are missing");
@@ -377,7 +396,11 @@ impl Look<'_> {
             ChainState::Stopped | ChainState::NotServed => {
                 told(Level::Bad, format!("the running signer has given it up: {why}"), restart)
             }
-            _ => told(Level::Warning, format!("the running signer does not tell how it stands: {why}"), "look again"),
+            _ => told(
+                Level::Warning,
+                format!("the running signer does not tell how it stands: {why}"),
+                "look again",
+            ),
         }
     }
 }
@@ -428,7 +451,10 @@ fn of_lock(chain: &ChainConfig, seams: &Seams) -> Result<Option<Finding>, Failur
         Ok(Some(why)) => format!("the key is locked: {why}"),
         Err(error) => format!("`{}` cannot be read: {error}", lock_path(&chain.record).display()),
     };
-    let next = format!("find out who has signed, stop that for good, then `{}`", advice::command(chain, "yubihsm unlock"));
+    let next = format!(
+        "find out who has signed, stop that for good, then `{}`",
+        advice::command(chain, "yubihsm unlock")
+    );
     Ok(Some(Finding::of_chain(Level::Unsafe, &chain.id, text).next(next)))
 }
 
@@ -459,7 +485,10 @@ fn of_disk(chain: &ChainConfig) -> Finding {
     // The record is made, and no other file has to be.
     let (level, what) = match is_sole && chain.record.exists() {
         true if is_full => {
-            let text = format!("{error}: the record has its place and is signed on, but a request that leaves heights out is refused");
+            let text = format!(
+                "{error}: the record has its place and is signed on, but a request that leaves heights out is \
+                 refused"
+            );
             (Level::Warning, text)
         }
         true if access::is_denied(&error) => (Level::Good, format!("not measured: {error}")),
@@ -505,7 +534,9 @@ fn of_validators(
         let id = finding.chain.clone();
         let is_served = id.as_ref().and_then(|id| served.get(id)).copied().unwrap_or(false);
         report.add(match id {
-            Some(_) if is_served => finding.at_most(Level::Warning, "other validators of the chain are served"),
+            Some(_) if is_served => {
+                finding.at_most(Level::Warning, "other validators of the chain are served")
+            }
             Some(id) if is_cosigner(&id) => finding.at_most(Level::Warning, "other cosigners are served"),
             _ => finding,
         })?;

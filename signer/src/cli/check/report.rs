@@ -166,7 +166,9 @@ impl<'a> Report<'a> {
     pub(super) fn add(&mut self, finding: Finding) -> Result<(), Failure> {
         if !self.as_json {
             let Finding { level, place, what, next, .. } = &finding;
-            let hint = next.as_ref().map(|next| format!("\nhint: {next}")).unwrap_or_default();
+            // What stands in the sentence is not told again.
+            let next = next.as_ref().filter(|next| !what.contains(next.as_str()));
+            let hint = next.map(|next| format!("\nhint: {next}")).unwrap_or_default();
             let text = format!("{place}: {what}{hint}").replace('\n', "\n        ");
             writeln!(self.out, "{} {text}", level.mark())?;
         }
@@ -175,8 +177,9 @@ impl<'a> Report<'a> {
     }
 
     fn level_of(&self, chain: Option<&ChainId>) -> Level {
-        let is_about =
-            |finding: &&Finding| chain.is_none() || finding.chain.is_none() || finding.chain.as_ref() == chain;
+        let is_about = |finding: &&Finding| {
+            chain.is_none() || finding.chain.is_none() || finding.chain.as_ref() == chain
+        };
         let levels = self.findings.iter().filter(is_about).map(|finding| finding.level);
         levels.max().unwrap_or(Level::Good)
     }
@@ -197,7 +200,9 @@ impl<'a> Report<'a> {
             }
             let warnings = self.findings.iter().filter(|finding| finding.level == Level::Warning).count();
             let offline = match self.offline {
-                true => format!(", as far as can be seen offline: {} were not asked", NOT_LOOKED_AT.join(" and ")),
+                true => {
+                    format!(", as far as can be seen offline: {} were not asked", NOT_LOOKED_AT.join(" and "))
+                }
                 false => String::new(),
             };
             let why = match verdict {

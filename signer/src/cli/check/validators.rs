@@ -11,8 +11,8 @@ use crate::cli::{Failure, block_on, status_socket};
 use crate::config::ValidatorConfig;
 use crate::guard::Watermark;
 use crate::link::{LinkSettings, Protection, session_for};
-use crate::ops::access::Changeable;
 use crate::ops::access;
+use crate::ops::access::Changeable;
 use crate::seams::Seams;
 use crate::session::{Event, PeerMisbehaved};
 use crate::start::link_settings;
@@ -80,7 +80,8 @@ pub(super) fn look(
                 Level::Bad,
                 what,
                 Some(
-                    "check that `addr` is the node's priv_validator_laddr; a peer id in it is that of the node, which makes a new \
+                    "check that `addr` is the node's priv_validator_laddr; a peer id in it is that of the node, \
+                     which makes a new \
                      one at each start: leave it out where the path to the node is trusted",
                 ),
             ),

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use yubihsm::{Capability, Client};
 use yubihsm::audit::AuditOption;
 use yubihsm::client::Error;
 use yubihsm::command::Code;
 use yubihsm::device::ErrorKind;
 use yubihsm::object::{Filter, Type};
+use yubihsm::{Capability, Client};
 
 use super::Failure;
 use super::session::open;
 use crate::backend::device::DeviceError;
-use crate::backend::yubihsm::{Audit, read_log};
 use crate::backend::yubihsm::witness::LogEntry;
+use crate::backend::yubihsm::{Audit, read_log};
 use crate::cli::advice::first_line;
 use crate::cli::unlock_env;
 use crate::config::YubihsmProvider;
@@ -188,7 +188,8 @@ impl Examined {
 pub(in crate::cli) fn examine(provider: &YubihsmProvider) -> Examined {
     let mut found = Examined { refuses: BTreeMap::new(), bad: Vec::new(), warnings: Vec::new() };
     let password = provider.password.read(&unlock_env()).map_err(StartError::from);
-    let session = password.map_err(Failure::from).and_then(|password| open(provider, provider.auth_key, password));
+    let session =
+        password.map_err(Failure::from).and_then(|password| open(provider, provider.auth_key, password));
     let session = match session {
         Ok(session) => session,
         Err(failure) => {
