@@ -219,21 +219,15 @@ impl Sockets {
     /// Makes those that are wanted and not there.
     fn open(&mut self, config: &Config, signer: &mut Signer) {
         let (sealed, cosigners) = (signer.sealed(), signer.cosigners());
-        if self.status.is_none() {
-            match status_socket::listen(config, signer.standing()) {
-                Ok(socket) => self.status = Some(socket),
-                Err(error) => tracing::warn!(
-                    "`monosign check` cannot ask this process how it stands: {error}\nhint: `admin_socket` in `{}`, above the tables, \
-                     names a path that no other signer has, in a directory that this user can write",
-                    config.path.display()
-                ),
-            }
-        }
+        let mut is_told = false;
         if self.cosigners.is_none() && !cosigners.is_empty() {
             match threshold::listen(&config.admin_socket, cosigners) {
                 Ok(socket) => self.cosigners = Some(socket),
                 Err(error) => {
-                    explain(config, "`monosign threshold status` and `drill` are not answered", &error, false)
+                    let what = "`monosign threshold status` and `drill` are not answered";
+                    let hint = way_on(config, false);
+                    tracing::error!(%hint, "{what}: {error}");
+                    is_told = true;
                 }
             }
         }
@@ -245,23 +239,36 @@ impl Sockets {
                 Ok(socket) => self.unlock = Some(socket),
                 Err(error) => {
                     let what = format!("the keys of {} stay sealed", chains.join(", "));
-                    explain(config, &what, &error, signer.is_over());
+                    let hint = way_on(config, signer.is_over());
+                    tracing::error!(%hint, "{what}: {error}");
+                    is_told = true;
+                }
+            }
+        }
+        if self.status.is_none() {
+            match status_socket::listen(config, signer.standing()) {
+                Ok(socket) => self.status = Some(socket),
+                // The same keeps both away, and is put right in the same way.
+                Err(_) if is_told => {}
+                Err(error) => {
+                    let what = "`monosign check` cannot ask this process how it stands";
+                    let hint = way_on(config, false);
+                    tracing::warn!(%hint, "{what}: {error}");
                 }
             }
         }
     }
 }
 
-/// Says what to do about a socket; `ends` if nothing can be served without it.
-fn explain(config: &Config, what: &str, error: &CannotListen, ends: bool) {
+/// What to do about a socket; `ends` if nothing can be served without it.
+fn way_on(config: &Config, ends: bool) -> String {
     let file = config.path.display();
     let then =
         if ends { "start the signer anew".into() } else { format!("`kill -HUP {}`", std::process::id()) };
-    let hint = format!(
+    format!(
         "in `{file}`, above the tables, set `admin_socket` to a path that no other signer has, in a directory that this user can write; \
          then {then}"
-    );
-    tracing::error!(%hint, "{what}: {error}");
+    )
 }
 
 async fn reload(signer: &mut Signer, old: &Config, sockets: &mut Sockets) {
