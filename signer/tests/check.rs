@@ -105,7 +105,9 @@ async fn agree(
     // The running one is asked, too, and knows no less.
     let again = Finished::of(&mut command(&["check", "--json", "--offline"]));
     let told: Value = serde_json::from_str(&again.stdout).expect("JSON");
-    assert_eq!(again.code, Some(code), "{state}, running: {told:#}");
+    // What was asked may have made it graver: an alarm locks the key.
+    let agrees = if code == 0 { again.code == Some(0) } else { again.code >= Some(code) };
+    assert!(agrees, "{state}, running: {told:#}");
     let is_asked = told["signer"]["process"] == signer.id();
     assert!(is_asked, "{state}: {told}");
     let signs = told["chains"][0]["signer"]["state"] == "ready";

@@ -472,11 +472,12 @@ fn of_disk(chain: &ChainConfig) -> Finding {
     let place = format!("disk under {}", dir.display());
     let error = match sync_time(dir) {
         Ok(median) => {
-            let finding = Finding::at(disk_level(median), place, disk_verdict(median)).about(&chain.id);
-            return match finding.level {
-                Level::Good => finding,
-                _ => finding.next("put `state_file` on a local disk with a cache that outlives a power cut"),
-            };
+            let (level, what) = (disk_level(median), disk_verdict(median));
+            if level == Level::Good {
+                return Finding::at(level, place, what).about(&chain.id);
+            }
+            let next = "put `state_file` on a local disk with a cache that outlives a power cut";
+            return Finding::at(level, place, format!("{what}: {next}")).about(&chain.id).next(next);
         }
         Err(error) => error,
     };
