@@ -241,7 +241,8 @@ impl Signer {
             "cosigning chain {chain_id} as cosigner {me} on {}, last signed h/r/s {watermark}", share.listen);
         tracing::info!(%chain_id, "{profile}");
         if let Err(locked) = self.devices.locks().check(public_key) {
-            tracing::error!(%chain_id, "nothing is signed, and no share is given: {locked}");
+            let (what, hint) = told(&locked.to_string());
+            tracing::error!(%chain_id, hint, "nothing is signed, and no share is given: {what}");
         }
         self.standing.of_group(chain_id, &config.record, public_key, group.clone());
         let key = RunningKey::Cosigner(group, running);

@@ -271,7 +271,9 @@ async fn while_the_key_of_the_group_is_locked_no_cosigner_gives_a_share_or_a_sig
     let lock = |host: &rig::cosigners::Host| host.home.record(CHAIN).with_added_extension("locked");
     for host in &group.hosts[..2] {
         std::fs::write(lock(host), "device 1: somebody else signed\n").expect("written");
-        host.home.monosign(&["check", "--offline"]).must_fail(3, &["the key is locked: device 1: somebody else"]);
+        host.home
+            .monosign(&["check", "--offline"])
+            .must_fail(3, &["the key is locked: device 1: somebody else"]);
     }
     for host in &mut group.hosts {
         host.start();

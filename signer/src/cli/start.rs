@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::admin_socket::{AdminSocket, CannotListen};
+use super::admin_socket::AdminSocket;
 use super::leave::{self, Leave};
 use super::{
     ConfigArgs, Failure, advice, block_on, custody, status_socket, threshold, unlock, unlock_env, version,

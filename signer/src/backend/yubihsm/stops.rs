@@ -97,7 +97,9 @@ impl Hsm {
     fn perform(&self, request: &Request) -> Result<Reply, DeviceError> {
         match request {
             Request::PublicKey(1) => Ok(Reply::PublicKey(KEY)),
-            Request::PublicKey(other) => Ok(Reply::PublicKey(PublicKey::from_bytes([*other as u8 + 100; 32]))),
+            Request::PublicKey(other) => {
+                Ok(Reply::PublicKey(PublicKey::from_bytes([*other as u8 + 100; 32])))
+            }
             Request::Sign { key, message } => self.sign(*key, message.len()),
             Request::LogHasRoom => Ok(Reply::LogHasRoom(!self.is_full())),
             Request::Log => match &*self.log_error.borrow() {
@@ -154,7 +156,9 @@ impl Pair {
             hsms: [Hsm::new(1, false), Hsm::new(2, false)],
         };
         for hsm in &pair.hsms {
-            Witnessed::init(&*pair.disk, &pair.audit_file(hsm), &hsm.log.borrow().clone()).await.expect("made");
+            Witnessed::init(&*pair.disk, &pair.audit_file(hsm), &hsm.log.borrow().clone())
+                .await
+                .expect("made");
         }
         pair
     }
@@ -247,7 +251,10 @@ fn each_alarm_of_one_device_stops_the_key_on_both_and_for_every_chain_until_it_i
             happens(alarm, alarmed);
             let refused = both.sign(&permit).await;
             let why = format!("device {}: {alarm}", alarmed.name);
-            assert!(matches!(&refused, Err(BackendError::Locked(text)) if text.contains(&why)), "{refused:?}");
+            assert!(
+                matches!(&refused, Err(BackendError::Locked(text)) if text.contains(&why)),
+                "{refused:?}"
+            );
             for record in pair.records() {
                 let kept = lock_of(&*pair.disk, &record).await.expect("readable");
                 assert_eq!(kept.as_deref(), Some(&*why), "before the refusal goes out");
@@ -261,7 +268,10 @@ fn each_alarm_of_one_device_stops_the_key_on_both_and_for_every_chain_until_it_i
             let made = pair.signatures();
             let (_, both) = pair.start(1 - first).await;
             let refused = both.sign(&permit).await;
-            assert!(matches!(&refused, Err(BackendError::Locked(text)) if text.contains(&why)), "{refused:?}");
+            assert!(
+                matches!(&refused, Err(BackendError::Locked(text)) if text.contains(&why)),
+                "{refused:?}"
+            );
             assert_eq!(pair.signatures(), made, "{alarm}: something was signed");
         });
     }
@@ -389,13 +399,19 @@ fn a_place_that_others_take_is_made_again_and_who_took_it_with_our_key_is_found(
         assert!(matches!(signers[0].execute(sign(1)).await, Ok(Reply::Signature(_))));
         hsm.steals.set((1000, 2));
         let signed = signers[0].execute(sign(1)).await;
-        assert!(matches!(&signed, Err(DeviceError::Refused(why)) if why.contains("each place")), "{signed:?}");
+        assert!(
+            matches!(&signed, Err(DeviceError::Refused(why)) if why.contains("each place")),
+            "{signed:?}"
+        );
         assert_eq!(hsm.signatures.get(), 1);
         hsm.steals.set((0, 0));
         assert!(matches!(signers[0].execute(sign(1)).await, Ok(Reply::Signature(_))));
         hsm.steals.set((1, 1));
         let found = signers[0].execute(sign(1)).await;
-        assert!(matches!(&found, Err(DeviceError::Alarm(why)) if why.contains("did not ask for")), "{found:?}");
+        assert!(
+            matches!(&found, Err(DeviceError::Alarm(why)) if why.contains("did not ask for")),
+            "{found:?}"
+        );
         assert_eq!(hsm.signatures.get(), 2);
     });
 }

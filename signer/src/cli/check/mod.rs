@@ -226,6 +226,7 @@ impl Look<'_> {
         let mut looked = match &chain.key {
             KeyConfig::Threshold(share) => {
                 let (mut looked, opened) = cosigner::look(chain, share)?;
+                looked.findings.extend(of_lock(chain, &Seams::production())?);
                 if let (Some(opened), None) = (opened, stands) {
                     let runs = looked.user.is_some();
                     looked.findings.extend(opened.look_around(chain, share, self.offline, runs)?);
