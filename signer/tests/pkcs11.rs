@@ -308,12 +308,15 @@ fn what_is_advised_about_a_token_is_done_as_it_is_said() {
     // A key that is not there, by its label.
     token.home.edit_config("label = \"consensus\"", "label = \"consensu\"");
     let text = check().stdout;
-    assert!(text.contains("key label `consensu` and id `01`"), "{text}");
+    assert!(text.contains("label `consensu` and id `01`"), "{text}");
     token.home.edit_config("label = \"consensu\"", "label = \"consensus\"");
     // A wrong PIN: it is told of as a PIN.
     token.home.write("pin", b"000000");
     let text = check().stdout;
-    assert!(text.contains("the token refuses the PIN") && text.contains("hint: correct the PIN"), "{text}");
+    assert!(
+        text.contains("the token refuses the PIN") && text.contains("hint: put the user's PIN"),
+        "{text}"
+    );
     assert!(!text.contains("password") && !text.contains("0x0000"), "{text}");
     token.home.write("pin", b"987654 \n");
     let text = check().must_succeed().stdout;

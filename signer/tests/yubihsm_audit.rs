@@ -388,9 +388,10 @@ fn a_restored_disk_that_one_device_finds_signs_on_no_other_until_it_is_unlocked(
         }
         rig.is_stopped(4, "this disk is a copy or was restored").await;
         let locked = "the key is locked";
-        rig.home.monosign(&["check", "--offline"]).must_fail(3, &[]);
-        let shown = rig.home.monosign(&["check", "--offline"]).stdout;
-        assert!(shown.contains("UNSAFE") && shown.contains(locked), "{shown}");
+        // Once: each look takes a session, of which a device has sixteen, and which end after 30 s.
+        let shown = rig.home.monosign(&["check", "--offline"]);
+        assert_eq!(shown.code, Some(3));
+        assert!(shown.stdout.contains("UNSAFE") && shown.stdout.contains(locked), "{}", shown.stdout);
         // Not forgotten when the device that has found it is gone; nor by what is noted with its log alone, as where the file beside the
         // record could not be made, or has stayed behind.
         rig.device.set(Fault::Lasting(Lasting::Unplug, true));
@@ -409,7 +410,9 @@ fn a_restored_disk_that_one_device_finds_signs_on_no_other_until_it_is_unlocked(
                 assert!(error.contains(locked), "{error}");
             }
             assert_eq!(rig.signatures(), signatures);
-            rig.home.monosign(&["check", "--offline"]).must_fail(3, &[]);
+            if is_gone {
+                rig.home.monosign(&["check", "--offline"]).must_fail(3, &[]);
+            }
         }
         unlock_up_to(&rig, "8").must_fail(1, &["`--serial NUMBER` goes by the log of another device"]);
         rig.device.set(Fault::Lasting(Lasting::Unplug, false));

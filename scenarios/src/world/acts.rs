@@ -194,7 +194,7 @@ impl World<'_> {
                 if let Some(signer) = self.signer(&host) {
                     match how {
                         Displacement::Moved => {
-                            drop(signer.disk.move_file(RECORD, moved_record(Path::new(RECORD))))
+                            signer.disk.move_file(RECORD, moved_record(Path::new(RECORD)));
                         }
                         Displacement::ReplacedByCopy => {
                             let copy = signer.disk.cached_file(RECORD, <[u8]>::to_vec);

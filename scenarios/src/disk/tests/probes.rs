@@ -241,8 +241,7 @@ fn a_destructor_writes_nothing_after_a_power_cut() {
     simulated(async {
         // Each operation takes as long as any other, so one that is asked for later is done later.
         let latency = SpanRange::always(Duration::from_millis(4));
-        let host =
-            HostDisk::new("signer", latency, Streams::new(1).of("disk/signer"), Reach::default());
+        let host = HostDisk::new("signer", latency, Streams::new(1).of("disk/signer"), Reach::default());
         let file = WritesWhenDropped(durable(&host, b"old").await);
         host.power_cut(Loss::None);
         drop(file);

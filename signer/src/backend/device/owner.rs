@@ -79,6 +79,8 @@ pub enum LackKind {
     Device,
     /// The key on it.
     Key,
+    /// What its log told of, for which the key is locked everywhere.
+    Alarm,
 }
 
 /// One key on a device.
@@ -329,7 +331,7 @@ impl Shared {
             "device {}: {alone}: it is asked nothing more, and its keys are locked on every device",
             self.name
         );
-        *self.state.borrow_mut() = State::Latched(alarm.to_owned(), LackKind::Device);
+        *self.state.borrow_mut() = State::Latched(alarm.to_owned(), LackKind::Alarm);
         *self.alarm.borrow_mut() = Some(alarm.to_owned());
         self.tell_locks_of_all();
         self.changed.notify_waiters();

@@ -110,13 +110,17 @@ pub(super) fn findings(
     }
     let is_about_password =
         state.is_held && state.lacks.iter().flatten().any(|lack| lack.kind == LackKind::Password);
-    if let Some(locked) = state.locked.filter(|_| !is_about_password) {
+    let locked = state.locked.filter(|_| !is_about_password);
+    let is_locked = locked.is_some();
+    if let Some(locked) = locked {
         let unlock = advice::command(chain, "yubihsm unlock");
         let finding = Finding::of_chain(Level::Unsafe, id, locked);
         more.push(finding.next(format!("find out who has signed, stop that for good, then `{unlock}`")));
     }
     let signs_elsewhere = state.lacks.iter().any(Option::is_none);
     let lacks = keys.iter().zip(state.lacks).filter_map(|(key, lack)| Some((key, lack?)));
+    // The alarm of a device is what the key is locked for.
+    let lacks = lacks.filter(|(_, lack)| !is_locked || lack.kind != LackKind::Alarm);
     let lacks = lacks.map(|(key, lack)| {
         let place = format!("chain {id}: device {}", key.device());
         let is_away = lack.kind == LackKind::Device;
@@ -132,6 +136,7 @@ pub(super) fn findings(
 
 fn way_on(key: &DeviceKey, kind: LackKind) -> String {
     match (key, kind) {
+        (_, LackKind::Alarm) => "`monosign yubihsm unlock` shows the log, and goes on from there".into(),
         (DeviceKey::Yubihsm(key), LackKind::Password) => format!(
             "put the password of authentication key {:#06x} where `auth` in [[providers.yubihsm]] says; a \
              device locks a key out after some wrong ones",

@@ -242,16 +242,19 @@ impl Look<'_> {
             looked.findings.push(refused(chain, StartError::from(error)));
         }
         if let Some(leave) = Leave::of(chain) {
-            looked.findings.push(Finding::of_chain(Level::Warning, id, leave.told()));
+            looked.findings.push(Finding::with_command(Level::Warning, id, &leave.told()));
         }
         if let Some(failure) = advice::something_above(chain) {
             looked.findings.push(Finding::of_chain(Level::Unsafe, id, failure.text()));
         }
         if let Some(told) = advice::plaintext(chain) {
-            looked.findings.push(Finding::of_chain(Level::Warning, id, told));
+            looked.findings.push(Finding::with_command(Level::Warning, id, &told));
         }
         looked.findings.extend(self.of_user(looked.user));
-        looked.findings.extend(self.of_running());
+        // What keeps the running signer from signing may be what was found already.
+        let is_told = |told: &Finding| looked.findings.iter().any(|found| told.repeats(found));
+        let running = self.of_running().filter(|told| !is_told(told));
+        looked.findings.extend(running);
         Ok(looked)
     }
 

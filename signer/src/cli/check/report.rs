@@ -87,6 +87,17 @@ impl Finding {
         Self { chain: Some(chain.clone()), ..self }
     }
 
+    /// What ends in its way on, after a colon.
+    pub(super) fn with_command(level: Level, id: &ChainId, text: &str) -> Self {
+        let next = text.split_once(": ").map(|(_, next)| next);
+        next.into_iter().fold(Self::of_chain(level, id, text), Self::next)
+    }
+
+    /// Whether this says again, in other words before it, what another one says.
+    pub(super) fn repeats(&self, other: &Self) -> bool {
+        self.level == other.level && self.what.ends_with(&other.what)
+    }
+
     /// What to do, unless the text itself has said so.
     pub(super) fn next(self, next: impl Into<String>) -> Self {
         Self { next: self.next.or_else(|| Some(next.into())), ..self }
