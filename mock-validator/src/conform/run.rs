@@ -195,7 +195,7 @@ async fn is_above_its_state(bench: &mut Bench) -> Result<(), CannotRun> {
         Reply::Lost(_) | Reply::Silent => {
             let state = bench.process.as_ref().and_then(|process| process.state());
             let text = state.and_then(|path| std::fs::read_to_string(path).ok());
-            match text.as_deref().and_then(|text| height_of_state(text)).filter(|height| *height >= asked) {
+            match text.as_deref().and_then(height_of_state).filter(|height| *height >= asked) {
                 Some(height) => Err(above(format!("so its state says, `{height}`"), height.checked_add(1))),
                 None => Ok(()),
             }

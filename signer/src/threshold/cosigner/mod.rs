@@ -53,7 +53,7 @@ use serve::Inbound;
 const PER_KIBIBYTE: Duration = Duration::from_micros(250);
 
 /// How far a peer may have the record raised above the highest height that the group is known to have signed, or our own chain has asked for.
-pub const PEERS_JUMP: u64 = 2000;
+pub const PEERS_JUMP: u64 = 1200;
 /// And how much further for each second since that has risen: the group may have been unable to sign, while the chain went on.
 const PEERS_PACE: u64 = 2;
 /// A peer that has the record raised by more heights than this is named.
