@@ -397,7 +397,7 @@ fn a_restored_disk_that_one_device_finds_signs_on_no_other_until_it_is_unlocked(
         rig.device.set(Fault::Lasting(Lasting::Unplug, true));
         for is_gone in [false, true] {
             if is_gone {
-                fs::remove_file(rig.home.path(&format!("{CHAIN}.record.locked"))).expect("a lock");
+                fs::remove_file(rig.home.path(format!("{CHAIN}.record.locked"))).expect("a lock");
             }
             let _ = fs::remove_file(rig.home.path("log"));
             let signer = rig.home.start();

@@ -91,7 +91,7 @@ fn keys_that_cannot_be_read_are_named_with_what_to_do() {
         (good.replace("priv_key", "privkey").into_bytes(), "`priv_key` is missing"),
         (good.replace(pair, "").into_bytes(), "`priv_key` holds 0 bytes"),
         (good.replace(&format!("\"{pair}\""), "null").into_bytes(), "`priv_key.value` is no text"),
-        (good[..200].as_bytes().to_vec(), "no JSON: EOF while parsing"),
+        (good.as_bytes()[..200].to_vec(), "no JSON: EOF while parsing"),
     ] {
         let desk = Desk::new("plain.toml");
         desk.home.write("given", &content);

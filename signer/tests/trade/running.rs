@@ -1,6 +1,6 @@
 //! A signer that runs: what its log says, and how it is told of changes.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use monosign_protocol::Step;
 use rig::{CHAIN, NodeSide};
@@ -70,8 +70,9 @@ async fn leave_to_jump_is_told_and_ends_by_itself() {
     signer.kill();
 
     // A day later it is over.
-    let a_day_ago = SystemTime::now() - Duration::from_secs(24 * 3600);
-    fs::File::options().write(true).open(&path).expect("leave").set_modified(a_day_ago).expect("a time");
+    let leave = fs::File::options().write(true).open(&path).expect("leave");
+    let given = leave.metadata().and_then(|leave| leave.modified()).expect("a time");
+    leave.set_modified(given - Duration::from_secs(24 * 3600)).expect("a time");
     let shown = home.monosign(&["state", "show", "-c", "monosign.toml"]).must_succeed();
     assert_eq!(shown.stderr, "");
     let mut signer = home.start();

@@ -156,9 +156,8 @@ impl Pair {
             hsms: [Hsm::new(1, false), Hsm::new(2, false)],
         };
         for hsm in &pair.hsms {
-            Witnessed::init(&*pair.disk, &pair.audit_file(hsm), &hsm.log.borrow().clone())
-                .await
-                .expect("made");
+            let log = hsm.log.borrow().clone();
+            Witnessed::init(&*pair.disk, &pair.audit_file(hsm), &log).await.expect("made");
         }
         pair
     }
@@ -365,7 +364,8 @@ async fn in_permit_mode(keys: &[u16]) -> (Rc<Hsm>, Vec<Witnessed>, tempfile::Tem
     let mut signers = Vec::new();
     for key in keys {
         let path = dir.path().join(key.to_string());
-        Witnessed::init(&StdDisk::default(), &path, &hsm.log.borrow().clone()).await.expect("made");
+        let log = hsm.log.borrow().clone();
+        Witnessed::init(&StdDisk::default(), &path, &log).await.expect("made");
         signers.push(witnessed(&hsm, Audit::Permit, *key, path));
     }
     (hsm, signers, dir)

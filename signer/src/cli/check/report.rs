@@ -26,9 +26,9 @@ pub(super) enum Level {
 /// What follows from all findings about a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Verdict {
-    WillSign,
-    WillSignBut,
-    WillNotSign,
+    Will,
+    But,
+    WillNot,
 }
 
 /// One thing that was found.
@@ -143,9 +143,9 @@ impl Level {
 
     fn verdict(self) -> Verdict {
         match self {
-            Self::Good => Verdict::WillSign,
-            Self::Warning => Verdict::WillSignBut,
-            Self::Bad | Self::Unsafe => Verdict::WillNotSign,
+            Self::Good => Verdict::Will,
+            Self::Warning => Verdict::But,
+            Self::Bad | Self::Unsafe => Verdict::WillNot,
         }
     }
 
@@ -161,9 +161,9 @@ impl Level {
 impl Verdict {
     fn words(self) -> &'static str {
         match self {
-            Self::WillSign => "will sign",
-            Self::WillSignBut => "will sign, but",
-            Self::WillNotSign => "will not sign",
+            Self::Will => "will sign",
+            Self::But => "will sign, but",
+            Self::WillNot => "will not sign",
         }
     }
 }
@@ -217,11 +217,11 @@ impl<'a> Report<'a> {
                 false => String::new(),
             };
             let why = match verdict {
-                Verdict::WillSign => "",
-                Verdict::WillSignBut if warnings == 1 => ": 1 warning, see above",
-                Verdict::WillSignBut => &format!(": {warnings} warnings, see above"),
-                Verdict::WillNotSign if level == Level::Unsafe => ", for safety: see above",
-                Verdict::WillNotSign => ": see above",
+                Verdict::Will => "",
+                Verdict::But if warnings == 1 => ": 1 warning, see above",
+                Verdict::But => &format!(": {warnings} warnings, see above"),
+                Verdict::WillNot if level == Level::Unsafe => ", for safety: see above",
+                Verdict::WillNot => ": see above",
             };
             writeln!(self.out, "{}{why}{offline}", verdict.words())?;
         }
