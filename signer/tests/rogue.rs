@@ -208,9 +208,10 @@ async fn connections_of_one_member_and_of_strangers_are_bounded_and_another_memb
         }
         strangers.push(stranger);
     }
+    // What was turned away is closed a moment later where the machine is busy.
     let during = descriptors(&mut group.hosts[0]);
     println!("{before} descriptors, then {during}");
-    assert!(during < before + 300, "{before} descriptors, then {during}");
+    poll("bounded descriptors", || (descriptors(&mut group.hosts[0]) < before + 300).then_some(())).await;
     node.signs_prevote(FLOOR + 1).await;
     // Another one is restarted, and all of them hear of its new life.
     group.hosts[1].kill();
