@@ -127,7 +127,7 @@ fn a_header_says_all_of_it_or_what_is_missing() {
     let patch = rig.patch();
     assert_eq!((patch.runs, patch.files.as_slice()), (7, [Path::new("code.rs").to_owned()].as_slice()));
     let scenario = Stage::Scenario("some-scenario".into());
-    assert_eq!(patch.stages(), [scenario, Stage::Sweep, Stage::Library, Stage::Explore, Stage::Vectors]);
+    assert_eq!(patch.stages(), [scenario, Stage::Explore, Stage::Sweep, Stage::Library, Stage::Vectors]);
     for (header, missing) in [
         ("# runs: 7\n# seen-by: explore\n", "`what`"),
         ("# what: x\n# seen-by: explore\n", "`runs`"),
