@@ -15,5 +15,5 @@ if [ ${#missing[@]} -gt 0 ]; then
     $sudo apt-get install -y -q --no-install-recommends "${missing[@]}"
 fi
 
-echo "On two cores with nothing built yet: about 12 minutes to build and 5 to test. Crate by crate and test by test, what is done is shown."
+echo "On two cores with nothing built yet: up to 12 minutes to build and about 7 to test. Crate by crate and test by test, what is done is shown."
 exec cargo test --release --workspace "$@"

@@ -413,7 +413,9 @@ impl<'a> World<'a> {
                 let seen = format!("no signature after the faults until {} ms", by.as_millis());
                 self.oracle.borrow_mut().violated(Invariant::Resumes, seen);
             }
-            if self.have_risen(&signed, ValidatorHost::heights_signed) && self.ceremonies_have_ended() {
+            if self.risen(&signed, ValidatorHost::heights_signed).all(|risen| risen)
+                && self.ceremonies_have_ended()
+            {
                 return Ok(true);
             }
             if help_at.take_if(|at| *at <= self.sim.elapsed()).is_some() {
@@ -426,16 +428,10 @@ impl<'a> World<'a> {
         if !self.ceremonies_have_ended() {
             self.oracle.borrow_mut().violated(Invariant::Resumes, "a ceremony has not ended on every host");
         }
-        let rises = self.validators.iter().zip(passed.iter().zip(&behind));
-        let wanted = rises.filter(|(validator, _)| !self.trouble.is_wanted_down(&validator.name));
-        let risen: Vec<_> = wanted
-            .map(|(validator, (passed, behind))| {
-                let has_passed = validator.heights_passed() >= passed + HEIGHTS_TO_RESUME;
-                (has_passed, validator.heights_behind() >= behind + HEIGHTS_TO_RESUME)
-            })
-            .collect();
-        let is_any_served = risen.is_empty() || risen.iter().any(|(has_passed, _)| *has_passed);
-        Ok(is_any_served && risen.iter().all(|(has_passed, is_behind)| *has_passed || *is_behind))
+        let passed: Vec<_> = self.risen(&passed, ValidatorHost::heights_passed).collect();
+        let behind = self.risen(&behind, ValidatorHost::heights_behind);
+        let is_any_served = passed.is_empty() || passed.contains(&true);
+        Ok(is_any_served && passed.iter().zip(behind).all(|(has_passed, is_behind)| *has_passed || is_behind))
     }
 
     fn ceremonies_have_ended(&self) -> bool {
@@ -446,11 +442,11 @@ impl<'a> World<'a> {
         self.validators.iter().map(|validator| count(validator)).collect()
     }
 
-    /// Whether each node that is to be up has got enough since.
-    fn have_risen(&self, before: &[u64], count: fn(&ValidatorHost) -> u64) -> bool {
-        self.validators.iter().zip(before).all(|(validator, before)| {
-            self.trouble.is_wanted_down(&validator.name) || count(validator) >= before + HEIGHTS_TO_RESUME
-        })
+    /// For each node that is to be up, whether it has got enough since.
+    fn risen(&self, before: &[u64], count: fn(&ValidatorHost) -> u64) -> impl Iterator<Item = bool> {
+        let wanted = self.validators.iter().zip(before);
+        let wanted = wanted.filter(|(validator, _)| !self.trouble.is_wanted_down(&validator.name));
+        wanted.map(move |(validator, before)| count(validator) >= before + HEIGHTS_TO_RESUME)
     }
 
     /// How many crash points the disk of the first signer has passed.

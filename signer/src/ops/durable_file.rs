@@ -184,72 +184,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::seams::{Claim, Holder, Local, StdDisk};
-
-    /// At one of its operations, others make the same file from begin to end.
-    struct Interrupted<'a> {
-        disk: StdDisk,
-        steps: Cell<u32>,
-        at: u32,
-        others: &'a dyn Fn(),
-    }
-
-    impl Interrupted<'_> {
-        fn step(&self) {
-            let step = self.steps.replace(self.steps.get() + 1);
-            if step == self.at {
-                (self.others)();
-            }
-        }
-    }
-
-    impl Disk for Interrupted<'_> {
-        fn open<'a>(&'a self, path: &'a Path, how: Open) -> Local<'a, io::Result<Box<dyn DiskFile>>> {
-            self.step();
-            self.disk.open(path, how)
-        }
-
-        fn rename_new<'a>(&'a self, from: &'a Path, to: &'a Path) -> Local<'a, io::Result<()>> {
-            self.step();
-            self.disk.rename_new(from, to)
-        }
-
-        fn remove<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<()>> {
-            self.step();
-            self.disk.remove(path)
-        }
-
-        fn rename<'a>(&'a self, from: &'a Path, to: &'a Path) -> Local<'a, io::Result<()>> {
-            self.step();
-            self.disk.rename(from, to)
-        }
-
-        fn sync_dir<'a>(&'a self, dir: &'a Path) -> Local<'a, io::Result<()>> {
-            self.step();
-            self.disk.sync_dir(dir)
-        }
-
-        fn read_small<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<Option<String>>> {
-            self.disk.read_small(path)
-        }
-
-        fn claim<'a>(&'a self, name: &'a str) -> Local<'a, io::Result<Claim>> {
-            self.disk.claim(name)
-        }
-
-        fn holder<'a>(&'a self, name: &'a str) -> Local<'a, io::Result<Option<Holder>>> {
-            self.disk.holder(name)
-        }
-    }
-
-    /// The calls of the disk here are done at once.
-    fn now<T>(future: impl Future<Output = T>) -> T {
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        match std::pin::pin!(future).poll(&mut context) {
-            std::task::Poll::Ready(value) => value,
-            std::task::Poll::Pending => panic!("a disk that waits"),
-        }
-    }
+    use crate::seams::interrupted::{Interrupted, now};
+    use crate::seams::{Local, StdDisk};
 
     type Make = for<'a> fn(&'a dyn Disk, &'a Path, &'a [u8]) -> Local<'a, Result<(), DurableFileError>>;
 
@@ -264,7 +200,7 @@ mod tests {
                 let made = now(make(&StdDisk::default(), &path, b"the other's"));
                 said.set(Some(made.is_ok()));
             };
-            let disk = Interrupted { disk: StdDisk::default(), steps: Cell::new(0), at, others: &others };
+            let disk = Interrupted::new(at, &others);
             let one = now(make(&disk, &path, b"the one's")).is_ok();
             let Some(other) = said.get() else { return seen };
             let left: Vec<_> = fs::read_dir(dir.path()).expect("readable").collect();

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 use crate::guard::Watermark;
-use crate::seams::{Claim, Local, StdDisk};
+use crate::seams::interrupted::{Interrupted, now};
+use crate::seams::{Local, StdDisk};
 
 /// A key of this test alone: on one host, one record at a time is open of a chain and key. Each test has a thread of its own.
 fn key() -> [u8; 32] {
@@ -414,71 +415,6 @@ async fn a_leftover_that_is_a_second_name_of_a_record_is_not_written_to() {
     assert_eq!(kept, watermark(9));
 }
 
-/// The disk of a process in a container, whose claims nobody else sees. At one of its operations, others do something.
-struct Contained<'a> {
-    disk: StdDisk,
-    steps: Cell<u32>,
-    at: u32,
-    others: &'a dyn Fn(),
-}
-
-impl Contained<'_> {
-    fn step(&self) {
-        let step = self.steps.replace(self.steps.get() + 1);
-        if step == self.at {
-            (self.others)();
-        }
-    }
-}
-
-impl Disk for Contained<'_> {
-    fn open<'a>(&'a self, path: &'a Path, how: Open) -> Local<'a, io::Result<Box<dyn DiskFile>>> {
-        self.step();
-        self.disk.open(path, how)
-    }
-
-    fn rename_new<'a>(&'a self, from: &'a Path, to: &'a Path) -> Local<'a, io::Result<()>> {
-        self.step();
-        self.disk.rename_new(from, to)
-    }
-
-    fn remove<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<()>> {
-        self.step();
-        self.disk.remove(path)
-    }
-
-    fn rename<'a>(&'a self, from: &'a Path, to: &'a Path) -> Local<'a, io::Result<()>> {
-        self.step();
-        self.disk.rename(from, to)
-    }
-
-    fn sync_dir<'a>(&'a self, dir: &'a Path) -> Local<'a, io::Result<()>> {
-        self.step();
-        self.disk.sync_dir(dir)
-    }
-
-    fn read_small<'a>(&'a self, path: &'a Path) -> Local<'a, io::Result<Option<String>>> {
-        self.disk.read_small(path)
-    }
-
-    fn claim<'a>(&'a self, _name: &'a str) -> Local<'a, io::Result<Claim>> {
-        Box::pin(async { Ok(Claim::Ours(Box::new(()))) })
-    }
-
-    fn holder<'a>(&'a self, _name: &'a str) -> Local<'a, io::Result<Option<Holder>>> {
-        Box::pin(async { Ok(None) })
-    }
-}
-
-/// The calls of the disk here are done at once.
-fn now<T>(future: impl Future<Output = T>) -> T {
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match std::pin::pin!(future).poll(&mut context) {
-        std::task::Poll::Ready(value) => value,
-        std::task::Poll::Pending => panic!("a disk that waits"),
-    }
-}
-
 #[test]
 fn of_two_that_make_a_record_without_seeing_each_other_none_loses_what_the_other_has_raised() {
     for is_anew in [true, false] {
@@ -493,13 +429,12 @@ fn of_two_that_make_a_record_without_seeing_each_other_none_loses_what_the_other
                 false => Record::replace_foreign(disk, &path, b"{}", header(), watermark(100)).await,
             };
             let others = || {
-                let nobody =
-                    Contained { disk: StdDisk::default(), steps: Cell::new(0), at: u32::MAX, others: &|| () };
+                let nobody = Interrupted::new(u32::MAX, &|| ()).contained();
                 let risen =
                     now(make(&nobody)).is_ok_and(|mut record| now(record.raise(watermark(200))).is_ok());
                 raised.set(Some(risen));
             };
-            let disk = Contained { disk: StdDisk::default(), steps: Cell::new(0), at, others: &others };
+            let disk = Interrupted::new(at, &others).contained();
             let made = now(make(&disk)).is_ok();
             let Some(raised) = raised.get() else { break };
             assert!(made || raised, "operation {at}: one of them has it");

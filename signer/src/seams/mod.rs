@@ -6,6 +6,8 @@
 mod disk;
 mod entropy;
 mod host_claim;
+#[cfg(test)]
+pub(crate) mod interrupted;
 mod net;
 
 use std::future::Future;

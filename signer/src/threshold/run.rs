@@ -127,21 +127,7 @@ pub fn start(
         tasks.push(spawn_local(Rc::clone(&connections).dial(member, endpoint, identity)));
     }
     tasks.push(spawn_local(Rc::clone(&connections).listen(listener)));
-    let chain_id = keeper.chain_id().to_string();
-    let runner = Runner {
-        cosigner,
-        keeper,
-        raw,
-        connections,
-        conns: BTreeMap::new(),
-        turns: Turns::default(),
-        closed: VecDeque::new(),
-        answers: BTreeMap::new(),
-        next: 0,
-        stopped,
-        failed: None,
-        chain_id,
-    };
+    let runner = Runner::new(cosigner, keeper, raw, connections, stopped);
     let owner = spawn_local(runner.run(queue, connected));
     (GroupHandle { jobs }, RunningGroup { tasks }, owner)
 }
@@ -187,6 +173,30 @@ struct Runner {
 }
 
 impl Runner {
+    /// One that has no connection yet.
+    fn new(
+        cosigner: Cosigner,
+        keeper: Keeper,
+        raw: RawSigning,
+        connections: Rc<Connections>,
+        stopped: watch::Sender<bool>,
+    ) -> Self {
+        Self {
+            chain_id: keeper.chain_id().to_string(),
+            cosigner,
+            keeper,
+            raw,
+            connections,
+            conns: BTreeMap::new(),
+            turns: Turns::default(),
+            closed: VecDeque::new(),
+            answers: BTreeMap::new(),
+            next: 0,
+            stopped,
+            failed: None,
+        }
+    }
+
     /// Ends when nobody holds the cosigner any more, and by a failure that a new start may put right. A cosigner that must not go on
     /// until its operator has looked stays, and refuses: another start would only fence the other one off.
     async fn run(
@@ -494,20 +504,7 @@ mod tests {
             let net = Rc::new(TokioNet);
             let transport = net.transport(&SigningKey::from_bytes(&[1; 32]), &[]).expect("a transport");
             let connections = Connections::new(net, transport, open.clone(), stop, &[]);
-            let runner = Runner {
-                chain_id: keeper.chain_id().to_string(),
-                cosigner,
-                keeper,
-                raw: RawSigning::default(),
-                connections: Rc::new(connections),
-                conns: BTreeMap::new(),
-                turns: Turns::default(),
-                closed: VecDeque::new(),
-                answers: BTreeMap::new(),
-                next: 0,
-                stopped,
-                failed: None,
-            };
+            let runner = Runner::new(cosigner, keeper, RawSigning::default(), Rc::new(connections), stopped);
             let (ask, jobs) = mpsc::channel(64);
             Self { runner, jobs, opened, ask, open, sayers: Vec::new() }
         }

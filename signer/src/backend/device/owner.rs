@@ -591,8 +591,7 @@ impl Owner {
     /// that came later is locked, too. What fails is tried again.
     async fn keep_locks(&mut self) {
         let Some(alarm) = self.shared.alarm.borrow().clone() else { return };
-        let alone = alarm.split("\nhint:").next().unwrap_or(&alarm);
-        let is_noted = self.executor.keep_alarm(alone).await.is_ok();
+        let is_noted = self.executor.keep_alarm(&alone(&alarm)).await.is_ok();
         let kept = self.shared.locks.keep().await;
         let name = &self.shared.name;
         match kept {

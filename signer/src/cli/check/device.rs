@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tokio::time::{Instant, timeout_at};
 
 use super::report::{Finding, Level};
-use super::{DIAL, Sealed};
+use super::{DIAL, Sealed, unlock_way};
 use crate::backend::BackendError;
 use crate::backend::device::{DeviceKey as OnDevice, Lack, LackKind};
 use crate::backend::locks::lock_of;
@@ -113,9 +113,7 @@ pub(super) fn findings(
     let locked = state.locked.filter(|_| !is_about_password);
     let is_locked = locked.is_some();
     if let Some(locked) = locked {
-        let unlock = advice::command(chain, "yubihsm unlock");
-        let finding = Finding::of_chain(Level::Unsafe, id, locked);
-        more.push(finding.next(format!("find out who has signed, stop that for good, then `{unlock}`")));
+        more.push(Finding::of_chain(Level::Unsafe, id, locked).next(unlock_way(chain)));
     }
     let signs_elsewhere = state.lacks.iter().any(Option::is_none);
     let lacks = keys.iter().zip(state.lacks).filter_map(|(key, lack)| Some((key, lack?)));

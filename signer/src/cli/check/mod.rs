@@ -455,11 +455,13 @@ fn of_lock(chain: &ChainConfig, seams: &Seams) -> Result<Option<Finding>, Failur
         Ok(Some(why)) => format!("the key is locked: {why}"),
         Err(error) => format!("`{}` cannot be read: {error}", lock_path(&chain.record).display()),
     };
-    let next = format!(
-        "find out who has signed, stop that for good, then `{}`",
-        advice::command(chain, "yubihsm unlock")
-    );
-    Ok(Some(Finding::of_chain(Level::Unsafe, &chain.id, text).next(next)))
+    Ok(Some(Finding::of_chain(Level::Unsafe, &chain.id, text).next(unlock_way(chain))))
+}
+
+/// What to do about a locked key.
+fn unlock_way(chain: &ChainConfig) -> String {
+    let unlock = advice::command(chain, "yubihsm unlock");
+    format!("find out who has signed, stop that for good, then `{unlock}`")
 }
 
 /// Whether a process has this very file open. `None` if that cannot be seen.

@@ -89,8 +89,11 @@ impl Finding {
 
     /// What ends in its way on, after a colon.
     pub(super) fn with_command(level: Level, id: &ChainId, text: &str) -> Self {
-        let next = text.split_once(": ").map(|(_, next)| next);
-        next.into_iter().fold(Self::of_chain(level, id, text), Self::next)
+        let finding = Self::of_chain(level, id, text);
+        match text.split_once(": ") {
+            Some((_, next)) => finding.next(next),
+            None => finding,
+        }
     }
 
     /// Whether this says again, in other words before it, what another one says.
